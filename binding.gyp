@@ -1,0 +1,19 @@
+{
+  "targets": [
+    {
+      "target_name": "iommufd",
+      "sources": [
+        "native/addon.cc",
+        "native/arguments.cc",
+        "native/syscalls.cc",
+        "native/memory.cc",
+        "native/mapping.cc",
+        "native/watch.cc"
+      ],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS", "_FILE_OFFSET_BITS=64"],
+      "cflags": ["-Wall", "-Wextra", "-fvisibility=hidden"],
+      "cflags_cc": ["-std=c++17"]
+    }
+  ]
+}

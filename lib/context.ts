@@ -1,0 +1,50 @@
+/** What the objects of one Iommu share: the kernel, the /dev/iommu descriptor and who exists. */
+import type { AttachTable } from './attach-data';
+import type { BoundDevice } from './bound-device';
+import type { DmaBuffer } from './dma-buffer';
+import type { FaultQueue } from './fault-queue';
+import type { IoAddressSpace } from './io-address-space';
+import type { Kernel } from './kernel';
+import { call } from './ioctl';
+import { IOMMU_DESTROY, toU64 } from './uapi';
+import { refusal } from './errors';
+
+export interface Context {
+  readonly kernel: Kernel;
+  /** The open /dev/iommu. */
+  readonly fd: number;
+  readonly attachData: AttachTable;
+  readonly devices: Set<BoundDevice>;
+  readonly spaces: Set<IoAddressSpace>;
+  readonly queues: Set<FaultQueue>;
+  readonly buffers: Set<DmaBuffer>;
+  /** Throws EBADF when the Iommu is closed; `request` is the ioctl that would have been made. */
+  requireOpen(request?: string): void;
+}
+
+/** IOMMU_DESTROY of a kernel object. Throws IommuError. */
+export function destroy(context: Context, id: number): void {
+  call(context.kernel, context.fd, IOMMU_DESTROY, { id });
+}
+
+/** Checks a cookie for a new device: 64 bits, and not in use on this Iommu. `request` is for the error. */
+export function checkCookie(context: Context, cookie: bigint | number, request: string): bigint {
+  if (cookie === undefined)
+    throw new TypeError('bind needs a cookie: a 64-bit number that names the device in fault reports');
+  const wide = toU64(cookie, 'cookie');
+  for (const device of context.devices)
+    if (device.cookie === wide)
+      throw refusal('EEXIST', `cookie 0x${wide.toString(16)} already names ${device.name}`, {
+        request,
+        hint: 'faults are told apart by cookie: choose another',
+      });
+  return wide;
+}
+
+/** The lowest number from 1 that none of `taken` uses. */
+export function lowestFree(taken: Iterable<number>): number {
+  const used = new Set(taken);
+  let free = 1;
+  while (used.has(free)) free++;
+  return free;
+}

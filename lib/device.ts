@@ -1,0 +1,236 @@
+import { BoundDevice } from './bound-device';
+import type { Context } from './context';
+import { failure, refusal } from './errors';
+import { runAll } from './handle';
+import { Interrupt, InterruptLines, type InterruptKind } from './interrupt';
+import { attempt, attemptBytes, call } from './ioctl';
+import { Region, type RegionDescription } from './region';
+import type { DeviceDescription } from './sysfs';
+import * as uapi from './uapi';
+
+/** What VFIO_DEVICE_GET_INFO says. */
+export interface DeviceInfo {
+  /** The device can be reset with reset(). */
+  readonly canReset: boolean;
+  /** It is a PCI function. */
+  readonly pci: boolean;
+  readonly regions: number;
+  readonly interrupts: number;
+}
+
+/** Regions of a PCI function by name, in the order of VFIO_PCI_*_REGION_INDEX. */
+const REGION_NAMES = ['bar0', 'bar1', 'bar2', 'bar3', 'bar4', 'bar5', 'rom', 'config', 'vga'] as const;
+export type RegionName = (typeof REGION_NAMES)[number];
+
+// Configuration space (PCI local bus specification, section 6.1)
+const PCI_COMMAND = 0x04;
+const PCI_COMMAND_MEMORY = 1 << 1;
+const PCI_COMMAND_MASTER = 1 << 2;
+/** VFIO_REGION_INFO_CAP_SPARSE_MMAP: only listed areas of the region can be mapped. */
+const CAP_SPARSE_MMAP = 1;
+
+/** A device bound to the Iommu through VFIO. */
+export class Device extends BoundDevice {
+  /** PCI address, such as '0000:00:04.0'; undefined where the device has none. */
+  readonly bdf: string | undefined;
+  /** Its character device, such as '/dev/vfio/devices/vfio0'. */
+  readonly path: string;
+  /** The VFIO file descriptor, for raw calls. */
+  readonly fd: number;
+  protected override readonly attachRequest = 'VFIO_DEVICE_ATTACH_IOMMUFD_PT';
+  protected override readonly detachRequest = 'VFIO_DEVICE_DETACH_IOMMUFD_PT';
+  readonly #regions = new Map<number, Region>();
+  readonly #lines = new Map<InterruptKind, InterruptLines>();
+
+  /** @internal Use `iommu.bind()`. */
+  constructor(
+    context: Context,
+    values: { cookie: bigint; id: number; fd: number; path: string; bdf: string | undefined },
+  ) {
+    super(context, values.cookie, values.id);
+    this.fd = values.fd;
+    this.path = values.path;
+    this.bdf = values.bdf;
+  }
+
+  override get name(): string {
+    return this.bdf ?? this.path;
+  }
+
+  protected override attachTo(ptId: number, pasid: number | undefined): number {
+    const { kernel } = this.context;
+    const { result, out } = attempt(kernel, this.fd, uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT, {
+      ...(pasid === undefined && { argsz: uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT.minimumSize }),
+      flags: pasid === undefined ? 0 : uapi.VFIO_DEVICE_ATTACH_PASID,
+      pt_id: ptId,
+      pasid: pasid ?? 0,
+    });
+    return result < 0 ? result : out.pt_id;
+  }
+
+  protected override detachFrom(pasid: number | undefined): number {
+    const { kernel } = this.context;
+    return attempt(kernel, this.fd, uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT, {
+      ...(pasid === undefined && { argsz: uapi.VFIO_DEVICE_DETACH_IOMMUFD_PT.minimumSize }),
+      flags: pasid === undefined ? 0 : uapi.VFIO_DEVICE_DETACH_PASID,
+      pasid: pasid ?? 0,
+    }).result;
+  }
+
+  /** What the device offers. Throws IommuError. */
+  info(): DeviceInfo {
+    this.requireOpen('VFIO_DEVICE_GET_INFO');
+    const { flags, num_regions, num_irqs } = call(
+      this.context.kernel,
+      this.fd,
+      uapi.VFIO_DEVICE_GET_INFO,
+      {},
+    );
+    return {
+      canReset: (flags & uapi.VFIO_DEVICE_FLAGS_RESET) !== 0,
+      pci: (flags & uapi.VFIO_DEVICE_FLAGS_PCI) !== 0,
+      regions: num_regions,
+      interrupts: num_irqs,
+    };
+  }
+
+  /**
+   * A region by name or VFIO index: its registers. The same object until it is closed.
+   * Throws IommuError: EINVAL (no such region), ENODEV (the device has nothing there).
+   */
+  region(which: RegionName | number): Region {
+    this.requireOpen('VFIO_DEVICE_GET_REGION_INFO');
+    const index = typeof which === 'number' ? which : REGION_NAMES.indexOf(which);
+    if (index < 0)
+      throw new RangeError(`no region is called ${String(which)}: ${REGION_NAMES.join(', ')}, or an index`);
+    const known = this.#regions.get(index);
+    if (known) return known;
+    const description = this.#describeRegion(index);
+    const region = new Region(this.context.kernel, this.fd, description, () => this.#regions.delete(index));
+    this.#regions.set(index, region);
+    return region;
+  }
+
+  #describeRegion(index: number): RegionDescription {
+    const { kernel } = this.context;
+    const row = uapi.VFIO_DEVICE_GET_REGION_INFO;
+    const info = call(kernel, this.fd, row, { index });
+    const name = `${REGION_NAMES[index] ?? `region ${index}`} of ${this.name}`;
+    if (info.size === 0n) throw refusal('ENODEV', `there is no ${name}`, { request: row.name });
+    const sparse =
+      (info.flags & uapi.VFIO_REGION_INFO_FLAG_CAPS) !== 0 &&
+      this.#regionCapabilities(index, info.argsz).has(CAP_SPARSE_MMAP);
+    return {
+      name,
+      flags: info.flags,
+      size: Number(info.size),
+      fileOffset: Number(info.offset),
+      mappable: (info.flags & uapi.VFIO_REGION_INFO_FLAG_MMAP) !== 0 && !sparse && this.#decodesMemory(),
+      ...(index === uapi.VFIO_PCI_CONFIG_REGION_INDEX && {
+        beforeWrite: (offset: number, bytes: Uint8Array) => this.#guardCommand(offset, bytes),
+      }),
+    };
+  }
+
+  /** A load from a mapped BAR while the device does not decode memory raises SIGBUS: never get there. */
+  #decodesMemory(): boolean {
+    return (this.region('config').read16(PCI_COMMAND) & PCI_COMMAND_MEMORY) !== 0;
+  }
+
+  #guardCommand(offset: number, bytes: Uint8Array): void {
+    const at = PCI_COMMAND - offset;
+    if (at < 0 || at >= bytes.length || (bytes[at] & PCI_COMMAND_MEMORY) !== 0) return;
+    if ([...this.#regions.values()].some((region) => region.mapped))
+      throw refusal(
+        'EBUSY',
+        `memory decoding of ${this.name} cannot be switched off while its BARs are mapped`,
+        {
+          syscall: 'pwrite',
+          hint: 'close the regions first',
+        },
+      );
+  }
+
+  /** The IDs in a region's capability chain; `length` is the argsz the kernel asked for. */
+  #regionCapabilities(index: number, length: number): Set<number> {
+    const row = uapi.VFIO_DEVICE_GET_REGION_INFO;
+    const bytes = new Uint8Array(length);
+    bytes.set(row.struct.encode({ argsz: length, index }));
+    const result = attemptBytes(this.context.kernel, this.fd, row, bytes);
+    if (result < 0) throw failure(result, { syscall: 'ioctl', request: row.name });
+    const ids = new Set<number>();
+    const header = uapi.vfio_info_cap_header;
+    for (let at = row.struct.decode(bytes).cap_offset; at >= row.struct.size && at + header.size <= length;) {
+      const { id, next } = header.decode(bytes, at);
+      ids.add(id);
+      if (next <= at) break;
+      at = next;
+    }
+    return ids;
+  }
+
+  /**
+   * Switches on an interrupt vector. One kind at a time; a vector once. MSI and MSI-X need enableBusMaster().
+   * Throws RangeError (no such vector), IommuError.
+   */
+  interrupt(kind: InterruptKind, vector = 0): Interrupt {
+    this.requireOpen('VFIO_DEVICE_SET_IRQS');
+    if (kind !== 'intx' && kind !== 'msi' && kind !== 'msix')
+      throw new TypeError(`interrupts are 'intx', 'msi' or 'msix', not ${String(kind)}`);
+    let lines = this.#lines.get(kind);
+    if (!lines) this.#lines.set(kind, (lines = new InterruptLines(this.context.kernel, this.fd, kind)));
+    if (lines.count === 0)
+      throw refusal('EOPNOTSUPP', `${this.name} has no ${kind} interrupt`, {
+        request: 'VFIO_DEVICE_SET_IRQS',
+      });
+    if (!Number.isInteger(vector) || vector < 0 || vector >= lines.count)
+      throw new RangeError(`${kind} vector ${vector} is outside 0 to ${lines.count - 1}`);
+    return new Interrupt(lines, vector);
+  }
+
+  /** Lets the device start DMA and send MSIs: sets Bus Master Enable in its command register. */
+  enableBusMaster(): void {
+    const config = this.region('config');
+    config.write16(PCI_COMMAND, config.read16(PCI_COMMAND) | PCI_COMMAND_MASTER);
+  }
+
+  /** Resets the device: its registers, not what is attached. Throws IommuError where it has no reset. */
+  reset(): void {
+    this.requireOpen('VFIO_DEVICE_RESET');
+    const result = attemptBytes(this.context.kernel, this.fd, uapi.VFIO_DEVICE_RESET);
+    if (result < 0) throw failure(result, { syscall: 'ioctl', request: 'VFIO_DEVICE_RESET' });
+  }
+
+  /** Interrupts and mappings first: a mapped BAR would keep the device bound. */
+  protected override unbind(): void {
+    const interrupts = [...this.#lines.values()].flatMap((lines) => [...lines.open.values()]);
+    runAll([
+      ...interrupts.map((interrupt) => () => interrupt.close()),
+      ...[...this.#regions.values()].map((region) => () => region.close()),
+      () => void this.context.kernel.close(this.fd),
+    ]);
+  }
+}
+
+/**
+ * Opens and binds a VFIO device. `cookie` is checked already. Throws IommuError and leaves nothing open.
+ */
+export function bindDevice(
+  context: Context,
+  target: { path: string; description: DeviceDescription | undefined },
+  cookie: bigint,
+  openFlags: number,
+): Device {
+  const { kernel } = context;
+  const { path, description } = target;
+  const bdf = description?.bdf;
+  const fd = kernel.open(path, openFlags);
+  if (fd < 0) throw failure(fd, { syscall: 'open', path });
+  const row = uapi.VFIO_DEVICE_BIND_IOMMUFD;
+  const { result, out } = attempt(kernel, fd, row, { argsz: row.minimumSize, iommufd: context.fd });
+  if (result < 0) {
+    kernel.close(fd);
+    throw failure(result, { syscall: 'ioctl', request: row.name, path });
+  }
+  return new Device(context, { cookie, id: out.out_devid, fd, path, bdf });
+}

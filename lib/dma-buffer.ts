@@ -1,0 +1,60 @@
+import type { Context } from './context';
+import { checkObject } from './errors';
+import { Handle, runAll } from './handle';
+import type { AllocateOptions, Kernel, Memory } from './kernel';
+import type { Mapping } from './mapping';
+
+/**
+ * Memory that devices may reach once it is mapped into an address space: page-aligned, zeroed, and never
+ * moved or freed by the garbage collector.
+ */
+export class DmaBuffer extends Handle {
+  /** @internal Mappings that exist of this buffer; close() removes them first. */
+  readonly mappings = new Set<Mapping>();
+  /** @internal The kernel whose address space this memory is in. */
+  readonly kernel: Kernel;
+  readonly #context: Context;
+  readonly #memory: Memory;
+
+  /** @internal Use `iommu.allocateDma()`. */
+  constructor(context: Context, length: number, options: AllocateOptions) {
+    super();
+    context.requireOpen();
+    this.#context = context;
+    this.kernel = context.kernel;
+    this.#memory = checkObject(context.kernel.allocate(length, options), { syscall: 'allocate' });
+    context.buffers.add(this);
+  }
+
+  /** The memory itself. Length 0 after close. */
+  get bytes(): Uint8Array<ArrayBuffer> {
+    return this.#memory.bytes;
+  }
+
+  /** Address of the first byte in this process; devices use IOVAs instead. */
+  get address(): bigint {
+    return this.#memory.address;
+  }
+
+  /** Bytes: the length asked for, rounded up to whole pages. */
+  get length(): number {
+    return this.#memory.length;
+  }
+
+  /** The memfd behind the memory (option `memfd`), or -1. */
+  get fd(): number {
+    return this.#memory.fd;
+  }
+
+  protected override get label(): string {
+    return 'the DMA buffer';
+  }
+
+  /** Unmaps the buffer wherever it is mapped, then frees it. */
+  protected override release(): void {
+    this.#context.buffers.delete(this);
+    runAll([...this.mappings].map((mapping) => () => mapping.unmap()));
+    // Not in a `finally`: memory that a device can still reach must not be freed.
+    this.#memory.free();
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * The one place where failures become Errors. Everything the kernel refuses, and everything this package
+ * refuses on the kernel's behalf, is an IommuError; misuse (a wrong type, a value out of range) is a
+ * TypeError or RangeError.
+ */
+import { errno, errnoName } from './uapi';
+
+/** Where a failure happened. */
+export interface Where {
+  /** The system call: 'ioctl', 'open', 'pread' … */
+  readonly syscall: string;
+  /** The ioctl's macro name, such as 'IOMMU_IOAS_MAP'. */
+  readonly request?: string | undefined;
+  /** The file, where the call takes one. */
+  readonly path?: string | undefined;
+  /** What to do about it. Without one, the table of known causes is asked. */
+  readonly hint?: string | undefined;
+}
+
+/** A refused operation. */
+export class IommuError extends Error {
+  /** The errno's name: 'EOPNOTSUPP'. */
+  readonly code: string;
+  /** The errno, negative: -95. */
+  readonly errno: number;
+  /** The system call that failed, or that would have failed: 'ioctl'. */
+  readonly syscall: string;
+  /** The ioctl's name in the kernel header, such as 'IOMMU_IOAS_MAP'; undefined for other system calls. */
+  readonly request: string | undefined;
+  /** The file concerned, for calls that take a path. */
+  readonly path: string | undefined;
+  /** What happened, without the place, code and hint that `message` adds. */
+  readonly reason: string;
+  /** The next step, where the cause is known. */
+  readonly hint: string | undefined;
+
+  constructor(number: number, where: Where, reason?: string) {
+    const negative = -Math.abs(number);
+    const code = nameOf(negative);
+    // A reason of our own says more than the causes the kernel's bare errno may have.
+    const hint = where.hint ?? (reason === undefined ? knownCause(where, code) : undefined);
+    const place = [where.request ?? where.syscall, where.path].filter(Boolean).join(' ');
+    const text = reason ?? TEXTS[code] ?? 'failed';
+    super(`${place}: ${code}: ${text}${hint ? ` (${hint})` : ''}`);
+    this.name = 'IommuError';
+    this.code = code;
+    this.errno = negative;
+    this.syscall = where.syscall;
+    this.request = where.request;
+    this.path = where.path;
+    this.reason = text;
+    this.hint = hint;
+  }
+}
+
+/** Errnos this package meets and adds to those of lib/uapi. */
+const EADDRINUSE = 98;
+const NUMBERS: Readonly<Record<string, number>> = { ...errno, EADDRINUSE };
+
+function nameOf(negative: number): string {
+  return negative === -EADDRINUSE ? 'EADDRINUSE' : errnoName(negative);
+}
+
+/** The error for a call that returned `result`, a negative errno. */
+export function failure(result: number, where: Where): IommuError {
+  return new IommuError(result, where);
+}
+
+/** The error for something refused before the kernel is asked. `reason` says what, `where.hint` what to do. */
+export function refusal(code: string, reason: string, where: Partial<Where> = {}): IommuError {
+  return new IommuError(NUMBERS[code] ?? errno.EINVAL, { syscall: 'ioctl', ...where }, reason);
+}
+
+/** Returns `result` if it is not negative; throws the error it stands for otherwise. */
+export function check(result: number, where: Where): number {
+  if (result < 0) throw failure(result, where);
+  return result;
+}
+
+/** As `check`, for calls that return an object or a negative errno. */
+export function checkObject<T extends object | string>(result: T | number, where: Where): T {
+  if (typeof result === 'number') throw failure(result, where);
+  return result;
+}
+
+const TEXTS: Readonly<Record<string, string>> = {
+  EPERM: 'operation not permitted',
+  ENOENT: 'no such object',
+  EIO: 'input/output error',
+  ENXIO: 'no such device or address',
+  E2BIG: 'argument too long for this kernel',
+  EBADF: 'bad file descriptor',
+  EBADFD: 'not an iommufd',
+  EAGAIN: 'try again',
+  ENOMEM: 'cannot allocate memory',
+  EACCES: 'permission denied',
+  EFAULT: 'bad address',
+  EBUSY: 'busy',
+  EEXIST: 'already exists',
+  ENODEV: 'no such device',
+  EINVAL: 'invalid argument',
+  EMFILE: 'too many open files',
+  ENFILE: 'too many open files in the system',
+  ENOTTY: 'the kernel does not know this request',
+  ENOSPC: 'no space left',
+  EOVERFLOW: 'value too large',
+  EMSGSIZE: 'buffer too small',
+  EOPNOTSUPP: 'not supported',
+  EADDRINUSE: 'address in use',
+  ENOSYS: 'not implemented here',
+  ETIMEDOUT: 'timed out',
+};
+
+const LOCKED_MEMORY =
+  'memory mapped for DMA stays locked: raise the limit with `ulimit -l` or RLIMIT_MEMLOCK, or grant CAP_IPC_LOCK';
+
+/** Known causes: by request or `syscall path`, then by errno. */
+const CAUSES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'open /dev/iommu': {
+    EACCES: 'run as root, or let your user open it: sudo chown $USER /dev/iommu',
+    EPERM: 'the container or security policy forbids it: allow the device /dev/iommu (docker run --device)',
+    ENOENT: 'the kernel has no iommufd: sudo modprobe iommufd, or build it with CONFIG_IOMMUFD',
+    ENODEV: 'the iommufd module is not loaded: sudo modprobe iommufd',
+    ENXIO: 'the iommufd module is not loaded: sudo modprobe iommufd',
+  },
+  'open /dev/vfio/devices': {
+    EACCES: 'run as root, or let your user open it with chown on this path',
+    EPERM: 'the container or security policy forbids it: allow this device as well as /dev/iommu',
+    EBUSY: 'another process has the device open',
+    ENOENT: 'the device went away, or the kernel lacks CONFIG_VFIO_DEVICE_CDEV',
+    ENODEV: 'the device went away',
+    ENXIO: 'the device went away',
+  },
+  VFIO_DEVICE_BIND_IOMMUFD: {
+    EPERM:
+      'interrupt remapping is off, so a device could forge interrupts (enable it in the firmware; QEMU: intel-iommu,intremap=on), ' +
+      "or another process owns a device of this device's IOMMU group",
+    EINVAL:
+      'the device is already bound, by this or another process, or its DMA is not coherent with the CPU caches',
+    EBUSY: 'the group of this device is open through /dev/vfio/<group>: close that first',
+    ENODEV: 'the device has no IOMMU group: switch the IOMMU on (intel_iommu=on or amd_iommu=on)',
+  },
+  VFIO_DEVICE_ATTACH_IOMMUFD_PT: {
+    EINVAL:
+      'the IOMMU of this device cannot use this address space, or another device of its IOMMU group is attached to a different one',
+    ENODEV:
+      'page faults need a device with the Page Request Interface, ATS and an IOMMU that supports them: one is missing',
+    EADDRINUSE:
+      "existing mappings or allowed ranges do not fit the device's reserved IOVA ranges or the IOMMU's page size: see iovaRanges()",
+    EFAULT: 'the space maps memory that no longer exists: memory is pinned when the first device attaches',
+    ENOMEM: LOCKED_MEMORY,
+    ENOTTY: 'this kernel or driver cannot attach PASIDs',
+    EOPNOTSUPP: 'this kernel or driver cannot attach PASIDs',
+  },
+  VFIO_DEVICE_RESET: {
+    ENOTTY: 'the device has no reset that VFIO can use: info().canReset says so',
+    EINVAL: 'the device has no reset that VFIO can use: info().canReset says so',
+  },
+  VFIO_DEVICE_SET_IRQS: {
+    EINVAL: 'one kind of interrupt at a time: close those of the other kind first',
+  },
+  IOMMU_IOAS_MAP: {
+    EEXIST: 'the IOVA range is already mapped: unmap it first, or leave iova out to let the kernel choose',
+    EOVERFLOW: 'IOVA plus length must stay below 2^64',
+    ENOSPC: 'no free IOVA range is large enough: unmap something, or widen allow()',
+    EFAULT: 'the memory is not accessible in this way',
+    ENOMEM: LOCKED_MEMORY,
+  },
+  IOMMU_IOAS_UNMAP: {
+    ENOENT: 'nothing is mapped there: see space.mappings',
+    EINVAL: 'the length must not be 0',
+    EOVERFLOW: 'IOVA plus length must stay below 2^64',
+    EBUSY: 'a hardware queue lives in this memory',
+  },
+  IOMMU_IOAS_ALLOW_IOVAS: {
+    EINVAL: 'ranges must not overlap, and a range is longer than one byte',
+    EADDRINUSE: 'a range touches addresses the hardware reserves: see iovaRanges()',
+  },
+  IOMMU_HWPT_ALLOC: {
+    EOPNOTSUPP:
+      "the device's IOMMU or its driver lacks this (nesting, PASID or page faults): see device.hardwareInfo()",
+    EINVAL: 'the page table does not fit this IOMMU: see device.hardwareInfo()',
+    ENOMEM: LOCKED_MEMORY,
+  },
+  IOMMU_FAULT_QUEUE_ALLOC: { ENOTTY: 'page faults in user space need Linux 6.11 or newer' },
+  IOMMU_GET_HW_INFO: { ENOTTY: 'hardware information needs Linux 6.7 or newer' },
+  IOMMU_TEST_CMD: {
+    ENOTTY: 'this kernel has no mock IOMMU: it needs CONFIG_IOMMUFD_TEST',
+  },
+  allocate: {
+    ENOMEM: 'not enough memory; huge pages must be reserved first: sudo sysctl vm.nr_hugepages=…',
+  },
+};
+
+function knownCause(where: Where, code: string): string | undefined {
+  const folder = where.path?.startsWith('/dev/vfio/devices/') ? '/dev/vfio/devices' : where.path;
+  const key = where.request ?? (folder ? `${where.syscall} ${folder}` : where.syscall);
+  return CAUSES[key]?.[code];
+}

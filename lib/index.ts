@@ -1,0 +1,32 @@
+/**
+ * Own a device's DMA: /dev/iommu (iommufd) and VFIO on Linux, a software IOMMU everywhere else.
+ *
+ *     const iommu = Iommu.open();
+ *     const device = iommu.bind('0000:00:04.0', { cookie: 42n });
+ *     const space = iommu.createAddressSpace();
+ *     device.attach(space);
+ *     const { iova } = space.map(iommu.allocateDma(4096));
+ */
+export { Iommu, type OpenOptions } from './iommu';
+export type { Backend, MachineLike } from './open-kernel';
+export { IommuError } from './errors';
+export type { DeviceDescription } from './sysfs';
+export { BoundDevice, type AttachOptions } from './bound-device';
+export { Device, type DeviceInfo, type RegionName } from './device';
+export type { HardwareInfo } from './hardware-info';
+export { Region } from './region';
+export { Interrupt, type InterruptKind } from './interrupt';
+export { IoAddressSpace, type Attachment } from './io-address-space';
+export { AddressSpace, type AddressSpaceOptions, type MapOptions } from './address-space';
+export {
+  UserAddressSpace,
+  type Invalidation,
+  type UserAddressSpaceOptions,
+  type UserPageTable,
+} from './user-address-space';
+export type { IovaRange, IovaRangeInput } from './iova';
+export { Mapping } from './mapping';
+export { DmaBuffer } from './dma-buffer';
+export type { AllocateOptions, Kernel, Memory } from './kernel';
+export { Fault, FaultQueue, type FaultRecord } from './fault-queue';
+export { MockDevice, type MockFault } from './mock-device';

@@ -1,0 +1,243 @@
+import { EventEmitter } from 'node:events';
+import { check, checkObject, failure, refusal } from './errors';
+import { EventStream } from './event-stream';
+import { runAll } from './handle';
+import { attemptBytes, attemptRead, call } from './ioctl';
+import { EFD_CLOEXEC, EFD_NONBLOCK, POLLIN, type Kernel, type Watch } from './kernel';
+import * as uapi from './uapi';
+
+/** How a PCI device interrupts. */
+export type InterruptKind = 'intx' | 'msi' | 'msix';
+
+const INDEX: Readonly<Record<InterruptKind, number>> = {
+  intx: uapi.VFIO_PCI_INTX_IRQ_INDEX,
+  msi: uapi.VFIO_PCI_MSI_IRQ_INDEX,
+  msix: uapi.VFIO_PCI_MSIX_IRQ_INDEX,
+};
+
+/** One kind of interrupt of one device: its vectors are switched on and off through VFIO_DEVICE_SET_IRQS. */
+export class InterruptLines {
+  readonly kind: InterruptKind;
+  /** How many vectors the device has. */
+  readonly count: number;
+  /** The kernel masks the interrupt at each delivery. */
+  readonly automasked: boolean;
+  readonly kernel: Kernel;
+  readonly #fd: number;
+  readonly #fixed: boolean;
+  /** Vectors in use. */
+  readonly open = new Map<number, Interrupt>();
+
+  constructor(kernel: Kernel, fd: number, kind: InterruptKind) {
+    this.kernel = kernel;
+    this.#fd = fd;
+    this.kind = kind;
+    const { count, flags } = call(kernel, fd, uapi.VFIO_DEVICE_GET_IRQ_INFO, { index: INDEX[kind] });
+    this.count = count;
+    this.automasked = (flags & uapi.VFIO_IRQ_INFO_AUTOMASKED) !== 0;
+    this.#fixed = (flags & uapi.VFIO_IRQ_INFO_NORESIZE) !== 0;
+  }
+
+  /** Connects a vector to an eventfd. Throws IommuError. */
+  enable(vector: number, eventfd: number): void {
+    const first = this.open.size === 0;
+    // Where the set of vectors cannot grow later (MSI), all are allocated at once, the others unconnected.
+    if (!first || !this.#fixed) {
+      this.#expect(this.#setIrqs(uapi.VFIO_IRQ_SET_ACTION_TRIGGER, vector, [eventfd]));
+      return;
+    }
+    const connect = (count: number) =>
+      this.#setIrqs(
+        uapi.VFIO_IRQ_SET_ACTION_TRIGGER,
+        0,
+        Array.from({ length: count }, (_, i) => (i === vector ? eventfd : -1)),
+      );
+    // A positive result: the system has only so many vectors to give.
+    const available = this.#expect(connect(this.count));
+    if (available === 0) return;
+    if (available <= vector || this.#expect(connect(available)) !== 0)
+      throw refusal('ENOSPC', `the system has no ${this.kind} vector ${vector} to give`, {
+        request: 'VFIO_DEVICE_SET_IRQS',
+      });
+  }
+
+  /** Disconnects a vector; the last one switches the interrupt off. */
+  disable(vector: number): void {
+    const { VFIO_IRQ_SET_ACTION_TRIGGER: trigger } = uapi;
+    this.#expect(this.open.size > 0 ? this.#setIrqs(trigger, vector, [-1]) : this.#setIrqs(trigger, 0, 0));
+  }
+
+  unmask(vector: number): void {
+    this.#expect(this.#setIrqs(uapi.VFIO_IRQ_SET_ACTION_UNMASK, vector, 1));
+  }
+
+  trigger(vector: number): void {
+    this.#expect(this.#setIrqs(uapi.VFIO_IRQ_SET_ACTION_TRIGGER, vector, 1));
+  }
+
+  #expect(result: number): number {
+    return check(result, { syscall: 'ioctl', request: 'VFIO_DEVICE_SET_IRQS' });
+  }
+
+  /** `what`: eventfds for consecutive vectors, or how many vectors to act on without data. */
+  #setIrqs(action: number, start: number, what: readonly number[] | number): number {
+    const fds = typeof what === 'number' ? [] : what;
+    const header = uapi.vfio_irq_set.encode({
+      argsz: uapi.vfio_irq_set.size + 4 * fds.length,
+      flags:
+        action | (typeof what === 'number' ? uapi.VFIO_IRQ_SET_DATA_NONE : uapi.VFIO_IRQ_SET_DATA_EVENTFD),
+      index: INDEX[this.kind],
+      start,
+      count: typeof what === 'number' ? what : fds.length,
+    });
+    const bytes = new Uint8Array(header.length + 4 * fds.length);
+    bytes.set(header);
+    const view = new DataView(bytes.buffer, header.length);
+    fds.forEach((fd, i) => view.setInt32(4 * i, fd, true));
+    return attemptBytes(this.kernel, this.#fd, uapi.VFIO_DEVICE_SET_IRQS, bytes);
+  }
+}
+
+interface InterruptEvents {
+  interrupt: [count: number];
+  error: [error: unknown];
+  newListener: [event: string | symbol];
+  removeListener: [event: string | symbol];
+}
+
+/**
+ * One interrupt vector of a device. `on('interrupt', (count) => …)` or `for await (const count of interrupt)`:
+ * `count` is how often it fired since the last delivery. What fires while nobody listens is counted.
+ *
+ * An INTx interrupt stays masked from its delivery until the listeners have returned, or the loop asks for
+ * the next: time to silence the device.
+ */
+export class Interrupt extends EventEmitter<InterruptEvents> {
+  readonly kind: InterruptKind;
+  readonly vector: number;
+  readonly #lines: InterruptLines;
+  readonly #eventfd: number;
+  readonly #counter = new BigUint64Array(1);
+  readonly #stream: EventStream<number>;
+  #watch: Watch | undefined;
+  #unmaskNext = false;
+  #closed = false;
+
+  /** @internal Use `device.interrupt()`. */
+  constructor(lines: InterruptLines, vector: number) {
+    super();
+    this.kind = lines.kind;
+    this.vector = vector;
+    this.#lines = lines;
+    if (lines.open.has(vector))
+      throw refusal('EBUSY', `${lines.kind} vector ${vector} is open already`, {
+        request: 'VFIO_DEVICE_SET_IRQS',
+      });
+    const { kernel } = lines;
+    this.#eventfd = check(kernel.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), { syscall: 'eventfd' });
+    try {
+      lines.enable(vector, this.#eventfd);
+    } catch (error) {
+      kernel.close(this.#eventfd);
+      throw error;
+    }
+    lines.open.set(vector, this);
+    this.#stream = new EventStream({ start: () => this.#listen(), stop: () => this.#rest() });
+    this.on('newListener', (event) => {
+      if (event === 'interrupt') this.#listen();
+    });
+    this.on('removeListener', () => this.#rest());
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Makes the kernel deliver the interrupt as if the device had raised it (a loopback test). */
+  trigger(): void {
+    if (this.#closed) throw this.#closedError();
+    this.#lines.trigger(this.vector);
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<number> {
+    const iterator: AsyncIterableIterator<number> = {
+      next: () => {
+        this.#unmaskDelivered();
+        return this.#stream.next();
+      },
+      return: () => {
+        this.#unmaskDelivered();
+        return Promise.resolve({ value: undefined, done: true });
+      },
+      [Symbol.asyncIterator]: () => iterator,
+    };
+    return iterator;
+  }
+
+  /** Switches the vector off and ends iterations. Idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#stream.end();
+    this.removeAllListeners();
+    this.#watch?.close();
+    this.#watch = undefined;
+    this.#lines.open.delete(this.vector);
+    runAll([() => this.#lines.disable(this.vector), () => this.#lines.kernel.close(this.#eventfd)]);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #closedError(): Error {
+    return refusal('EBADF', `${this.kind} interrupt ${this.vector} is closed`, {
+      request: 'VFIO_DEVICE_SET_IRQS',
+    });
+  }
+
+  #listen(): void {
+    if (this.#closed) throw this.#closedError();
+    this.#watch ??= checkObject(
+      this.#lines.kernel.watch(this.#eventfd, POLLIN, () => this.#deliver()),
+      { syscall: 'poll' },
+    );
+  }
+
+  #rest(): void {
+    if (this.#stream.waiting || this.listenerCount('interrupt') > 0) return;
+    this.#watch?.close();
+    this.#watch = undefined;
+  }
+
+  #deliver(): void {
+    const result = attemptRead(this.#lines.kernel, this.#eventfd, new Uint8Array(this.#counter.buffer));
+    if (result === -uapi.errno.EAGAIN) return;
+    if (result < 0) {
+      const error = failure(result, { syscall: 'read' });
+      this.#stream.fail(error);
+      if (this.listenerCount('error') > 0) this.emit('error', error);
+      this.#watch?.close();
+      this.#watch = undefined;
+      return;
+    }
+    const count = Number(this.#counter[0]);
+    if (this.#stream.waiting) {
+      this.#unmaskNext = this.#lines.automasked;
+      this.#stream.push(count);
+      this.emit('interrupt', count);
+      return;
+    }
+    try {
+      this.emit('interrupt', count);
+    } finally {
+      if (this.#lines.automasked && !this.#closed) this.#lines.unmask(this.vector);
+    }
+  }
+
+  #unmaskDelivered(): void {
+    if (!this.#unmaskNext || this.#closed) return;
+    this.#unmaskNext = false;
+    this.#lines.unmask(this.vector);
+  }
+}

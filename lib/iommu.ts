@@ -1,0 +1,162 @@
+import { AddressSpace, type AddressSpaceOptions } from './address-space';
+import { AttachTable } from './attach-data';
+import type { BoundDevice } from './bound-device';
+import { checkCookie, type Context } from './context';
+import { bindDevice, type Device } from './device';
+import { DmaBuffer } from './dma-buffer';
+import { refusal } from './errors';
+import { FaultQueue } from './fault-queue';
+import { Handle, runAll } from './handle';
+import type { IoAddressSpace } from './io-address-space';
+import type { AllocateOptions, Kernel } from './kernel';
+import { O_CLOEXEC, O_RDWR } from './kernel';
+import { createMockDevice, type MockDevice } from './mock-device';
+import { chooseBackend, type Backend, type Choice } from './open-kernel';
+import { listDevices, resolveDevice, type DeviceDescription } from './sysfs';
+import { UserAddressSpace, type UserAddressSpaceOptions } from './user-address-space';
+
+/** Options of `Iommu.open`. */
+export interface OpenOptions {
+  /**
+   * 'auto' (the default): Linux where /dev/iommu exists, else the software IOMMU. The environment variable
+   * IOMMUFD_BACKEND (auto, linux, simulated) decides where this is left out.
+   */
+  backend?: Backend | undefined;
+}
+
+/** An open /dev/iommu: owns devices, address spaces, fault queues and DMA memory. */
+export class Iommu extends Handle {
+  /** The kernel underneath, for raw calls. */
+  readonly kernel: Kernel;
+  /** The descriptor of /dev/iommu, for raw calls. */
+  readonly fd: number;
+  /** Who answers: the machine's Linux or the software IOMMU. */
+  readonly backend: 'linux' | 'simulated';
+  /** Why that one, as a sentence. */
+  readonly reason: string;
+  readonly #context: Context;
+
+  private constructor(choice: Choice) {
+    super();
+    this.kernel = choice.kernel;
+    this.fd = choice.fd;
+    this.backend = choice.backend;
+    this.reason = choice.reason;
+    this.#context = {
+      kernel: choice.kernel,
+      fd: choice.fd,
+      attachData: new AttachTable(),
+      devices: new Set<BoundDevice>(),
+      spaces: new Set<IoAddressSpace>(),
+      queues: new Set<FaultQueue>(),
+      buffers: new Set<DmaBuffer>(),
+      requireOpen: (request) => this.requireOpen(request),
+    };
+  }
+
+  /**
+   * Opens /dev/iommu.
+   *
+   * Throws IommuError: EACCES or EPERM (no permission: never a silent simulation), ENOENT, ENODEV, ENXIO (with
+   * backend 'linux', where it does not exist), ENOSYS (with 'linux': not Linux, or the addon is not built);
+   * TypeError for a backend that does not exist.
+   */
+  static open(options: OpenOptions = {}): Iommu {
+    return new Iommu(chooseBackend(options.backend));
+  }
+
+  /** What answers, for people: 'Linux 7.3.4'. */
+  get kernelVersion(): string {
+    return this.kernel.version;
+  }
+
+  protected override get label(): string {
+    return 'the Iommu';
+  }
+
+  /** The PCI devices of the machine, ours to take or not, by address. */
+  devices(): DeviceDescription[] {
+    this.requireOpen();
+    return listDevices(this.kernel);
+  }
+
+  /** The devices bound here. */
+  get bound(): readonly BoundDevice[] {
+    return [...this.#context.devices];
+  }
+
+  /**
+   * Takes a device: from now on its DMA is blocked, until it is attached to an address space.
+   *
+   * `target` is a PCI address ('0000:00:04.0'), a path ('/dev/vfio/devices/vfio0') or one of devices(). `cookie`
+   * is a 64-bit number of your choice, unique in this Iommu, which names the device in fault reports.
+   *
+   * Throws IommuError: EEXIST (cookie in use), EBUSY (bound here already), ENODEV (no such device, not bound to
+   * vfio-pci, no IOMMU), EACCES, EPERM (interrupt remapping off, or the group belongs to somebody else), EINVAL
+   * (bound by somebody else).
+   */
+  bind(target: string | DeviceDescription, options: { cookie: bigint | number }): Device {
+    const request = 'VFIO_DEVICE_BIND_IOMMUFD';
+    this.requireOpen(request);
+    const cookie = checkCookie(this.#context, options?.cookie, request);
+    const found = resolveDevice(this.kernel, target);
+    for (const device of this.#context.devices)
+      if ('path' in device && device.path === found.path)
+        throw refusal('EBUSY', `${device.name} is bound already, as 0x${device.cookie.toString(16)}`, {
+          request,
+          path: found.path,
+        });
+    return bindDevice(this.#context, found, cookie, O_RDWR | O_CLOEXEC);
+  }
+
+  /**
+   * Makes a device of the kernel's mock IOMMU: no hardware needed, page faults included.
+   * Throws IommuError ENOTTY where the kernel has no CONFIG_IOMMUFD_TEST.
+   */
+  createMockDevice(options: { cookie: bigint | number; pasid?: boolean | undefined }): MockDevice {
+    this.requireOpen('IOMMU_TEST_CMD');
+    const cookie = checkCookie(this.#context, options?.cookie, 'IOMMU_TEST_CMD');
+    return createMockDevice(this.#context, cookie, options.pasid ?? false);
+  }
+
+  /** Makes an address space that map() fills. */
+  createAddressSpace(options?: AddressSpaceOptions): AddressSpace;
+  /** Makes an address space whose page table is the user's, nested on `parent` (VT-d first stage). */
+  createAddressSpace(options: UserAddressSpaceOptions): UserAddressSpace;
+  createAddressSpace(
+    options: AddressSpaceOptions | UserAddressSpaceOptions = {},
+  ): AddressSpace | UserAddressSpace {
+    if (options.faults && !this.#context.queues.has(options.faults)) {
+      options.faults.requireOpen('IOMMU_HWPT_ALLOC');
+      throw new TypeError('the fault queue belongs to another Iommu');
+    }
+    if ('parent' in options) return new UserAddressSpace(this.#context, options);
+    if ('pageTable' in options) throw new TypeError('a user-managed address space needs a parent');
+    return new AddressSpace(this.#context, options);
+  }
+
+  /** Makes a queue for the page faults of the address spaces that name it. Throws IommuError. */
+  createFaultQueue(): FaultQueue {
+    return new FaultQueue(this.#context);
+  }
+
+  /** Allocates memory that devices can reach once it is mapped. Throws IommuError ENOMEM. */
+  allocateDma(length: number, options: AllocateOptions = {}): DmaBuffer {
+    if (!Number.isSafeInteger(length) || length <= 0)
+      throw new RangeError(`length ${String(length)} is not a positive number of bytes`);
+    return new DmaBuffer(this.#context, length, options);
+  }
+
+  /** Detaches and unbinds every device, closes spaces, queues and buffers, then /dev/iommu itself. */
+  protected override release(): void {
+    const { devices, spaces, queues, buffers } = this.#context;
+    const closing = (handles: Iterable<Handle>) => [...handles].map((handle) => () => handle.close());
+    runAll([
+      ...closing(devices),
+      ...closing(spaces),
+      ...closing(queues),
+      ...closing(buffers),
+      () => void this.kernel.close(this.fd),
+    ]);
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * The native addon (native/): what it exports, and loading it on demand. Only this folder uses it; importing this
+ * file loads nothing.
+ */
+import bindings from 'bindings';
+
+/** Memory as the addon allocates it. */
+export interface NativeMemory {
+  /** Names the memory to `free` and `release`. */
+  readonly handle: number;
+  readonly buffer: ArrayBuffer;
+  readonly address: bigint;
+  readonly length: number;
+  readonly fd: number;
+}
+
+/**
+ * Every function returns what the system call does, or -errno, and checks the types and ranges of its arguments.
+ * Handles are small integers of 0 or more, each kind counting for itself, good until given up.
+ */
+export interface Addon {
+  readonly pageSize: number;
+  open(path: string, flags: number): number;
+  close(fd: number): number;
+  /** Knows nothing of how many bytes the kernel reads or writes at `argument`: see `LinuxKernel.ioctl`. */
+  ioctl(fd: number, request: number, argument?: Uint8Array | number): number;
+  read(fd: number, bytes: Uint8Array): number;
+  write(fd: number, bytes: Uint8Array): number;
+  pread(fd: number, bytes: Uint8Array, offset: number): number;
+  pwrite(fd: number, bytes: Uint8Array, offset: number): number;
+  poll(fd: number, events: number): number;
+  eventfd(initial: number, flags: number): number;
+  addressOf(bytes: ArrayBufferView): bigint;
+
+  allocate(length: number, hugePages: boolean, memfd: boolean): NativeMemory | number;
+  /** Detaches `buffer`, closes the memfd and gives the memory back. */
+  free(handle: number, buffer: ArrayBuffer): void;
+  /** Gives up the handle alone: the memory goes when its ArrayBuffer is collected. */
+  release(handle: number): void;
+
+  /** A handle for the functions below, or -errno. */
+  mmap(fd: number, offset: number, length: number, protection: number): number;
+  load(mapping: number, offset: number, width: number): number;
+  load64(mapping: number, offset: number): bigint;
+  store(mapping: number, offset: number, width: number, value: number): void;
+  store64(mapping: number, offset: number, value: bigint): void;
+  unmap(mapping: number): void;
+
+  /** A handle for the functions below, or -errno. */
+  watch(fd: number, events: number, callback: (ready: number) => void): number;
+  closeWatch(watch: number): void;
+  refWatch(watch: number): void;
+  unrefWatch(watch: number): void;
+}
+
+/** Why there is no addon, for people. */
+export interface Unavailable {
+  readonly reason: string;
+}
+
+let loaded: { readonly addon: Addon } | Unavailable | undefined;
+
+/** The addon, or why there is none. The first call decides. */
+export function loadAddon(): { readonly addon: Addon } | Unavailable {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): { readonly addon: Addon } | Unavailable {
+  if (process.platform !== 'linux') return { reason: `${process.platform} is not Linux` };
+  try {
+    const addon: Addon = bindings({ bindings: 'iommufd', module_root: bindings.getRoot(__filename) });
+    return { addon };
+  } catch (error) {
+    // `bindings` lists where it looked when it found no file; all else is a file that does not load.
+    const absent = typeof error === 'object' && error !== null && 'tries' in error;
+    if (absent) return { reason: 'the native addon is not built (to build it: npm rebuild iommufd)' };
+    return {
+      reason: `the native addon does not load (to rebuild it: npm rebuild iommufd): ${String(error)}`,
+    };
+  }
+}

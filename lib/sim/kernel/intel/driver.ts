@@ -1,0 +1,229 @@
+/**
+ * The kernel's driver of a VT-d unit (drivers/iommu/intel's role): writes real table entries into memory,
+ * submits real invalidations, reads the hardware's queues.
+ */
+import { errno } from '../../../uapi/errno';
+import {
+  IOMMUFD_PAGE_RESP_INVALID,
+  IOMMU_HWPT_ALLOC_NEST_PARENT,
+  IOMMU_HWPT_ALLOC_PASID,
+  IOMMU_HWPT_DATA_VTD_S1,
+  IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED,
+  IOMMU_HW_CAP_PCI_PASID_EXEC,
+  IOMMU_HW_CAP_PCI_PASID_PRIV,
+  IOMMU_HW_INFO_TYPE_INTEL_VTD,
+  IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17,
+  iommu_hw_info_vtd,
+  iommu_hwpt_vtd_s1,
+} from '../../../uapi/iommufd';
+import * as pci from '../../devices/pci-registers';
+import type { PhysicalMemory } from '../../memory';
+import { contextEntryAddress } from '../../vtd/context-table';
+import * as inv from '../../vtd/invalidation-descriptors';
+import * as regs from '../../vtd/registers';
+import { encodeRootEntryHalf, ROOT_ENTRY_HALF, rootEntryAddress } from '../../vtd/root-table';
+import type { VtdUnit } from '../../vtd/unit';
+import type { InterruptController } from '../interrupts';
+import type {
+  AttachHandle,
+  HardwareInfo,
+  IommuDriver,
+  IommuGroup,
+  KernelDevice,
+  PagingDomain,
+} from '../iommu/core';
+import { reportPageFault } from '../iommu/page-fault';
+import { copyStruct } from '../iommufd/command';
+import { DeviceState } from './device-state';
+import { VtdNestedDomain, VtdPagingDomain } from './domain';
+import { FaultLog } from './fault-log';
+import { InvalidationQueue } from './invalidation-queue';
+import { PageRequestReader } from './page-requests';
+import { FIRST_STAGE, PageTable, SECOND_STAGE } from './page-table';
+import { IntelAttachments } from './attachments';
+
+/** The interrupt window (0xFEEx_xxxx), which the hardware never translates. */
+const INTERRUPT_WINDOW = { start: 0xfee00000n, last: 0xfeefffffn };
+
+export class IntelIommu implements IommuDriver {
+  readonly faults: FaultLog;
+  readonly #queue: InvalidationQueue;
+  readonly #attachments: IntelAttachments;
+  readonly #devices = new Map<KernelDevice, DeviceState>();
+  readonly #root: number;
+
+  /** Starts the unit: tables, queues, interrupts, then translation. Devices are added afterwards. */
+  constructor(
+    readonly memory: PhysicalMemory,
+    readonly unit: VtdUnit,
+    interrupts: InterruptController,
+  ) {
+    this.#root = memory.allocatePage();
+    this.faults = new FaultLog(unit);
+    this.#queue = new InvalidationQueue(memory, unit);
+    this.#attachments = new IntelAttachments(unit, this.#queue);
+    const reader = new PageRequestReader(memory, unit, (rid, fault) => {
+      const device = this.#deviceOf(rid);
+      if (device) reportPageFault(this, device, fault);
+    });
+    const connect = (control: number, handler: () => void) => {
+      const vector = interrupts.allocate(handler);
+      if (!vector) throw new RangeError('no interrupt vector left for the IOMMU');
+      unit.write32(control + 4, vector.data);
+      unit.write32(control + 8, vector.addressLow);
+      unit.write32(control + 12, vector.addressHigh);
+      unit.write32(control, 0);
+    };
+    connect(regs.FECTL_REG, () => this.faults.handleEvent());
+    connect(regs.PECTL_REG, () => reader.handleEvent());
+
+    const mode = regs.TTM_SCALABLE << regs.RTADDR_TTM_SHIFT;
+    unit.write64(regs.RTADDR_REG, Math.floor(this.#root / 2 ** 32), (this.#root % 2 ** 32) | mode);
+    unit.write32(regs.GCMD_REG, regs.GCMD_SRTP);
+    unit.write32(regs.GCMD_REG, regs.GCMD_QIE);
+    this.#queue.submit(
+      inv.encodeContextCacheInvalidate({ G: inv.G_GLOBAL }),
+      inv.encodePasidCacheInvalidate({ G: inv.PASID_CACHE_G_GLOBAL }),
+      inv.encodeIotlbInvalidate({ G: inv.G_GLOBAL }),
+    );
+    unit.write32(regs.GCMD_REG, regs.GCMD_QIE | regs.GCMD_TE);
+  }
+
+  /** A device was found: its context entry gets a PASID table, empty, so that all its DMA is blocked. */
+  probe(device: KernelDevice): void {
+    const { DT, PRS, PASID } = this.unit.capabilities;
+    const state = new DeviceState(this.memory, device, { ats: DT === 1, pri: PRS === 1, pasid: PASID === 1 });
+    this.#devices.set(device, state);
+    this.memory.writeWords(
+      contextEntryAddress(this.#contextTable(device.rid), device.rid),
+      state.contextEntry(),
+    );
+  }
+
+  hardwareInfo(device: KernelDevice): HardwareInfo {
+    const state = this.#state(device);
+    const wide = (offset: number) =>
+      (BigInt(this.unit.read32(offset + 4)) << 32n) | BigInt(this.unit.read32(offset));
+    const pasid = device.pci.config.extendedCapability(pci.EXTENDED_CAPABILITY_PASID);
+    const control = state.pasidBits ? device.pci.config.read(pasid + pci.PASID_CONTROL, 2) : 0;
+    return {
+      type: IOMMU_HW_INFO_TYPE_INTEL_VTD,
+      data: iommu_hw_info_vtd.encode({
+        flags: IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17,
+        cap_reg: wide(regs.CAP_REG_OFFSET),
+        ecap_reg: wide(regs.ECAP_REG_OFFSET),
+      }),
+      capabilities:
+        (state.atsEnabled ? 0 : IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED) |
+        (control & pci.PASID_EXECUTE ? IOMMU_HW_CAP_PCI_PASID_EXEC : 0) |
+        (control & pci.PASID_PRIVILEGED ? IOMMU_HW_CAP_PCI_PASID_PRIV : 0),
+      maxPasidLog2: state.pasidBits,
+    };
+  }
+
+  reservedRegions(): readonly { start: bigint; last: bigint }[] {
+    return [INTERRUPT_WINDOW];
+  }
+
+  allocatePaging(_device: KernelDevice, flags: number): PagingDomain | number {
+    // Linux prefers the first stage; a nesting parent must be a second stage.
+    const nestParent = (flags & IOMMU_HWPT_ALLOC_NEST_PARENT) !== 0;
+    const { NEST, FSTS, SSTS, FS1GP, SSLPS, FS5LP, SAGAW, MGAW } = this.unit.capabilities;
+    if (flags & ~(IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID)) return -errno.EOPNOTSUPP;
+    if (nestParent && !NEST) return -errno.EOPNOTSUPP;
+    const second = nestParent || !FSTS;
+    if (second && !SSTS) return -errno.EOPNOTSUPP;
+    const wide = MGAW + 1 > 48;
+    const levels = (second ? wide && SAGAW & 0b1000 : wide && FS5LP) ? 5 : 4;
+    const largestLeaf = second ? (SSLPS & 2 ? 3 : SSLPS & 1 ? 2 : 1) : FS1GP ? 3 : 2;
+    const did = this.#attachments.allocateDid();
+    if (did < 0) return did;
+    const table = PageTable.create(this.memory, second ? SECOND_STAGE : FIRST_STAGE, levels, largestLeaf);
+    if (typeof table === 'number') {
+      this.#attachments.freeDid(did);
+      return table;
+    }
+    // Of a first stage's canonical addresses only the lower half is used (section 3.6).
+    const bits = Math.min(MGAW + 1, levels === 5 ? 57 : 48) - (second ? 0 : 1);
+    const free = (freed: number) => this.#attachments.freeDid(freed);
+    return new VtdPagingDomain(did, this.#queue, free, table, (1n << BigInt(bits)) - 1n, nestParent);
+  }
+
+  allocateNested(
+    _device: KernelDevice,
+    parent: PagingDomain,
+    flags: number,
+    data: { type: number; bytes: Uint8Array },
+  ): VtdNestedDomain | number {
+    if (!this.unit.capabilities.NEST || flags & ~IOMMU_HWPT_ALLOC_PASID) return -errno.EOPNOTSUPP;
+    if (data.type !== IOMMU_HWPT_DATA_VTD_S1) return -errno.EOPNOTSUPP;
+    if (!(parent instanceof VtdPagingDomain) || !parent.nestParent) return -errno.EINVAL;
+    if (data.bytes.length < iommu_hwpt_vtd_s1.size) return -errno.EINVAL;
+    const bytes = copyStruct(data.bytes, data.bytes.length, iommu_hwpt_vtd_s1.size);
+    if (typeof bytes === 'number') return bytes;
+    const did = this.#attachments.allocateDid();
+    if (did < 0) return did;
+    const free = (freed: number) => this.#attachments.freeDid(freed);
+    return new VtdNestedDomain(did, this.#queue, free, parent, iommu_hwpt_vtd_s1.decode(bytes));
+  }
+
+  attachGroup(group: IommuGroup, handle: AttachHandle | undefined): number {
+    const states = group.devices.map((device) => this.#state(device));
+    const before = states.map((state) => state.slots.get(0)?.domain);
+    for (const [i, state] of states.entries()) {
+      const result = this.#attachments.set(state, 0, handle);
+      if (!result) continue;
+      for (let undo = 0; undo < i; undo++) this.#attachments.replace(states[undo], 0, before[undo]);
+      return result;
+    }
+    return 0;
+  }
+
+  attachPasid(device: KernelDevice, pasid: number, handle: AttachHandle | undefined): number {
+    const state = this.#state(device);
+    // As in Linux: nothing is done, and nothing is said, for a device without PASIDs.
+    if (!state.pasidBits) return 0;
+    if (pasid >= 2 ** state.pasidBits) return -errno.EINVAL;
+    return this.#attachments.set(state, pasid, handle);
+  }
+
+  releaseGroup(group: IommuGroup): void {
+    // The kernel's DMA API starts from an empty table: blocked until a kernel driver maps something.
+    this.attachGroup(group, undefined);
+  }
+
+  pageResponse(device: KernelDevice, pasid: number, grpid: number, code: number): void {
+    this.#queue.submit(
+      inv.encodePageGroupResponse({
+        PP: pasid >= 0 ? 1 : 0,
+        PASID: Math.max(pasid, 0),
+        RID: device.rid,
+        PRGI: grpid,
+        RESPONSE_CODE: code === IOMMUFD_PAGE_RESP_INVALID ? 1 : 0,
+      }),
+    );
+  }
+
+  #state(device: KernelDevice): DeviceState {
+    const state = this.#devices.get(device);
+    if (!state) throw new Error(`${device.bdf} is not behind this IOMMU`);
+    return state;
+  }
+
+  #deviceOf(rid: number): KernelDevice | undefined {
+    for (const device of this.#devices.keys()) if (device.rid === rid) return device;
+    return undefined;
+  }
+
+  /** The context table of the half bus that `rid` is on, made with its root entry if need be. */
+  #contextTable(rid: number): number {
+    const entry = rootEntryAddress(this.#root, rid);
+    const words = new Int32Array(2);
+    this.memory.readWords(entry, words);
+    const { P, CTP } = ROOT_ENTRY_HALF.decode(words);
+    if (P) return CTP;
+    const table = this.memory.allocatePage();
+    this.memory.writeWords(entry, encodeRootEntryHalf(table));
+    return table;
+  }
+}

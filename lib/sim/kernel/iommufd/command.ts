@@ -1,0 +1,45 @@
+/** One iommufd ioctl on its way through the kernel: the extensible struct in, fields out. */
+import { errno } from '../../../uapi/errno';
+import type { Input, Ioctl, Struct, Values } from '../../../uapi/layout';
+import type { UserMemory } from '../user-memory';
+import type { IommufdFile } from './file';
+
+type FieldsOf<S> = S extends Struct<infer F> ? F : never;
+
+export interface Command<S extends Struct = Struct> {
+  readonly file: IommufdFile;
+  /** Memory of the calling process, for pointers in the struct. */
+  readonly memory: UserMemory;
+  readonly values: Values<FieldsOf<S>>;
+  /** Writes the struct back with these fields changed, as far as the caller's `size` reaches. Returns 0. */
+  respond(fields: Input<FieldsOf<S>>): number;
+  /** Gives the calling process a file descriptor. */
+  readonly process: { install(file: import('../file').OpenFile): number };
+}
+
+/** A row of the dispatch table. */
+export interface Handler {
+  readonly row: Ioctl;
+  run(command: Command): number;
+}
+
+/** Ties a function to its ioctl. */
+export function handler<S extends Struct>(row: Ioctl<S>, run: (command: Command<S>) => number): Handler {
+  return { row: row as unknown as Ioctl, run: run as unknown as Handler['run'] };
+}
+
+/**
+ * copy_struct_from_user: the caller's struct of `size` bytes in the form this kernel knows. A shorter one is
+ * filled up with zeros; a longer one must be zero where the kernel knows nothing (E2BIG).
+ */
+export function copyStruct(
+  argument: Uint8Array,
+  size: number,
+  known: number,
+): Uint8Array<ArrayBuffer> | number {
+  if (argument.length < size) return -errno.EFAULT;
+  const copy = new Uint8Array(known);
+  copy.set(argument.subarray(0, Math.min(size, known)));
+  for (let i = known; i < size; i++) if (argument[i]) return -errno.E2BIG;
+  return copy;
+}

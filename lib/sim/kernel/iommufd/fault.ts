@@ -1,0 +1,161 @@
+/** FAULT objects: queues of page faults behind a file descriptor (drivers/iommu/iommufd/eventq.c's role). */
+import { POLLIN, POLLOUT, POLLRDNORM } from '../../../kernel';
+import { errno } from '../../../uapi/errno';
+import {
+  IOMMUFD_PAGE_RESP_INVALID,
+  iommu_hwpt_page_response,
+  iommu_hwpt_pgfault,
+} from '../../../uapi/iommufd';
+import { IOMMU_FAULT_QUEUE_ALLOC } from '../../../uapi/iommufd-ioctls';
+import { OpenFile } from '../file';
+import type { AttachHandle } from '../iommu/core';
+import type { FaultGroup } from '../iommu/page-fault';
+import type { SimulatedProcess } from '../process';
+import { handler, type Command, type Handler } from './command';
+import type { IommufdFile } from './file';
+import { IommufdObject } from './object';
+
+/** A group in the queue, with the id under which its device was bound when the fault came. */
+interface Queued {
+  readonly group: FaultGroup;
+  readonly deviceId: number;
+}
+
+export class FaultObject extends IommufdObject {
+  #deliver: Queued[] = [];
+  /** Cookie → group that user space has read and not answered. */
+  #pending = new Map<number, FaultGroup>();
+  #file: FaultFile | undefined;
+
+  /** Queues a complete group. */
+  deliver(group: FaultGroup, deviceId: number): void {
+    this.#deliver.push({ group, deviceId });
+    this.#file?.notify();
+  }
+
+  get queued(): boolean {
+    return this.#deliver.length > 0;
+  }
+
+  open(context: IommufdFile): FaultFile {
+    this.#file = new FaultFile(this, context);
+    this.users++;
+    return this.#file;
+  }
+
+  closed(): void {
+    this.#file = undefined;
+    this.users--;
+  }
+
+  /** The attachment ends: whatever it queued, read or not, is answered "invalid". */
+  answerFaultsOf(handle: AttachHandle): void {
+    const mine = this.#deliver.filter(({ group }) => group.handle === handle);
+    this.#deliver = this.#deliver.filter(({ group }) => group.handle !== handle);
+    for (const { group } of mine) group.respond(IOMMUFD_PAGE_RESP_INVALID);
+    for (const [cookie, group] of this.#pending) {
+      if (group.handle !== handle) continue;
+      this.#pending.delete(cookie);
+      group.respond(IOMMUFD_PAGE_RESP_INVALID);
+    }
+  }
+
+  destroy(): void {
+    for (const { group } of this.#deliver.splice(0)) group.respond(IOMMUFD_PAGE_RESP_INVALID);
+    for (const group of this.#pending.values()) group.respond(IOMMUFD_PAGE_RESP_INVALID);
+    this.#pending.clear();
+  }
+
+  /** read(2): whole groups, as many as fit. A group gets its cookie here. */
+  read(bytes: Uint8Array): number {
+    if (bytes.length % iommu_hwpt_pgfault.size) return -errno.ESPIPE;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    let done = 0;
+    while (this.#deliver.length > 0) {
+      const [{ group, deviceId }] = this.#deliver;
+      if (group.faults.length * iommu_hwpt_pgfault.size > bytes.length - done) return done || -errno.EINVAL;
+      this.#deliver.shift();
+      const cookie = this.#lowestFreeCookie();
+      this.#pending.set(cookie, group);
+      for (const fault of group.faults) {
+        iommu_hwpt_pgfault.write(view, done, {
+          flags: fault.flags,
+          dev_id: deviceId,
+          pasid: fault.pasid,
+          grpid: fault.grpid,
+          perm: fault.permissions,
+          __reserved: 0,
+          addr: fault.address,
+          length: 0,
+          cookie,
+        });
+        done += iommu_hwpt_pgfault.size;
+      }
+    }
+    return done;
+  }
+
+  /** write(2): responses until the first that is wrong; the bytes taken, or the error of the first. */
+  write(bytes: Uint8Array): number {
+    const size = iommu_hwpt_page_response.size;
+    if (bytes.length % size) return -errno.ESPIPE;
+    let done = 0;
+    for (; done < bytes.length; done += size) {
+      const { cookie, code } = iommu_hwpt_page_response.decode(bytes, done);
+      const group = code <= IOMMUFD_PAGE_RESP_INVALID ? this.#pending.get(cookie) : undefined;
+      if (!group) return done || -errno.EINVAL;
+      this.#pending.delete(cookie);
+      group.respond(code);
+    }
+    return done;
+  }
+
+  #lowestFreeCookie(): number {
+    let cookie = 1;
+    while (this.#pending.has(cookie)) cookie++;
+    return cookie;
+  }
+}
+
+/** The file descriptor of a FAULT object. Closing it answers nothing. */
+class FaultFile extends OpenFile {
+  constructor(
+    readonly fault: FaultObject,
+    readonly context: IommufdFile,
+  ) {
+    super();
+    context.get();
+  }
+
+  notify(): void {
+    this.wake();
+  }
+
+  override read(_process: SimulatedProcess, bytes: Uint8Array): number {
+    return this.fault.read(bytes);
+  }
+
+  override write(_process: SimulatedProcess, bytes: Uint8Array): number {
+    return this.fault.write(bytes);
+  }
+
+  override poll(): number {
+    return POLLOUT | (this.fault.queued ? POLLIN | POLLRDNORM : 0);
+  }
+
+  protected override release(): void {
+    this.fault.closed();
+    this.context.put();
+  }
+}
+
+function alloc(command: Command<typeof IOMMU_FAULT_QUEUE_ALLOC.struct>): number {
+  if (command.values.flags) return -errno.EOPNOTSUPP;
+  const fault = new FaultObject();
+  const fd = command.process.install(fault.open(command.file));
+  if (fd < 0) return fd;
+  command.file.objects.add(fault);
+  return command.respond({ out_fault_id: fault.id, out_fault_fd: fd });
+}
+
+export const faultHandlers: readonly Handler[] = [handler(IOMMU_FAULT_QUEUE_ALLOC, alloc)];

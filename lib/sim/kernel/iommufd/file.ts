@@ -1,0 +1,71 @@
+/** /dev/iommu: one open file is one iommufd, with objects of its own. */
+import { errno } from '../../../uapi/errno';
+import * as rows from '../../../uapi/iommufd-ioctls';
+import { OpenFile } from '../file';
+import type { IommuGroup } from '../iommu/core';
+import type { SimulatedProcess } from '../process';
+import type { System } from '../system';
+import { copyStruct, handler, type Command, type Handler } from './command';
+import { deviceHandlers, IommufdGroup } from './device';
+import { faultHandlers } from './fault';
+import { hwptHandlers } from './hwpt';
+import { ioasHandlers } from './ioas';
+import { ObjectTable } from './object';
+
+const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_DESTROY.struct>) =>
+  command.file.objects.destroy(command.values.id),
+);
+
+/** The dispatch table: request → what answers it. */
+const handlers: ReadonlyMap<number, Handler> = new Map(
+  [destroy, ...ioasHandlers, ...hwptHandlers, ...deviceHandlers, ...faultHandlers].map((entry) => [
+    entry.row.request,
+    entry,
+  ]),
+);
+
+export class IommufdFile extends OpenFile {
+  readonly objects = new ObjectTable();
+  readonly #groups = new Map<IommuGroup, IommufdGroup>();
+
+  constructor(readonly system: System) {
+    super();
+  }
+
+  groupOf(group: IommuGroup): IommufdGroup {
+    let igroup = this.#groups.get(group);
+    if (!igroup) this.#groups.set(group, (igroup = new IommufdGroup(group)));
+    return igroup;
+  }
+
+  forgetGroup(group: IommuGroup): void {
+    this.#groups.delete(group);
+  }
+
+  override ioctl(process: SimulatedProcess, request: number, argument: Uint8Array | number): number {
+    const entry = handlers.get(request);
+    if (!entry) return -errno.ENOTTY;
+    const user = process.userBytes(argument);
+    if (!user || user.length < 4) return -errno.EFAULT;
+    const size = new DataView(user.buffer, user.byteOffset, user.byteLength).getUint32(0, true);
+    const { struct, minimumSize } = entry.row;
+    if (size < minimumSize) return -errno.EINVAL;
+    const bytes = copyStruct(user, size, struct.size);
+    if (typeof bytes === 'number') return bytes;
+    return entry.run({
+      file: this,
+      process,
+      memory: process.memory,
+      values: struct.decode(bytes) as never,
+      respond(fields) {
+        struct.write(new DataView(bytes.buffer), 0, fields);
+        user.set(bytes.subarray(0, Math.min(size, struct.size)));
+        return 0;
+      },
+    });
+  }
+
+  protected override release(): void {
+    this.objects.destroyAll();
+  }
+}

@@ -1,0 +1,159 @@
+/**
+ * The files under /sys and /dev by which programs find devices (Documentation/ABI/testing/sysfs-bus-pci,
+ * sysfs-kernel-iommu_groups, sysfs-devices-vfio-dev), of a simulated system.
+ */
+import { errno } from '../../uapi/errno';
+import { BAR_COUNT } from '../devices/pci-registers';
+import { control, directory, FileTree, link, text, type Directory, type Node } from './file-tree';
+import { VFIO_PCI, type PciDevice } from './pci';
+import type { System } from './system';
+
+const hex = (value: number, digits: number) => `0x${value.toString(16).padStart(digits, '0')}`;
+
+function entriesOf<T>(
+  items: Iterable<T>,
+  name: (item: T) => string,
+  node: (item: T) => Node,
+): Record<string, Node> {
+  return Object.fromEntries([...items].map((item) => [name(item), node(item)]));
+}
+
+/** /sys/devices/pci0000:00/<bdf>. */
+function deviceDirectory(device: PciDevice): Directory {
+  const { config } = device.pci;
+  const up = '../../..';
+  return directory(() => ({
+    vendor: text(() => hex(config.read(0x00, 2), 4)),
+    device: text(() => hex(config.read(0x02, 2), 4)),
+    subsystem_vendor: text(() => hex(config.read(0x2c, 2), 4)),
+    subsystem_device: text(() => hex(config.read(0x2e, 2), 4)),
+    revision: text(() => hex(config.read(0x08, 1), 2)),
+    class: text(() => hex((config.read(0x08, 4) >>> 8) & 0xffffff, 6)),
+    resource: text(() => resources(device)),
+    enable: text(() => (config.memoryEnabled ? '1' : '0')),
+    driver_override: {
+      kind: 'file',
+      read: () => `${device.driverOverride || '(null)'}\n`,
+      write: (value) => {
+        device.driverOverride = value.trim();
+        return 0;
+      },
+    },
+    subsystem: link(`${up}/bus/pci`),
+    iommu_group: link(`${up}/kernel/iommu_groups/${device.group.id}`),
+    iommu: link('../../virtual/iommu/dmar0'),
+    ...(device.driver ? { driver: link(`${up}/bus/pci/drivers/${device.driver}`) } : {}),
+    ...(device.vfioIndex >= 0
+      ? {
+          'vfio-dev': directory(() => ({
+            [`vfio${device.vfioIndex}`]: directory(() => ({ dev: text(() => `511:${device.vfioIndex}`) })),
+          })),
+        }
+      : {}),
+  }));
+}
+
+/** Start, end and flags of each BAR, one per line, as in Linux. */
+function resources(device: PciDevice): string {
+  const wide = (value: number) => hex(value, 16);
+  return Array.from({ length: BAR_COUNT }, (_, index) => {
+    const bar = device.pci.config.bar(index);
+    if (!bar) return [0, 0, 0];
+    const start = device.pci.config.barAddress(index);
+    const flags = 0x200 | 0x40000 | (bar.prefetchable ? 0x2008 : 0) | (bar.width === 64 ? 0x100004 : 0);
+    return [start, start + bar.size - 1, flags];
+  })
+    .map((row) => row.map(wide).join(' '))
+    .join('\n');
+}
+
+function driverDirectory(system: System, name: string): Directory {
+  const find = (value: string) => system.devices.get(value.trim());
+  return directory(() => ({
+    bind: control((value) => {
+      const device = find(value);
+      return device ? system.bindDriver(device, name) : -errno.ENODEV;
+    }),
+    unbind: control((value) => {
+      const device = find(value);
+      return device?.driver === name ? system.unbindDriver(device) : -errno.ENODEV;
+    }),
+    ...entriesOf(
+      [...system.devices.values()].filter((device) => device.driver === name),
+      (device) => device.bdf,
+      (device) => link(`../../../../devices/pci0000:00/${device.bdf}`),
+    ),
+  }));
+}
+
+export function sysfsOf(system: System): FileTree {
+  const devices = () => system.devices.values();
+  const bdf = (device: PciDevice) => device.bdf;
+  const deviceLinks = (up: string) => () =>
+    entriesOf(devices(), bdf, (device) => link(`${up}/devices/pci0000:00/${device.bdf}`));
+  const vfioDevices = () => [...devices()].filter((device) => device.vfioIndex >= 0);
+
+  const bus = directory(() => ({
+    pci: directory(() => ({
+      devices: directory(deviceLinks('../../..')),
+      drivers: directory(() => entriesOf(system.drivers(), String, (name) => driverDirectory(system, name))),
+      drivers_probe: control((value) => {
+        const device = system.devices.get(value.trim());
+        return device ? system.probe(device) : -errno.ENODEV;
+      }),
+    })),
+  }));
+  const groups = directory(() =>
+    entriesOf(
+      system.groups,
+      (group) => String(group.id),
+      (group) =>
+        directory(() => ({
+          devices: directory(() =>
+            entriesOf(
+              group.devices,
+              (device) => device.bdf,
+              (device) => link(`../../../../devices/pci0000:00/${device.bdf}`),
+            ),
+          ),
+          type: text(() => 'DMA'),
+        })),
+    ),
+  );
+  const sys = directory(() => ({
+    bus,
+    class: directory(() => ({
+      iommu: directory(() => ({ dmar0: link('../../devices/virtual/iommu/dmar0') })),
+      'vfio-dev': directory(() =>
+        entriesOf(
+          vfioDevices(),
+          (device) => `vfio${device.vfioIndex}`,
+          (device) => link(`../../devices/pci0000:00/${device.bdf}/vfio-dev/vfio${device.vfioIndex}`),
+        ),
+      ),
+    })),
+    devices: directory(() => ({
+      'pci0000:00': directory(() => entriesOf(devices(), bdf, (device) => deviceDirectory(device))),
+      virtual: directory(() => ({
+        iommu: directory(() => ({ dmar0: directory(() => ({ 'intel-iommu': directory(() => ({})) })) })),
+      })),
+    })),
+    kernel: directory(() => ({ iommu_groups: groups })),
+  }));
+  const dev = directory(() => ({
+    iommu: control(() => -errno.EINVAL),
+    vfio: directory(() => ({
+      devices: directory(() =>
+        entriesOf(
+          vfioDevices(),
+          (device) => `vfio${device.vfioIndex}`,
+          () => control(() => -errno.EINVAL),
+        ),
+      ),
+    })),
+  }));
+  return new FileTree(directory(() => ({ sys, dev })));
+}
+
+/** Drivers that every simulated system has, apart from those that devices are bound to. */
+export const BUILT_IN_DRIVERS: readonly string[] = [VFIO_PCI];

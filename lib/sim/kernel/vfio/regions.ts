@@ -1,0 +1,198 @@
+/**
+ * Regions of a VFIO PCI device: configuration space and BARs, through pread, pwrite and mmap
+ * (drivers/vfio/pci/vfio_pci_rdwr.c's role).
+ */
+import type { DeviceMapping } from '../../../kernel';
+import { errno } from '../../../uapi/errno';
+import * as vfio from '../../../uapi/vfio';
+import type { Halves, PciFunction } from '../../devices/pci-function';
+import * as registers from '../../devices/pci-registers';
+import type { System } from '../system';
+import { PAGE_SIZE } from '../user-memory';
+import type { VirtualConfig } from './config';
+
+/** A region's offset in the device file is its index times 2^40 (VFIO_PCI_OFFSET_SHIFT). */
+const REGION_STRIDE = 2 ** 40;
+
+export function offsetOf(index: number): bigint {
+  return BigInt(index) * BigInt(REGION_STRIDE);
+}
+
+function isBar(index: number): boolean {
+  return index <= vfio.VFIO_PCI_BAR5_REGION_INDEX;
+}
+
+/** Bytes of a region, 0 where the device has none, -1 for an index that no PCI device has. */
+export function regionSize(device: PciFunction, index: number): number {
+  if (isBar(index)) return device.barSize(index);
+  if (index === vfio.VFIO_PCI_CONFIG_REGION_INDEX) return device.config.size;
+  return index === vfio.VFIO_PCI_ROM_REGION_INDEX ? 0 : -1;
+}
+
+/** VFIO_REGION_INFO_FLAG_*. */
+export function regionFlags(device: PciFunction, index: number): number {
+  const size = regionSize(device, index);
+  if (size <= 0) return 0;
+  const access = vfio.VFIO_REGION_INFO_FLAG_READ | vfio.VFIO_REGION_INFO_FLAG_WRITE;
+  return isBar(index) && size >= PAGE_SIZE ? access | vfio.VFIO_REGION_INFO_FLAG_MMAP : access;
+}
+
+/** Splits a file offset, and clips the length at the region's end. */
+function locate(device: PciFunction, offset: number, length: number) {
+  const index = Math.floor(offset / REGION_STRIDE);
+  const start = offset % REGION_STRIDE;
+  const size = regionSize(device, index);
+  return { index, start, length: start < size ? Math.min(length, size - start) : -1 };
+}
+
+/** The MSI-X table's bytes in a BAR, which user space neither reads nor writes through the file. */
+function excluded(device: PciFunction, bar: number): { start: number; end: number } {
+  const msix = device.config.capability(registers.CAPABILITY_MSIX);
+  if (!msix) return { start: 0, end: 0 };
+  const table = device.config.read(msix + registers.MSIX_TABLE, 4);
+  if ((table & 7) !== bar) return { start: 0, end: 0 };
+  const vectors = (device.config.read(msix + registers.MSIX_CONTROL, 2) & 0x7ff) + 1;
+  return { start: table & ~7, end: (table & ~7) + vectors * registers.MSIX_ENTRY_SIZE };
+}
+
+/**
+ * Cuts [start, start + length) of a BAR into the accesses the kernel makes: the widest aligned ones, 8 bytes at
+ * most. `width` 0 stands for bytes that are skipped.
+ */
+function* accesses(device: PciFunction, bar: number, start: number, length: number) {
+  const table = excluded(device, bar);
+  for (let at = start, end = start + length; at < end;) {
+    const inside = at >= table.start && at < table.end;
+    const left = Math.min(end, inside ? table.end : at < table.start ? table.start : end) - at;
+    const width = [8, 4, 2, 1].find((candidate) => at % candidate === 0 && left >= candidate) as number;
+    if (inside) yield { at, width: 0, bytes: left };
+    else yield { at, width, bytes: width };
+    at += inside ? left : width;
+  }
+}
+
+export function readRegion(
+  device: PciFunction,
+  config: VirtualConfig,
+  bytes: Uint8Array,
+  offset: number,
+): number {
+  const { index, start, length } = locate(device, offset, bytes.length);
+  if (length < 0) return -errno.EINVAL;
+  if (!device.connected) {
+    // Nobody answers on the bus: all ones.
+    bytes.fill(0xff, 0, length);
+    return length;
+  }
+  if (index === vfio.VFIO_PCI_CONFIG_REGION_INDEX) {
+    config.read(start, bytes.subarray(0, length));
+    return length;
+  }
+  if (!device.config.memoryEnabled) return -errno.EIO;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const halves: Halves = { high: 0, low: 0 };
+  for (const { at, width, bytes: count } of accesses(device, index, start, length)) {
+    const to = at - start;
+    if (width === 0) bytes.fill(0xff, to, to + count);
+    else if (width === 8) {
+      device.readBar64(index, at, halves);
+      view.setUint32(to, halves.low, true);
+      view.setUint32(to + 4, halves.high, true);
+    } else {
+      const value = device.readBar(index, at, width);
+      for (let i = 0; i < width; i++) bytes[to + i] = value >>> (8 * i);
+    }
+  }
+  return length;
+}
+
+export function writeRegion(
+  device: PciFunction,
+  config: VirtualConfig,
+  bytes: Uint8Array,
+  offset: number,
+): number {
+  const { index, start, length } = locate(device, offset, bytes.length);
+  if (length < 0) return -errno.EINVAL;
+  if (!device.connected) return length;
+  if (index === vfio.VFIO_PCI_CONFIG_REGION_INDEX) {
+    config.write(start, bytes.subarray(0, length));
+    return length;
+  }
+  if (!device.config.memoryEnabled) return -errno.EIO;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (const { at, width } of accesses(device, index, start, length)) {
+    const from = at - start;
+    if (width === 8) device.writeBar64(index, at, view.getUint32(from + 4, true), view.getUint32(from, true));
+    else if (width > 0) {
+      let value = 0;
+      for (let i = 0; i < width; i++) value |= bytes[from + i] << (8 * i);
+      device.writeBar(index, at, width, value >>> 0);
+    }
+  }
+  return length;
+}
+
+/** mmap of a BAR: accesses become handler calls of the device, at the width the program asked for. */
+export function mapBar(
+  system: System,
+  device: PciFunction,
+  offset: number,
+  length: number,
+): DeviceMapping | number {
+  const index = Math.floor(offset / REGION_STRIDE);
+  const start = offset % REGION_STRIDE;
+  if (!isBar(index) || !(regionFlags(device, index) & vfio.VFIO_REGION_INFO_FLAG_MMAP)) return -errno.EINVAL;
+  const rounded = Math.ceil(length / PAGE_SIZE) * PAGE_SIZE;
+  if (start + rounded > Math.ceil(device.barSize(index) / PAGE_SIZE) * PAGE_SIZE) return -errno.EINVAL;
+  return new BarMapping(system, device, index, start, length);
+}
+
+class BarMapping implements DeviceMapping {
+  readonly #halves: Halves = { high: 0, low: 0 };
+  #mapped = true;
+
+  constructor(
+    readonly system: System,
+    readonly device: PciFunction,
+    readonly bar: number,
+    readonly start: number,
+    readonly length: number,
+  ) {}
+
+  load(offset: number, width: 1 | 2 | 4): number {
+    this.#check(offset, width);
+    this.system.onRegisterAccess();
+    if (!this.device.connected) return 2 ** (8 * width) - 1;
+    return this.device.readBar(this.bar, this.start + offset, width);
+  }
+
+  load64(offset: number): bigint {
+    this.#check(offset, 8);
+    this.system.onRegisterAccess();
+    if (!this.device.connected) return (1n << 64n) - 1n;
+    this.device.readBar64(this.bar, this.start + offset, this.#halves);
+    return (BigInt(this.#halves.high) << 32n) | BigInt(this.#halves.low);
+  }
+
+  store(offset: number, width: 1 | 2 | 4, value: number): void {
+    this.#check(offset, width);
+    if (this.device.connected) this.device.writeBar(this.bar, this.start + offset, width, value);
+  }
+
+  store64(offset: number, value: bigint): void {
+    this.#check(offset, 8);
+    if (!this.device.connected) return;
+    this.device.writeBar64(this.bar, this.start + offset, Number(value >> 32n), Number(value & 0xffffffffn));
+  }
+
+  unmap(): void {
+    this.#mapped = false;
+  }
+
+  #check(offset: number, width: number): void {
+    if (!this.#mapped) throw new Error('the mapping is gone');
+    if (!Number.isInteger(offset) || offset < 0 || offset % width || offset + width > this.length)
+      throw new RangeError(`no aligned ${width}-byte access at ${offset} of a ${this.length}-byte mapping`);
+  }
+}

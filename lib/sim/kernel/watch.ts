@@ -1,0 +1,49 @@
+/** Readiness callbacks on the event loop, level-triggered as uv_poll's are. */
+import type { Watch } from '../../kernel';
+import type { OpenFile } from './file';
+
+/** Longest delay a Node timer takes, in milliseconds. */
+const FOREVER = 2 ** 31 - 1;
+
+/** Calls back, once per turn of the event loop, for as long as one of `events` is ready. */
+export function watchFile(file: OpenFile, events: number, callback: (ready: number) => void): Watch {
+  let next: NodeJS.Immediate | undefined;
+  let closed = false;
+  // A watch is a reason for the program to stay, as a libuv handle is.
+  const presence = setInterval(() => {}, FOREVER);
+
+  const check = () => {
+    if (closed || next || !(file.poll() & events)) return;
+    next = setImmediate(() => {
+      next = undefined;
+      const ready = closed ? 0 : file.poll() & events;
+      if (!ready) return;
+      try {
+        callback(ready);
+      } finally {
+        check();
+      }
+    });
+    if (!presence.hasRef()) next.unref();
+  };
+  const stop = file.get().listen(check);
+  check();
+  return {
+    close() {
+      if (closed) return;
+      closed = true;
+      stop();
+      clearInterval(presence);
+      clearImmediate(next);
+      file.put();
+    },
+    ref() {
+      presence.ref();
+      next?.ref();
+    },
+    unref() {
+      presence.unref();
+      next?.unref();
+    },
+  };
+}

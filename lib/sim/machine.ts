@@ -1,0 +1,179 @@
+/** A simulated machine: memory, an IOMMU, PCI devices, and a kernel that runs on them. */
+import type { Kernel } from '../kernel';
+import { Clock } from './clock';
+import { DmaEngine } from './devices/dma-engine';
+import { Edu } from './devices/edu';
+import type { PciFunction } from './devices/pci-function';
+import * as pci from './devices/pci-registers';
+import { IntelIommu } from './kernel/intel/driver';
+import { parseBdf, VFIO_PCI } from './kernel/pci';
+import { SimulatedProcess, type Credentials } from './kernel/process';
+import { System, type AccessRule } from './kernel/system';
+import { PhysicalMemory } from './memory';
+import { RootComplex } from './root-complex';
+import { VtdUnit, type VtdCapabilities } from './vtd';
+
+const MEBIBYTE = 2 ** 20;
+/** Where 32-bit BARs are placed, up to the fixed hardware. */
+const MMIO_BASE = 0xc000_0000;
+const MMIO_LIMIT = 0xfec0_0000;
+/** Events run per turn of the event loop before the program gets its turn. */
+const EVENTS_PER_TURN = 1000;
+
+/** A device and how the kernel finds it. */
+export interface DeviceOptions {
+  readonly device: PciFunction;
+  /** Driver bound at boot; default vfio-pci, null for none. */
+  readonly driver?: string | null;
+  /** Number of the IOMMU group; default one of its own. */
+  readonly group?: number;
+}
+
+export interface MachineOptions {
+  /** Bytes of RAM for the kernel's own tables; a multiple of 4096. Memory of programs comes on top. */
+  readonly memory?: number;
+  readonly iommu?: {
+    /** Changes to the unit's CAP_REG and ECAP_REG fields, and its host address width HAW. */
+    readonly capabilities?: Partial<VtdCapabilities>;
+    /** False: interrupts are not isolated, and binding a device gives EPERM, as on real hardware. */
+    readonly interruptRemapping?: boolean;
+  };
+  /** PCI address → device. Default: `edu` at 0000:00:04.0 and a DMA engine with ATS, PRI, PASID at 0000:00:05.0. */
+  readonly devices?: Readonly<Record<string, PciFunction | DeviceOptions>>;
+  /** True: simulated time passes only in `step` and `idle`. Default: by itself, whenever the program waits. */
+  readonly manual?: boolean;
+  /** Which files a process may open; default: root all of them, others none. */
+  readonly permissions?: AccessRule;
+}
+
+function defaultDevices(): Record<string, PciFunction> {
+  return {
+    '0000:00:04.0': new Edu({ dmaMask: (1n << 64n) - 1n }),
+    '0000:00:05.0': new DmaEngine(),
+  };
+}
+
+/**
+ * Two machines share nothing. Time is simulated: it passes when events run, and no test depends on how fast the
+ * host is.
+ */
+export class Machine {
+  readonly memory: PhysicalMemory;
+  readonly unit: VtdUnit;
+  /** The simulated kernel. */
+  readonly system: System;
+  readonly #clock = new Clock();
+  readonly #root: RootComplex;
+  readonly #driver: IntelIommu;
+  readonly #manual: boolean;
+  #process: SimulatedProcess | undefined;
+  #nextBar = MMIO_BASE;
+  #turn: NodeJS.Immediate | undefined;
+
+  constructor(options: MachineOptions = {}) {
+    this.memory = new PhysicalMemory(options.memory ?? 256 * MEBIBYTE);
+    this.system = new System(this.memory, options.permissions);
+    this.unit = new VtdUnit({
+      memory: this.memory,
+      // Access and dirty bits are there once the kernel side reads them back.
+      capabilities: { SSADS: 0, ...options.iommu?.capabilities },
+      interrupt: (_high, low, data) =>
+        this.#clock.schedule(0, () => this.system.interrupts.deliver(low, data)),
+      endpoint: (rid) => this.#root.function(rid),
+    });
+    this.#root = new RootComplex(this.memory, this.#clock, this.unit, (low, data) =>
+      this.system.interrupts.deliver(low, data),
+    );
+    this.#driver = new IntelIommu(this.memory, this.unit, this.system.interrupts);
+    this.system.iommu = { driver: this.#driver, isolatedMsi: options.iommu?.interruptRemapping ?? true };
+    this.#manual = options.manual ?? false;
+    if (!this.#manual) {
+      this.#clock.onScheduled = () => this.#arrange();
+      // A driver that polls a register in a loop gives nobody else a turn: each read lets one event happen.
+      this.system.onRegisterAccess = () => {
+        this.#clock.step();
+      };
+    }
+    for (const [bdf, entry] of Object.entries(options.devices ?? defaultDevices()))
+      this.plug(bdf, 'device' in entry ? entry : { device: entry });
+  }
+
+  /** Nanoseconds of simulated time since the machine was made. */
+  get now(): number {
+    return this.#clock.now;
+  }
+
+  /** Runs the next event. False if there is none. */
+  step(): boolean {
+    return this.#clock.step();
+  }
+
+  /** Runs events until none is left; returns how many. Throws where a device schedules events without end. */
+  idle(limit?: number): number {
+    return this.#clock.idle(limit);
+  }
+
+  /** DMAs that the IOMMU refused and the kernel logged, oldest first, the last 256 at most. */
+  get refusedDma() {
+    return this.#driver.faults.entries;
+  }
+
+  /** Plugs a device in and boots its driver. RangeError for a bad or taken address. */
+  plug(bdf: string, { device, driver = VFIO_PCI, group }: DeviceOptions): void {
+    const rid = parseBdf(bdf);
+    if (this.system.devices.has(bdf)) throw new RangeError(`there is a device at ${bdf} already`);
+    this.#root.plug(rid, device);
+    this.#placeBars(device);
+    const found = this.system.addDevice(bdf, device, group);
+    this.#driver.probe(found);
+    if (driver !== null) {
+      found.driverOverride = driver === VFIO_PCI ? driver : '';
+      this.system.bindDriver(found, driver);
+    }
+  }
+
+  /** Pulls a device out while it may be in use: its registers read as ones, and no DMA of it arrives any more. */
+  unplug(bdf: string): void {
+    const device = this.system.devices.get(bdf);
+    if (!device) throw new RangeError(`there is no device at ${bdf}`);
+    this.#root.unplug(device.rid);
+    this.system.removeDevice(device);
+  }
+
+  /** The device at an address. */
+  device(bdf: string): PciFunction | undefined {
+    return this.system.devices.get(bdf)?.pci;
+  }
+
+  /** The kernel as the machine's first process, run by root, sees it: always the same one. */
+  process(): Kernel {
+    this.#process ??= this.createProcess();
+    return this.#process;
+  }
+
+  /** A new process. */
+  createProcess(credentials: Credentials = { uid: 0 }): SimulatedProcess {
+    return new SimulatedProcess(this.system, credentials);
+  }
+
+  /** What firmware does: an address for each BAR, aligned to its size. */
+  #placeBars(device: PciFunction): void {
+    for (const { bar, size } of device.config.bars) {
+      const base = Math.ceil(this.#nextBar / size) * size;
+      if (base + size > MMIO_LIMIT) throw new RangeError(`no room for a BAR of ${size} bytes`);
+      device.config.write(pci.BASE_ADDRESS_REGISTERS + 4 * bar, 4, base);
+      this.#nextBar = base + size;
+    }
+  }
+
+  #arrange(): void {
+    this.#turn ??= setImmediate(() => {
+      this.#turn = undefined;
+      try {
+        for (let i = 0; i < EVENTS_PER_TURN && this.#clock.step(); i++);
+      } finally {
+        if (this.#clock.pending > 0) this.#arrange();
+      }
+    });
+  }
+}

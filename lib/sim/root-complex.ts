@@ -1,0 +1,140 @@
+/**
+ * The root complex: where requests of PCI functions enter the machine. Every one passes the remapping unit; what
+ * it translates goes to memory, and writes to the interrupt window become interrupts.
+ */
+import {
+  ACCESS_READ,
+  ACCESS_TRANSLATED,
+  ACCESS_WRITE,
+  type DmaPort,
+  NO_PASID,
+  type PageRequest,
+  type TranslationCompletion,
+} from './bus';
+import type { Clock } from './clock';
+import type { PciFunction } from './devices/pci-function';
+import type { PhysicalMemory } from './memory';
+import { isInterruptAddress } from './vtd';
+import type { VtdUnit } from './vtd';
+
+const PAGE = 4096;
+
+/** Takes an interrupt message. */
+export type MessageSink = (addressLow: number, data: number) => void;
+
+export class RootComplex {
+  readonly #functions = new Map<number, PciFunction>();
+
+  constructor(
+    readonly memory: PhysicalMemory,
+    readonly clock: Clock,
+    readonly unit: VtdUnit,
+    readonly message: MessageSink,
+  ) {}
+
+  plug(rid: number, pci: PciFunction): void {
+    if (this.#functions.has(rid)) throw new RangeError(`requester ID 0x${rid.toString(16)} is taken`);
+    pci.connect(rid, new Port(this, rid));
+    this.#functions.set(rid, pci);
+  }
+
+  unplug(rid: number): void {
+    this.#functions.get(rid)?.disconnect();
+    this.#functions.delete(rid);
+  }
+
+  function(rid: number): PciFunction | undefined {
+    return this.#functions.get(rid);
+  }
+}
+
+/** The upstream port of one function. */
+class Port implements DmaPort {
+  readonly #word = new Uint8Array(4);
+
+  constructor(
+    readonly root: RootComplex,
+    readonly rid: number,
+  ) {}
+
+  read(
+    pasid: number,
+    high: number,
+    low: number,
+    into: Uint8Array,
+    at: number,
+    length: number,
+    access: number,
+  ): number {
+    // The interrupt window cannot be read.
+    if (this.#isMessage(pasid, high, low, access)) return 0;
+    return this.#transfer(pasid, high, low, into, at, length, access & ~ACCESS_WRITE, true);
+  }
+
+  write(
+    pasid: number,
+    high: number,
+    low: number,
+    from: Uint8Array,
+    at: number,
+    length: number,
+    access: number,
+  ): number {
+    if (this.#isMessage(pasid, high, low, access)) return this.#interrupt(low, from, at, length);
+    return this.#transfer(pasid, high, low, from, at, length, access | ACCESS_WRITE, false);
+  }
+
+  translate(pasid: number, high: number, low: number, access: number): TranslationCompletion {
+    return this.root.unit.translationRequest(this.rid, pasid, high, low, access);
+  }
+
+  requestPage(request: PageRequest): boolean {
+    return this.root.unit.pageRequest(this.rid, request);
+  }
+
+  schedule(nanoseconds: number, event: () => void): void {
+    this.root.clock.schedule(nanoseconds, event);
+  }
+
+  #isMessage(pasid: number, high: number, low: number, access: number): boolean {
+    return pasid === NO_PASID && !(access & ACCESS_TRANSLATED) && isInterruptAddress(high, low);
+  }
+
+  /** One aligned 4-byte write is a message (Intel SDM volume 3, section 12.11); anything else is refused. */
+  #interrupt(low: number, from: Uint8Array, at: number, length: number): number {
+    if (length !== 4 || low % 4 !== 0) return 0;
+    this.#word.set(from.subarray(at, at + 4));
+    const data = new DataView(this.#word.buffer).getUint32(0, true);
+    // Delivered as an event of its own: a handler must not run in the middle of the device that sent it.
+    this.root.clock.schedule(0, () => this.root.message(low, data));
+    return 4;
+  }
+
+  /** Page by page: translation holds up to the end of a 4 KiB page. Returns the bytes before the first refusal. */
+  #transfer(
+    pasid: number,
+    high: number,
+    low: number,
+    bytes: Uint8Array,
+    at: number,
+    length: number,
+    access: number,
+    reading: boolean,
+  ): number {
+    const { unit, memory } = this.root;
+    let done = 0;
+    while (done < length) {
+      const part = Math.min(length - done, PAGE - (low & (PAGE - 1)));
+      const physical = unit.translate(this.rid, pasid, high, low, access || ACCESS_READ);
+      if (physical < 0) break;
+      const moved = reading
+        ? memory.copyOut(physical, bytes, at + done, part)
+        : memory.copyIn(physical, bytes, at + done, part);
+      if (!moved) break;
+      done += part;
+      low = (low + part) >>> 0;
+      if (low === 0) high = (high + 1) >>> 0;
+    }
+    return done;
+  }
+}

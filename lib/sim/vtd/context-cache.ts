@@ -1,0 +1,44 @@
+/**
+ * Context cache. Intel VT-d Architecture Specification rev. 4.1, section 6.2.2 "Context-Cache", tagged by source id.
+ *
+ * Direct-mapped; entries leave only by invalidation or collision. Entries that would fault are not cached (CAP.CM = 0).
+ */
+import { ContextEntry } from './context-table';
+
+const SLOTS = 256;
+
+export interface CachedContext {
+  readonly rid: number;
+  readonly entry: ContextEntry;
+}
+
+/** Bits of the function number that FM leaves out of the comparison. */
+const FUNCTION_MASKS = [0, 0b100, 0b110, 0b111];
+
+export class ContextCache {
+  private readonly slots: (CachedContext | undefined)[] = new Array<CachedContext | undefined>(SLOTS).fill(
+    undefined,
+  );
+
+  find(rid: number): CachedContext | undefined {
+    const cached = this.slots[(rid ^ (rid >>> 8)) & (SLOTS - 1)];
+    return cached !== undefined && cached.rid === rid ? cached : undefined;
+  }
+
+  insert(cached: CachedContext): void {
+    this.slots[(cached.rid ^ (cached.rid >>> 8)) & (SLOTS - 1)] = cached;
+  }
+
+  invalidateAll(): void {
+    this.slots.fill(undefined);
+  }
+
+  /** Device-selective: `sid` and the functions that differ from it only in the bits function mask `fm` (0-3) names. */
+  invalidateDevice(sid: number, fm: number): void {
+    const ignored = FUNCTION_MASKS[fm]!;
+    for (let i = 0; i < SLOTS; i++) {
+      const cached = this.slots[i];
+      if (cached !== undefined && ((cached.rid ^ sid) & ~ignored) === 0) this.slots[i] = undefined;
+    }
+  }
+}

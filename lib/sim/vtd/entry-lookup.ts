@@ -1,0 +1,146 @@
+/**
+ * From a request's source to its PASID table entry: root, context, PASID directory and table, through the caches.
+ * Intel VT-d Architecture Specification rev. 4.1, sections 3.4.3 "Scalable Mode Address Translation" and 6.2.
+ */
+import { PhysicalMemory } from '../memory';
+import { VtdCapabilities } from './capabilities';
+import { CachedContext, ContextCache } from './context-cache';
+import { contextReservedBits, lookUpContext, pasidLimit } from './context-table';
+import {
+  RTA_1_INVALID_MODE,
+  SCT_6_PASIDE_CLEAR,
+  SCT_7_PASID_TOO_LARGE,
+  SCT_9_RID_PASID,
+} from './fault-reasons';
+import { firstStageOf } from './first-stage';
+import { Iotlb, KIND_FIRST_STAGE, KIND_NESTED, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
+import { CachedPasid, PasidCache } from './pasid-cache';
+import {
+  lookUpPasid,
+  PasidEntry,
+  PGTT_FIRST_STAGE,
+  PGTT_NESTED,
+  PGTT_PASS_THROUGH,
+  PGTT_SECOND_STAGE,
+} from './pasid-table';
+import { lookUpContextTable } from './root-table';
+import { secondStageOf } from './second-stage';
+import { TTM_SCALABLE } from './registers';
+import { KINDS_ALL, KINDS_EXECUTE, KINDS_PRIVILEGED } from './walk';
+
+const KIND_OF_PGTT = new Map([
+  [PGTT_FIRST_STAGE, KIND_FIRST_STAGE],
+  [PGTT_SECOND_STAGE, KIND_SECOND_STAGE],
+  [PGTT_NESTED, KIND_NESTED],
+  [PGTT_PASS_THROUGH, KIND_PASS_THROUGH],
+]);
+
+export class EntryLookup {
+  readonly contexts = new ContextCache();
+  readonly pasids = new PasidCache();
+  /** Why the last look-up failed; 0 if it did not. */
+  reason = 0;
+  /** Whether FPD, in an entry of the last look-up, keeps its faults from being recorded. */
+  fpd = false;
+
+  private rootTable = 0;
+  private mode = TTM_SCALABLE;
+  private readonly contextReserved: Int32Array;
+
+  constructor(
+    private readonly memory: PhysicalMemory,
+    private readonly capabilities: VtdCapabilities,
+    private readonly iotlb: Iotlb,
+  ) {
+    this.contextReserved = contextReservedBits(capabilities);
+  }
+
+  /** SRTP: the root table and RTADDR_REG.TTM from now on. */
+  setRootTable(rootTable: number, mode: number): void {
+    this.rootTable = rootTable;
+    this.mode = mode;
+  }
+
+  /** Drops everything cached, translations included. */
+  dropAll(): void {
+    this.contexts.invalidateAll();
+    this.pasids.invalidateAll();
+    this.iotlb.reset();
+  }
+
+  /** The request's context entry, with the checks it decides; null: see {@link reason}. */
+  findContext(rid: number, pasid: number): CachedContext | null {
+    let context = this.contexts.find(rid);
+    this.fpd = context !== undefined && context.entry.FPD !== 0;
+    if (context === undefined) {
+      context = this.fetchContext(rid);
+      if (context === undefined) return null;
+      this.contexts.insert(context);
+    }
+    const { entry } = context;
+    this.reason = 0;
+    if (pasid < 0) {
+      if (entry.RID_PASID >= pasidLimit(entry)) this.reason = SCT_9_RID_PASID;
+    } else if (entry.PASIDE === 0) this.reason = SCT_6_PASIDE_CLEAR;
+    else if (pasid >= pasidLimit(entry)) this.reason = SCT_7_PASID_TOO_LARGE;
+    return this.reason === 0 ? context : null;
+  }
+
+  private fetchContext(rid: number): CachedContext | undefined {
+    if (this.mode !== TTM_SCALABLE) {
+      this.reason = RTA_1_INVALID_MODE;
+      return undefined;
+    }
+    const contextTable = lookUpContextTable(this.memory, this.rootTable, rid, this.capabilities.HAW);
+    if (contextTable < 0) {
+      this.reason = -contextTable;
+      return undefined;
+    }
+    const { fault, entry } = lookUpContext(this.memory, contextTable, rid, this.contextReserved);
+    this.fpd = entry.FPD !== 0;
+    this.reason = fault;
+    return fault === 0 ? { rid, entry } : undefined;
+  }
+
+  /** The request's PASID table entry; null: see {@link reason}. */
+  findPasid(context: CachedContext, requestPasid: number): CachedPasid | null {
+    const pasid = requestPasid < 0 ? context.entry.RID_PASID : requestPasid;
+    const cached = this.pasids.find(context.rid, pasid);
+    if (cached !== undefined) {
+      this.fpd ||= cached.fpd;
+      return cached;
+    }
+    const { fault, fpd, entry } = lookUpPasid(
+      this.memory,
+      context.entry.PASIDDIRPTR,
+      pasid,
+      this.capabilities,
+    );
+    this.fpd ||= fpd;
+    this.reason = fault;
+    if (fault !== 0) return null;
+    if (this.iotlb.tagsExhausted) this.dropAll();
+    const prepared = this.prepare(context.rid, pasid, fpd, entry);
+    this.pasids.insert(prepared);
+    return prepared;
+  }
+
+  private prepare(rid: number, pasid: number, fpd: boolean, entry: PasidEntry): CachedPasid {
+    const first = entry.PGTT === PGTT_FIRST_STAGE || entry.PGTT === PGTT_NESTED;
+    let kinds = KINDS_ALL;
+    if (first && entry.SRE === 0) kinds &= ~KINDS_PRIVILEGED;
+    if (first && entry.ERE === 0) kinds &= ~KINDS_EXECUTE;
+    const firstStage = first ? firstStageOf(entry, this.capabilities) : null;
+    return {
+      rid,
+      pasid,
+      did: entry.DID,
+      fpd,
+      tag: this.iotlb.tagOf(entry.DID, pasid),
+      kind: KIND_OF_PGTT.get(entry.PGTT)!,
+      kinds,
+      first: firstStage,
+      second: entry.PGTT === PGTT_SECOND_STAGE ? secondStageOf(entry, this.capabilities) : null,
+    };
+  }
+}

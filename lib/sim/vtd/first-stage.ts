@@ -1,0 +1,302 @@
+/**
+ * First-stage paging structures: 4 and 5 levels, laid out as the processor's; alone, or nested over a second stage,
+ * which then translates the address of every first-stage entry and the result.
+ * Intel VT-d Architecture Specification rev. 4.1, sections 3.6 "First-Stage Translation", 3.8 "Nested Translation" and
+ * 9.8 "First-Stage Paging Entries".
+ */
+import { PhysicalMemory } from '../memory';
+import { VtdCapabilities } from './capabilities';
+import {
+  SFS_1_ACCESS,
+  SFS_2_NOT_PRESENT,
+  SFS_3_RESERVED,
+  SFS_4_TOP_ACCESS,
+  SFS_5_NESTED_WIDTH,
+  SFS_6_NESTED_TOP_READ,
+  SFS_7_NESTED_READ,
+  SFS_8_NESTED_WRITE,
+  SFS_9_AD_NO_SNOOP,
+  SGN_1_NOT_CANONICAL,
+  SGN_2_USER,
+  SGN_3_EXECUTE,
+  SGN_5_BEYOND_AW,
+  SGN_6_WRITE,
+} from './fault-reasons';
+import { highHalf, lowHalf } from './layout';
+import { PasidEntry, PGTT_NESTED } from './pasid-table';
+import {
+  checkSecondStage,
+  markSecondStage,
+  SecondStage,
+  secondStageOf,
+  walkSecondStage,
+} from './second-stage';
+import {
+  beyondWidthHigh,
+  isBeyond,
+  KINDS_ALL,
+  KINDS_EXECUTE,
+  KINDS_PRIVILEGED,
+  KINDS_WRITE,
+  PAGE_OFFSET,
+  pageMaskLow,
+  tableIndex,
+  Walk,
+} from './walk';
+
+// Low word of an entry.
+/** Present. */
+export const FS_P = 1 << 0;
+/** Read/Write: 1 allows writes. */
+export const FS_RW = 1 << 1;
+/** User/Supervisor: 1 allows user-privilege requests. */
+export const FS_US = 1 << 2;
+/** Page-level Write-Through. */
+export const FS_PWT = 1 << 3;
+/** Page-level Cache Disable. */
+export const FS_PCD = 1 << 4;
+/** Accessed. */
+export const FS_A = 1 << 5;
+/** Dirty; leaves only. */
+export const FS_D = 1 << 6;
+/** Page Size: the entry (a PDE or PDPE) maps a 2 MiB or 1 GiB page. */
+export const FS_PS = 1 << 7;
+/** Extended Accessed, with EAFE. */
+export const FS_EA = 1 << 10;
+// High word.
+/** Execute Disable, bit 63; with NXE. */
+export const FS_XD_HIGH = 1 << 31;
+
+const TABLE_READ = 0;
+const TABLE_WRITE = 1;
+
+/** Low word of an entry for the table or page at `pa`, with FS_* flags. */
+export const firstStageEntryLow = (pa: number, flags: number): number => lowHalf(pa) | flags;
+/** High word, with FS_XD_HIGH or 0. */
+export const firstStageEntryHigh = (pa: number, flags = 0): number => highHalf(pa) | flags;
+
+/** A first stage as a PASID entry selects it, made ready for walking. */
+export interface FirstStage {
+  readonly rootHigh: number;
+  readonly rootLow: number;
+  readonly levels: number;
+  /** Reserved bits of the high word; none when nested, where a wide address has its own fault. */
+  readonly reservedHigh: number;
+  /** Reserved bits of the low word, at [2 * level + leaf]. */
+  readonly reservedLow: Int32Array;
+  /** Bit n: an entry of level n may map a page. */
+  readonly leafLevels: number;
+  /** Flags set in every entry used: A, and EA with EAFE. */
+  readonly accessed: number;
+  /** Kinds of requests that U/S = 0, R/W = 0 and XD = 1 each take away. */
+  readonly supervisorDenies: number;
+  readonly readOnlyDenies: number;
+  readonly noExecuteDenies: number;
+  /** SMEP: kinds denied where U/S = 1. */
+  readonly userDenies: number;
+  /** A or D cannot be set: page walks do not snoop. */
+  readonly noSnoop: boolean;
+  /** The second stage underneath, or null. */
+  readonly nested: SecondStage | null;
+}
+
+export function firstStageOf(entry: PasidEntry, capabilities: VtdCapabilities): FirstStage {
+  const reservedLow = new Int32Array(12);
+  for (let level = 2; level <= 5; level++) {
+    reservedLow[2 * level] = FS_PS;
+    // Bit 12 of a large page's entry is PAT; from 13 up to its page size the address bits are reserved.
+    reservedLow[2 * level + 1] = ~pageMaskLow(12 + 9 * (level - 1)) & ~0x1fff;
+  }
+  const isNested = entry.PGTT === PGTT_NESTED;
+  return {
+    rootHigh: highHalf(entry.FSPTPTR),
+    rootLow: lowHalf(entry.FSPTPTR),
+    levels: entry.FSPM + 4,
+    reservedHigh: isNested ? 0 : beyondWidthHigh(capabilities.HAW),
+    reservedLow,
+    leafLevels: (1 << 1) | (1 << 2) | (capabilities.FS1GP << 3),
+    accessed: FS_A | (entry.EAFE !== 0 ? FS_EA : 0),
+    supervisorDenies: KINDS_ALL & ~KINDS_PRIVILEGED,
+    readOnlyDenies: entry.WPE !== 0 ? KINDS_WRITE : KINDS_WRITE & ~KINDS_PRIVILEGED,
+    noExecuteDenies: entry.NXE !== 0 ? KINDS_EXECUTE : 0,
+    userDenies: entry.SMEP !== 0 ? KINDS_EXECUTE & KINDS_PRIVILEGED : 0,
+    noSnoop: capabilities.SMPWCS !== 0 && entry.PWSNP === 0,
+    nested: isNested ? secondStageOf(entry, capabilities) : null,
+  };
+}
+
+/** True if bits 63:47 (4 levels) or 63:56 (5 levels) of an address are all equal. */
+export function isCanonical(levels: number, high: number): boolean {
+  const top = high >> (levels === 5 ? 24 : 15);
+  return top === 0 || top === -1;
+}
+
+/**
+ * Walks to the page of an address in halves. Returns 0 and fills `walk` (its address is guest physical when nested), or
+ * returns a fault reason. `table` serves the second-stage walks of a nested one, which set A in second-stage entries as
+ * they go; first-stage entries are left alone until {@link markFirstStage}.
+ */
+export function walkFirstStage(
+  memory: PhysicalMemory,
+  stage: FirstStage,
+  high: number,
+  low: number,
+  walk: Walk,
+  table: Walk,
+): number {
+  if (!isCanonical(stage.levels, high)) return SGN_1_NOT_CANONICAL;
+  let tableHigh = stage.rootHigh;
+  let tableLow = stage.rootLow;
+  let common = FS_RW | FS_US;
+  let executeDisable = 0;
+  walk.depth = 0;
+  for (let level = stage.levels; ; level--) {
+    const offset = tableIndex(level, high, low) << 3;
+    if (stage.nested !== null) {
+      const guestLow = tableLow | offset;
+      walk.guestHigh[walk.depth] = tableHigh;
+      walk.guestLow[walk.depth] = guestLow;
+      const fault = locateEntry(memory, stage.nested, tableHigh, guestLow, table, walk.depth === 0);
+      if (fault !== 0) return fault;
+      tableHigh = table.high;
+      tableLow = table.low;
+    }
+    const words = memory.chunkAt(tableHigh, tableLow);
+    const at = ((tableLow & 0x1f_ffff) + offset) >>> 2;
+    if (words === undefined || at + 1 >= words.length) {
+      return level === stage.levels ? SFS_4_TOP_ACCESS : SFS_1_ACCESS;
+    }
+    const entryLow = words[at]!;
+    const entryHigh = words[at + 1]!;
+    if ((entryLow & FS_P) === 0) return SFS_2_NOT_PRESENT;
+    const leaf = level === 1 || ((entryLow & FS_PS) !== 0 && ((stage.leafLevels >> level) & 1) !== 0) ? 1 : 0;
+    if ((entryLow & stage.reservedLow[2 * level + leaf]!) !== 0 || (entryHigh & stage.reservedHigh) !== 0) {
+      return SFS_3_RESERVED;
+    }
+    common &= entryLow;
+    executeDisable |= entryHigh & FS_XD_HIGH;
+    walk.words[walk.depth] = words;
+    walk.at[walk.depth++] = at;
+    tableHigh = entryHigh & 0xf_ffff;
+    tableLow = entryLow & ~0xfff;
+    if (leaf === 1)
+      return finish(stage, walk, 3 + 9 * level, low, common, executeDisable, entryHigh, entryLow);
+  }
+}
+
+function finish(
+  stage: FirstStage,
+  walk: Walk,
+  shift: number,
+  low: number,
+  common: number,
+  executeDisable: number,
+  entryHigh: number,
+  entryLow: number,
+): number {
+  const mask = pageMaskLow(shift);
+  walk.shift = shift;
+  walk.high = entryHigh & 0xf_ffff;
+  walk.low = (entryLow & mask) | (low & ~mask & ~PAGE_OFFSET);
+  walk.allowed = KINDS_ALL & ~((common & FS_US) === 0 ? stage.supervisorDenies : stage.userDenies);
+  if ((common & FS_RW) === 0) walk.allowed &= ~stage.readOnlyDenies;
+  if (executeDisable !== 0) walk.allowed &= ~stage.noExecuteDenies;
+  return 0;
+}
+
+/** Second stage of a nested walk: where the first-stage entry at a guest-physical address lies. */
+function locateEntry(
+  memory: PhysicalMemory,
+  nested: SecondStage,
+  high: number,
+  low: number,
+  table: Walk,
+  top: boolean,
+): number {
+  // FSPTPTR is an input address like any other; a pointer in an entry has a reason of its own (SFS.5).
+  if (isBeyond(nested.width, high)) return top ? SGN_5_BEYOND_AW : SFS_5_NESTED_WIDTH;
+  const fault = walkSecondStage(memory, nested, high, low, table);
+  if (fault !== 0) return fault;
+  if (checkSecondStage(table, TABLE_READ) !== 0) return top ? SFS_6_NESTED_TOP_READ : SFS_7_NESTED_READ;
+  return markSecondStage(nested, table, false);
+}
+
+/** The fault reason of a request of `kind` that the walk's permissions do not serve, or 0. */
+export function checkFirstStage(stage: FirstStage, walk: Walk, kind: number): number {
+  if (((walk.allowed >> kind) & 1) !== 0) return 0;
+  const bit = 1 << kind;
+  let common = FS_RW | FS_US;
+  for (let i = 0; i < walk.depth; i++) common &= walk.words[i]![walk.at[i]!]!;
+  if ((common & FS_US) === 0 && (bit & stage.supervisorDenies) !== 0) return SGN_2_USER;
+  if (
+    (common & FS_RW) === 0 &&
+    (bit & stage.readOnlyDenies) !== 0 &&
+    !deniesExecute(stage, walk, bit, common)
+  ) {
+    return SGN_6_WRITE;
+  }
+  return SGN_3_EXECUTE;
+}
+
+function deniesExecute(stage: FirstStage, walk: Walk, bit: number, common: number): boolean {
+  if ((common & FS_US) !== 0 && (bit & stage.userDenies) !== 0) return true;
+  let executeDisable = 0;
+  for (let i = 0; i < walk.depth; i++) executeDisable |= walk.words[i]![walk.at[i]! + 1]! & FS_XD_HIGH;
+  return executeDisable !== 0 && (bit & stage.noExecuteDenies) !== 0;
+}
+
+/** Flags entry `i` of the walk needs and has not got. */
+function missingFlags(stage: FirstStage, walk: Walk, i: number, write: boolean): number {
+  const wanted = i === walk.depth - 1 && write ? stage.accessed | FS_D : stage.accessed;
+  return wanted & ~walk.words[i]![walk.at[i]!]!;
+}
+
+/**
+ * Whether A and D can be set for a request: 0, or the fault reason. Nested, the second stage must allow the write;
+ * `table` is used for asking it.
+ */
+export function checkFirstStageMarks(
+  memory: PhysicalMemory,
+  stage: FirstStage,
+  walk: Walk,
+  table: Walk,
+  write: boolean,
+): number {
+  for (let i = 0; i < walk.depth; i++) {
+    if (missingFlags(stage, walk, i, write) === 0) continue;
+    if (stage.noSnoop) return SFS_9_AD_NO_SNOOP;
+    if (stage.nested === null) continue;
+    const fault = walkSecondStage(memory, stage.nested, walk.guestHigh[i]!, walk.guestLow[i]!, table);
+    if (fault !== 0) return fault;
+    if (checkSecondStage(table, TABLE_WRITE) !== 0) return SFS_8_NESTED_WRITE;
+  }
+  return 0;
+}
+
+/**
+ * After a walk that is used, and {@link checkFirstStageMarks}: sets A (and EA) on its entries, and D on the leaf for a
+ * write; nested, also D in the second stage of the tables written. Afterwards `walk.allowed` has no writes while D is
+ * clear: the first write has to walk again.
+ */
+export function markFirstStage(
+  memory: PhysicalMemory,
+  stage: FirstStage,
+  walk: Walk,
+  table: Walk,
+  write: boolean,
+): number {
+  for (let i = 0; i < walk.depth; i++) {
+    const flags = missingFlags(stage, walk, i, write);
+    if (flags === 0) continue;
+    if (stage.nested !== null && stage.nested.accessedDirty) {
+      const fault =
+        walkSecondStage(memory, stage.nested, walk.guestHigh[i]!, walk.guestLow[i]!, table) ||
+        markSecondStage(stage.nested, table, true);
+      if (fault !== 0) return fault;
+    }
+    walk.words[i]![walk.at[i]!]! |= flags;
+  }
+  const last = walk.depth - 1;
+  if ((walk.words[last]![walk.at[last]!]! & FS_D) === 0) walk.allowed &= ~KINDS_WRITE;
+  return 0;
+}

@@ -1,0 +1,257 @@
+/**
+ * Invalidation queue. Intel VT-d Architecture Specification rev. 4.1, section 6.5.2 "Queued Invalidation Interface", registers
+ * 11.4.9 (IQH, IQT, IQA, ICS, IECTL, IQERCD).
+ *
+ * Descriptors are carried out one after the other as soon as software moves the tail, so that fences and drains need
+ * nothing further. A message sent on the way (interrupt, invalidation of a device's cache) may move the tail again.
+ */
+import { NO_PASID } from '../bus';
+import { PhysicalMemory } from '../memory';
+import { FaultRecorder } from './fault-recording';
+import {
+  CONTEXT_CACHE_DESCRIPTOR,
+  decodeSizedAddress,
+  DEVICE_TLB_DESCRIPTOR,
+  G_DEVICE,
+  G_DOMAIN,
+  G_GLOBAL,
+  G_PAGE,
+  INTERRUPT_ENTRY_CACHE_DESCRIPTOR,
+  IOTLB_DESCRIPTOR,
+  PAGE_GROUP_RESPONSE_DESCRIPTOR,
+  PASID_CACHE_DESCRIPTOR,
+  PASID_CACHE_G_DOMAIN,
+  PASID_CACHE_G_GLOBAL,
+  PASID_CACHE_G_PASID,
+  PASID_DEVICE_TLB_DESCRIPTOR,
+  PASID_IOTLB_DESCRIPTOR,
+  PASID_IOTLB_G_PAGE,
+  PASID_IOTLB_G_PASID,
+  TYPE_CONTEXT_CACHE,
+  TYPE_DEVICE_TLB,
+  TYPE_INTERRUPT_ENTRY_CACHE,
+  TYPE_IOTLB,
+  TYPE_PAGE_GROUP_RESPONSE,
+  TYPE_PASID_CACHE,
+  TYPE_PASID_DEVICE_TLB,
+  TYPE_PASID_IOTLB,
+  TYPE_WAIT,
+  WAIT_DESCRIPTOR,
+} from './invalidation-descriptors';
+import { anyBits } from './layout';
+import { RegisterFile } from './register-file';
+import {
+  FSTS_IQE,
+  FSTS_ITE,
+  FSTS_REG,
+  GSTS_QIES,
+  GSTS_REG,
+  ICS_IWC,
+  ICS_REG,
+  IECTL_REG,
+  IQA_DW,
+  IQA_QS_MASK,
+  IQA_REG,
+  IQEI_FETCH_ERROR,
+  IQEI_INVALID_TAIL,
+  IQEI_INVALID_TYPE,
+  IQEI_RESERVED_FIELD,
+  IQERCD_REG,
+  IQH_REG,
+  IQT_REG,
+} from './registers';
+
+/** What the descriptors act on. Addresses are unsigned halves. */
+export interface InvalidationTarget {
+  invalidateContexts(): void;
+  invalidateContext(sid: number, fm: number): void;
+  invalidatePasids(): void;
+  invalidateDomainPasids(did: number): void;
+  invalidatePasid(did: number, pasid: number): void;
+  invalidateTranslations(): void;
+  invalidateDomainTranslations(did: number): void;
+  invalidatePages(did: number, high: number, low: number, am: number): void;
+  invalidatePasidTranslations(did: number, pasid: number): void;
+  invalidatePasidPages(did: number, pasid: number, high: number, low: number, am: number): void;
+  /** False: nothing answers at `sid`. */
+  invalidateDevice(
+    sid: number,
+    pasid: number,
+    high: number,
+    low: number,
+    length: number,
+    global: boolean,
+  ): boolean;
+  respondToPageGroup(rid: number, pasid: number, prgIndex: number, code: number): void;
+}
+
+const NARROW_TYPES = TYPE_WAIT;
+
+const LAYOUTS = new Map([
+  [TYPE_CONTEXT_CACHE, CONTEXT_CACHE_DESCRIPTOR.reserved],
+  [TYPE_IOTLB, IOTLB_DESCRIPTOR.reserved],
+  [TYPE_DEVICE_TLB, DEVICE_TLB_DESCRIPTOR.reserved],
+  [TYPE_INTERRUPT_ENTRY_CACHE, INTERRUPT_ENTRY_CACHE_DESCRIPTOR.reserved],
+  [TYPE_WAIT, WAIT_DESCRIPTOR.reserved],
+  [TYPE_PASID_IOTLB, PASID_IOTLB_DESCRIPTOR.reserved],
+  [TYPE_PASID_CACHE, PASID_CACHE_DESCRIPTOR.reserved],
+  [TYPE_PASID_DEVICE_TLB, PASID_DEVICE_TLB_DESCRIPTOR.reserved],
+  [TYPE_PAGE_GROUP_RESPONSE, PAGE_GROUP_RESPONSE_DESCRIPTOR.reserved],
+]);
+
+export class InvalidationQueue {
+  private running = false;
+  /** Source ids whose device-TLB invalidation was never completed; the next wait descriptor finds out. */
+  private timedOut: number | undefined;
+
+  constructor(
+    private readonly memory: PhysicalMemory,
+    private readonly registers: RegisterFile,
+    private readonly faults: FaultRecorder,
+    private readonly target: InvalidationTarget,
+    /** CAP.MAMV: the largest address mask. */
+    private readonly maxAddressMask: number,
+  ) {}
+
+  /** Carries out descriptors up to the tail, or to the first error. */
+  run(): void {
+    if (this.running) return;
+    this.running = true;
+    try {
+      while (this.step());
+    } finally {
+      this.running = false;
+    }
+  }
+
+  /** Queued invalidation was enabled: the head starts over. */
+  enable(): void {
+    this.registers.set(IQH_REG, 0);
+    this.timedOut = undefined;
+  }
+
+  private step(): boolean {
+    const registers = this.registers;
+    if ((registers.get(GSTS_REG) & GSTS_QIES) === 0) return false;
+    if ((registers.get(FSTS_REG) & (FSTS_IQE | FSTS_ITE)) !== 0) return false;
+    const wide = (registers.get(IQA_REG) & IQA_DW) !== 0;
+    const size = 4096 << (registers.get(IQA_REG) & IQA_QS_MASK);
+    const bytes = wide ? 32 : 16;
+    const head = registers.get(IQH_REG);
+    const tail = registers.get(IQT_REG);
+    if (head === tail) return false;
+    if (tail >= size || tail % bytes !== 0) return this.fail(IQEI_INVALID_TAIL);
+    const words = new Int32Array(8);
+    const base = registers.address(IQA_REG);
+    if (!this.memory.readWords(base - (base % 4096) + head, words.subarray(0, bytes / 4))) {
+      return this.fail(IQEI_FETCH_ERROR);
+    }
+    const type = (words[0]! & 0xf) | (((words[0]! >>> 9) & 7) << 4);
+    const reserved = LAYOUTS.get(type);
+    if (reserved === undefined || (!wide && type > NARROW_TYPES)) return this.fail(IQEI_INVALID_TYPE);
+    if (anyBits(words, reserved) || !this.execute(type, words)) return this.fail(IQEI_RESERVED_FIELD);
+    registers.set(IQH_REG, (head + bytes) % size);
+    return true;
+  }
+
+  private fail(information: number): boolean {
+    this.registers.set(IQERCD_REG, information);
+    this.registers.set(IQERCD_REG + 4, 0);
+    this.faults.raise(FSTS_IQE);
+    return false;
+  }
+
+  /** False: a field has a value it must not have. */
+  private execute(type: number, words: Int32Array): boolean {
+    switch (type) {
+      case TYPE_CONTEXT_CACHE:
+        return this.contextCache(words);
+      case TYPE_PASID_CACHE:
+        return this.pasidCache(words);
+      case TYPE_IOTLB:
+        return this.iotlb(words);
+      case TYPE_PASID_IOTLB:
+        return this.pasidIotlb(words);
+      case TYPE_DEVICE_TLB:
+      case TYPE_PASID_DEVICE_TLB:
+        this.deviceTlb(type, words);
+        return true;
+      case TYPE_WAIT:
+        this.wait(words);
+        return true;
+      case TYPE_PAGE_GROUP_RESPONSE: {
+        const { RID, PP, PASID, PRGI, RESPONSE_CODE } = PAGE_GROUP_RESPONSE_DESCRIPTOR.decode(words);
+        this.target.respondToPageGroup(RID, PP === 0 ? NO_PASID : PASID, PRGI, RESPONSE_CODE);
+        return true;
+      }
+      default:
+        // The interrupt entry cache: without interrupt remapping nothing is ever in it.
+        return true;
+    }
+  }
+
+  private contextCache(words: Int32Array): boolean {
+    const { G, SID, FM } = CONTEXT_CACHE_DESCRIPTOR.decode(words);
+    // Scalable-mode context entries have no domain id: domain-selective is carried out as global.
+    if (G === G_GLOBAL || G === G_DOMAIN) this.target.invalidateContexts();
+    else if (G === G_DEVICE) this.target.invalidateContext(SID, FM);
+    return G !== 0;
+  }
+
+  private pasidCache(words: Int32Array): boolean {
+    const { G, DID, PASID } = PASID_CACHE_DESCRIPTOR.decode(words);
+    if (G === PASID_CACHE_G_DOMAIN) this.target.invalidateDomainPasids(DID);
+    else if (G === PASID_CACHE_G_PASID) this.target.invalidatePasid(DID, PASID);
+    else if (G === PASID_CACHE_G_GLOBAL) this.target.invalidatePasids();
+    else return false;
+    return true;
+  }
+
+  private iotlb(words: Int32Array): boolean {
+    const { G, DID, AM } = IOTLB_DESCRIPTOR.decode(words);
+    if (G === G_GLOBAL) this.target.invalidateTranslations();
+    else if (G === G_DOMAIN) this.target.invalidateDomainTranslations(DID);
+    else if (G === G_PAGE && AM <= this.maxAddressMask) {
+      this.target.invalidatePages(DID, words[3]! >>> 0, (words[2]! & ~0xfff) >>> 0, AM);
+    } else return false;
+    return true;
+  }
+
+  private pasidIotlb(words: Int32Array): boolean {
+    const { G, DID, PASID, AM } = PASID_IOTLB_DESCRIPTOR.decode(words);
+    if (G === PASID_IOTLB_G_PASID) this.target.invalidatePasidTranslations(DID, PASID);
+    else if (G === PASID_IOTLB_G_PAGE && AM <= this.maxAddressMask) {
+      this.target.invalidatePasidPages(DID, PASID, words[3]! >>> 0, (words[2]! & ~0xfff) >>> 0, AM);
+    } else return false;
+    return true;
+  }
+
+  private deviceTlb(type: number, words: Int32Array): void {
+    const withPasid = type === TYPE_PASID_DEVICE_TLB;
+    const plain = DEVICE_TLB_DESCRIPTOR.decode(words);
+    const tagged = PASID_DEVICE_TLB_DESCRIPTOR.decode(words);
+    const sid = withPasid ? tagged.SID : plain.SID;
+    const { high, low, length } = decodeSizedAddress(words, 0, (withPasid ? tagged.S : plain.S) !== 0);
+    const pasid = withPasid ? tagged.PASID : NO_PASID;
+    const global = withPasid && tagged.G !== 0;
+    if (!this.target.invalidateDevice(sid, pasid, high, low, length, global)) this.timedOut = sid;
+  }
+
+  private wait(words: Int32Array): void {
+    const registers = this.registers;
+    if (this.timedOut !== undefined) {
+      // The wait descriptor is aborted; nothing further is fetched until software clears ITE.
+      registers.set(IQERCD_REG, 0);
+      registers.set(IQERCD_REG + 4, this.timedOut);
+      this.timedOut = undefined;
+      this.faults.raise(FSTS_ITE);
+      return;
+    }
+    const { IF, SW, STATUS_DATA, STATUS_ADDRESS } = WAIT_DESCRIPTOR.decode(words);
+    if (SW !== 0) this.memory.write32(STATUS_ADDRESS, STATUS_DATA);
+    if (IF !== 0 && (registers.get(ICS_REG) & ICS_IWC) === 0) {
+      registers.set(ICS_REG, ICS_IWC);
+      registers.raiseEvent(IECTL_REG);
+    }
+  }
+}

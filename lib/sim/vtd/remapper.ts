@@ -1,0 +1,165 @@
+/**
+ * DMA remapping in scalable mode: from a request to a host address, and the fault record if it is refused.
+ * Intel VT-d Architecture Specification rev. 4.1, sections 3.4.3, 4.1-4.2 (device-TLB) and 7.
+ */
+import {
+  ACCESS_EXECUTE,
+  ACCESS_PRIVILEGED,
+  ACCESS_TRANSLATED,
+  ACCESS_WRITE,
+  NO_PASID,
+  PageRequest,
+  TranslationCompletion,
+} from '../bus';
+import { PhysicalMemory } from '../memory';
+import { VtdCapabilities } from './capabilities';
+import { CachedContext } from './context-cache';
+import { EntryLookup } from './entry-lookup';
+import { AT_TRANSLATED, AT_TRANSLATION, AT_UNTRANSLATED, FaultRecorder } from './fault-recording';
+import { SCT_5_DTE_CLEAR, SCT_8_PRE_CLEAR, SGN_4_BEYOND_HAW, SGN_8_INTERRUPT_RANGE } from './fault-reasons';
+import { Iotlb } from './iotlb';
+import { joinHalves } from './layout';
+import {
+  complete,
+  findBest,
+  interruptRange,
+  isRecoverable,
+  NOT_MAPPED,
+  REFUSED,
+} from './translation-request';
+import { Translator } from './translator';
+import { isBeyond, isInterruptAddress, PAGE_OFFSET, REQUEST_KIND } from './walk';
+
+export class Remapper {
+  readonly iotlb = new Iotlb();
+  readonly entries: EntryLookup;
+  private readonly translator: Translator;
+
+  /** What the last request's (rid, pasid) resolved to; rid -1 where the caches have to be asked. */
+  private lastRid = -1;
+  private lastPasid = NO_PASID;
+  private lastTag = 0;
+  private lastKindMask = REQUEST_KIND;
+  private lastKindBits = 0;
+
+  constructor(
+    memory: PhysicalMemory,
+    private readonly capabilities: VtdCapabilities,
+    private readonly faults: FaultRecorder,
+  ) {
+    this.entries = new EntryLookup(memory, capabilities, this.iotlb);
+    this.translator = new Translator(memory, capabilities, this.iotlb);
+  }
+
+  /** Drops everything cached. */
+  dropAll(): void {
+    this.entries.dropAll();
+    this.forget();
+  }
+
+  /** Has to follow every invalidation of contexts or PASIDs. */
+  forget(): void {
+    this.lastRid = -1;
+  }
+
+  /** See VtdUnit.translate; translation is enabled. */
+  translate(rid: number, pasid: number, high: number, low: number, access: number): number {
+    if ((access & ACCESS_TRANSLATED) !== 0) return this.passTranslated(rid, pasid, high, low, access);
+    if (rid === this.lastRid && pasid === this.lastPasid) {
+      const at = this.iotlb.slot(this.lastTag, high, low);
+      if (at >= 0) {
+        const words = this.iotlb.words;
+        const word2 = words[at + 2]!;
+        if (((word2 >>> ((access & this.lastKindMask) | this.lastKindBits)) & 1) !== 0) {
+          return words[at + 3]! * 2 ** 32 + (((word2 & ~PAGE_OFFSET) | (low & PAGE_OFFSET)) >>> 0);
+        }
+      }
+    }
+    return this.resolve(rid, pasid, high, low, access);
+  }
+
+  private resolve(rid: number, pasid: number, high: number, low: number, access: number): number {
+    const context = this.entries.findContext(rid, pasid);
+    const entry = context === null ? null : this.entries.findPasid(context, pasid);
+    if (context === null || entry === null) {
+      return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, this.entries.reason);
+    }
+    this.lastRid = rid;
+    this.lastPasid = pasid;
+    this.lastTag = entry.tag;
+    this.lastKindMask = pasid < 0 ? ACCESS_WRITE : REQUEST_KIND;
+    this.lastKindBits = kindBits(context, pasid);
+    const reason = this.translator.find(entry, (access & this.lastKindMask) | this.lastKindBits, high, low);
+    if (reason !== 0) return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, reason);
+    const { walk } = this.translator;
+    return joinHalves(walk.high, walk.low | (low & PAGE_OFFSET));
+  }
+
+  /** A request with an address from the device's own cache (section 4.2.4). */
+  private passTranslated(rid: number, pasid: number, high: number, low: number, access: number): number {
+    const context = this.entries.findContext(rid, pasid);
+    let { reason } = this.entries;
+    if (context !== null) {
+      if (context.entry.DTE === 0) reason = SCT_5_DTE_CLEAR;
+      else if (isBeyond(this.capabilities.HAW, high)) reason = SGN_4_BEYOND_HAW;
+      else if (isInterruptAddress(high, low)) reason = SGN_8_INTERRUPT_RANGE;
+    }
+    if (reason === 0) return joinHalves(high, low);
+    return this.refuse(rid, pasid, high, low, access, AT_TRANSLATED, reason);
+  }
+
+  private refuse(
+    rid: number,
+    pasid: number,
+    high: number,
+    low: number,
+    access: number,
+    addressType: number,
+    reason: number,
+  ): number {
+    if (!this.entries.fpd) this.faults.recordRequest(rid, pasid, high, low, access, addressType, reason);
+    return -reason;
+  }
+
+  /** See VtdUnit.translationRequest; translation is enabled. */
+  translationRequest(
+    rid: number,
+    pasid: number,
+    high: number,
+    low: number,
+    access: number,
+  ): TranslationCompletion {
+    const context = this.entries.findContext(rid, pasid);
+    const enabled = context !== null && context.entry.DTE !== 0;
+    const entry = enabled ? this.entries.findPasid(context, pasid) : null;
+    if (!enabled || entry === null) {
+      const reason = context !== null && !enabled ? SCT_5_DTE_CLEAR : this.entries.reason;
+      this.refuse(rid, pasid, high, low, access, AT_TRANSLATION, reason);
+      return REFUSED;
+    }
+    if (pasid < 0 && isInterruptAddress(high, low)) return interruptRange(low);
+    const asked = (access & (pasid < 0 ? ACCESS_WRITE : REQUEST_KIND)) | kindBits(context, pasid);
+    const found = findBest(this.translator, entry, asked, high, low);
+    if (found >= 0) return complete(this.translator.walk, asked, found);
+    if (isRecoverable(-found)) return NOT_MAPPED;
+    this.refuse(rid, pasid, high, low, access, AT_TRANSLATION, -found);
+    return REFUSED;
+  }
+
+  /** Whether a page request may be queued (section 7.4); records the fault if not. */
+  acceptsPageRequest(rid: number, request: PageRequest): boolean {
+    const context = this.entries.findContext(rid, request.pasid);
+    if (context !== null && context.entry.PRE !== 0) return true;
+    if (!this.entries.fpd) {
+      const reason = context === null ? this.entries.reason : SCT_8_PRE_CLEAR;
+      const access = (request.execute ? ACCESS_EXECUTE : 0) | (request.privileged ? ACCESS_PRIVILEGED : 0);
+      this.faults.recordPageRequest(rid, request.pasid, request.high, request.low, access, reason);
+    }
+    return false;
+  }
+}
+
+/** RID_PRIV: requests without PASID have supervisor privilege. */
+function kindBits(context: CachedContext, pasid: number): number {
+  return pasid < 0 && context.entry.RID_PRIV !== 0 ? ACCESS_PRIVILEGED : 0;
+}

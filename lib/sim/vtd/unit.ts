@@ -1,0 +1,301 @@
+/**
+ * A DMA remapping hardware unit: the register block, the queues behind it, and the requests of devices.
+ * Intel VT-d Architecture Specification rev. 4.1, scalable mode (section 3.4.3).
+ */
+import { AtsEndpoint, PageRequest, PRG_SUCCESS, TranslationCompletion } from '../bus';
+import { PhysicalMemory } from '../memory';
+import { composeCapabilities, VtdCapabilities } from './capabilities';
+import { FaultRecorder } from './fault-recording';
+import { InvalidationQueue, InvalidationTarget } from './invalidation-queue';
+import { joinHalves } from './layout';
+import { PageRequestQueue } from './page-request-queue';
+import { InterruptSink, RegisterFile } from './register-file';
+import {
+  CCMD_CAIG_SHIFT_HIGH,
+  CCMD_CIRG_SHIFT_HIGH,
+  CCMD_ICC_HIGH,
+  CCMD_REG,
+  FECTL_REG,
+  FRCD_BYTES,
+  FSTS_REG,
+  GCMD_QIE,
+  GCMD_REG,
+  GCMD_SRTP,
+  GCMD_TE,
+  GSTS_REG,
+  GSTS_RTPS,
+  ICS_REG,
+  IECTL_REG,
+  IOTLB_IAIG_SHIFT_HIGH,
+  IOTLB_IIRG_SHIFT_HIGH,
+  IOTLB_IVT_HIGH,
+  IOTLB_REG,
+  IQT_REG,
+  IVA_REG,
+  PECTL_REG,
+  PRS_REG,
+  REGISTER_BYTES,
+  RTADDR_REG,
+  RTADDR_TTM_SHIFT,
+} from './registers';
+import { Remapper } from './remapper';
+import { REFUSED } from './translation-request';
+import { isInterruptAddress } from './walk';
+
+export interface VtdUnitOptions {
+  readonly memory: PhysicalMemory;
+  /** Changes to DEFAULT_CAPABILITIES. */
+  readonly capabilities?: Partial<VtdCapabilities>;
+  /** Receives the unit's own interrupt messages; called while a register write or a request is being handled. */
+  readonly interrupt: InterruptSink;
+  /** The function at a requester id, for device-TLB invalidations and page group responses. */
+  readonly endpoint: (rid: number) => AtsEndpoint | undefined;
+}
+
+/** What drops which cached entry; the invalidation queue and the command registers drive it. */
+class Caches implements InvalidationTarget {
+  constructor(
+    private readonly remapper: Remapper,
+    private readonly endpoint: (rid: number) => AtsEndpoint | undefined,
+  ) {}
+  invalidateContexts(): void {
+    this.remapper.entries.contexts.invalidateAll();
+    this.remapper.forget();
+  }
+  invalidateContext(sid: number, fm: number): void {
+    this.remapper.entries.contexts.invalidateDevice(sid, fm);
+    this.remapper.forget();
+  }
+  invalidatePasids(): void {
+    this.remapper.entries.pasids.invalidateAll();
+    this.remapper.forget();
+  }
+  invalidateDomainPasids(did: number): void {
+    this.remapper.entries.pasids.invalidateDomain(did);
+    this.remapper.forget();
+  }
+  invalidatePasid(did: number, pasid: number): void {
+    this.remapper.entries.pasids.invalidatePasid(did, pasid);
+    this.remapper.forget();
+  }
+  invalidateTranslations(): void {
+    this.remapper.iotlb.invalidateAll();
+  }
+  invalidateDomainTranslations(did: number): void {
+    this.remapper.iotlb.invalidateDomain(did);
+  }
+  invalidatePages(did: number, high: number, low: number, am: number): void {
+    this.remapper.iotlb.invalidatePages(did, high, low, am);
+  }
+  invalidatePasidTranslations(did: number, pasid: number): void {
+    this.remapper.iotlb.invalidatePasid(did, pasid);
+  }
+  invalidatePasidPages(did: number, pasid: number, high: number, low: number, am: number): void {
+    this.remapper.iotlb.invalidatePasidPages(did, pasid, high, low, am);
+  }
+  invalidateDevice(
+    sid: number,
+    pasid: number,
+    high: number,
+    low: number,
+    length: number,
+    global: boolean,
+  ): boolean {
+    const endpoint = this.endpoint(sid);
+    endpoint?.invalidateTranslations(pasid, high, low, length, global);
+    return endpoint !== undefined;
+  }
+  respondToPageGroup(rid: number, pasid: number, prgIndex: number, code: number): void {
+    this.endpoint(rid)?.pageGroupResponse(pasid, prgIndex, code);
+  }
+}
+
+export class VtdUnit {
+  readonly capabilities: VtdCapabilities;
+  private readonly registers: RegisterFile;
+  private readonly faults: FaultRecorder;
+  private readonly remapper: Remapper;
+  private readonly caches: Caches;
+  private readonly invalidations: InvalidationQueue;
+  private readonly pageRequests: PageRequestQueue;
+  private readonly endpoint: (rid: number) => AtsEndpoint | undefined;
+  private readonly faultBase: number;
+  private readonly faultEnd: number;
+  private readonly iotlbBase: number;
+  private translationEnabled = false;
+
+  constructor(options: VtdUnitOptions) {
+    this.capabilities = composeCapabilities(options.capabilities);
+    const { FRO, NFR, IRO, MAMV } = this.capabilities;
+    this.faultBase = FRO * 16;
+    this.faultEnd = this.faultBase + (NFR + 1) * FRCD_BYTES;
+    this.iotlbBase = IRO * 16;
+    this.endpoint = options.endpoint;
+    this.registers = new RegisterFile(this.capabilities, options.interrupt);
+    this.faults = new FaultRecorder(this.registers, this.faultBase, NFR + 1);
+    this.remapper = new Remapper(options.memory, this.capabilities, this.faults);
+    this.caches = new Caches(this.remapper, options.endpoint);
+    this.invalidations = new InvalidationQueue(
+      options.memory,
+      this.registers,
+      this.faults,
+      this.caches,
+      MAMV,
+    );
+    this.pageRequests = new PageRequestQueue(options.memory, this.registers);
+  }
+
+  /** The 32-bit register word at `offset` (a multiple of 4 below 4096), unsigned. */
+  read32(offset: number): number {
+    requireOffset(offset, 4);
+    return this.registers.get(offset) >>> 0;
+  }
+
+  /** A 32-bit write. Commands, the queue tail and status clears take effect before it returns. */
+  write32(offset: number, value: number): void {
+    requireOffset(offset, 4);
+    this.registers.write(offset, value);
+    this.afterWrite(offset, value);
+  }
+
+  /** A 64-bit write: both words are stored before either takes effect. */
+  write64(offset: number, high: number, low: number): void {
+    requireOffset(offset, 8);
+    this.registers.write(offset, low);
+    this.registers.write(offset + 4, high);
+    this.afterWrite(offset, low);
+    this.afterWrite(offset + 4, high);
+  }
+
+  /**
+   * Translates a memory request, recording the fault if it is refused.
+   *
+   * `pasid` is NO_PASID or 0 to 0xfffff; `high` and `low` are unsigned halves of any 64-bit address; `access` is a
+   * sum of ACCESS_*. Returns the host physical address of that byte (good up to the end of its 4 KiB page), or minus the
+   * fault reason. While translation is disabled addresses pass unchanged. An untranslated write without PASID to
+   * {@link isInterruptAddress} is an interrupt message: it must not come here.
+   */
+  translate(rid: number, pasid: number, high: number, low: number, access: number): number {
+    if (!this.translationEnabled) return joinHalves(high, low);
+    return this.remapper.translate(rid, pasid, high | 0, low | 0, access);
+  }
+
+  /** True for 0xFEEx_xxxx: where an untranslated request without PASID is an interrupt message, never translated. */
+  isInterruptAddress(high: number, low: number): boolean {
+    return isInterruptAddress(high, low);
+  }
+
+  /**
+   * A translation request (PCIe ATS). Refused (success = false) while translation is disabled or ECAP.DT is 0, and for
+   * conditions in tables up to the PASID entry and malformed paging entries, which are recorded. A page that is not
+   * mapped, or not as asked, is a success without R or W, and nothing is recorded. W and X are granted only if asked for.
+   */
+  translationRequest(
+    rid: number,
+    pasid: number,
+    high: number,
+    low: number,
+    access: number,
+  ): TranslationCompletion {
+    if (!this.translationEnabled || this.capabilities.DT === 0) return REFUSED;
+    return this.remapper.translationRequest(rid, pasid, high | 0, low | 0, access);
+  }
+
+  /**
+   * A page request message. False: refused, recorded if there was a fault, no response will come. True: queued; or dropped
+   * because the queue has overflowed, and then the last request of a group is answered with success right away (before
+   * this returns), so that the device tries again.
+   */
+  pageRequest(rid: number, request: PageRequest): boolean {
+    if (!this.translationEnabled || this.capabilities.PRS === 0) return false;
+    if (!this.remapper.acceptsPageRequest(rid, request)) return false;
+    if (!this.pageRequests.push(rid, request) && request.last) {
+      this.endpoint(rid)?.pageGroupResponse(request.pasid, request.prgIndex, PRG_SUCCESS);
+    }
+    return true;
+  }
+
+  private afterWrite(offset: number, value: number): void {
+    switch (offset) {
+      case GCMD_REG:
+        return this.command(value);
+      case CCMD_REG + 4:
+        return this.contextCommand();
+      case FSTS_REG:
+        this.faults.settle();
+        return this.invalidations.run();
+      case IQT_REG:
+        return this.invalidations.run();
+      case ICS_REG:
+        if (this.registers.get(ICS_REG) === 0) this.registers.dropEvent(IECTL_REG);
+        return;
+      case PRS_REG:
+        return this.pageRequests.settle();
+      case FECTL_REG:
+      case IECTL_REG:
+      case PECTL_REG:
+        return this.registers.deliverEvent(offset);
+      case this.iotlbBase + IOTLB_REG + 4:
+        return this.iotlbCommand();
+      default:
+        if (offset >= this.faultBase && offset < this.faultEnd) this.faults.settle();
+    }
+  }
+
+  private command(value: number): void {
+    const kept = GCMD_TE | GCMD_QIE;
+    const before = this.registers.get(GSTS_REG);
+    let status = (before & ~kept) | (value & kept);
+    if ((value & GCMD_SRTP) !== 0) {
+      status |= GSTS_RTPS;
+      const rootAddress = this.registers.address(RTADDR_REG);
+      const mode = (this.registers.get(RTADDR_REG) >>> RTADDR_TTM_SHIFT) & 3;
+      this.remapper.entries.setRootTable(rootAddress - (rootAddress % 4096), mode);
+      if (this.capabilities.ESRTPS !== 0) this.remapper.dropAll();
+    }
+    this.registers.set(GSTS_REG, status);
+    this.translationEnabled = (status & GCMD_TE) !== 0;
+    if (((before ^ status) & GCMD_TE) !== 0) this.remapper.dropAll();
+    if ((status & ~before & GCMD_QIE) !== 0) {
+      this.invalidations.enable();
+      this.invalidations.run();
+    }
+  }
+
+  /** Register-based context-cache invalidation (section 6.5.1.1). */
+  private contextCommand(): void {
+    const high = this.registers.get(CCMD_REG + 4);
+    if ((high & CCMD_ICC_HIGH) === 0) return;
+    const granularity = (high >>> CCMD_CIRG_SHIFT_HIGH) & 3;
+    if (granularity === 3) this.caches.invalidateContext(this.registers.get(CCMD_REG) >>> 16, high & 3);
+    else if (granularity !== 0) this.caches.invalidateContexts();
+    const done = high & ~CCMD_ICC_HIGH & ~(3 << CCMD_CAIG_SHIFT_HIGH);
+    this.registers.set(CCMD_REG + 4, done | (granularity << CCMD_CAIG_SHIFT_HIGH));
+  }
+
+  /** Register-based IOTLB invalidation (section 6.5.1.2). */
+  private iotlbCommand(): void {
+    const at = this.iotlbBase + IOTLB_REG + 4;
+    const high = this.registers.get(at);
+    if ((high & IOTLB_IVT_HIGH) === 0) return;
+    const granularity = (high >>> IOTLB_IIRG_SHIFT_HIGH) & 3;
+    const did = high & 0xffff;
+    const addressLow = this.registers.get(this.iotlbBase + IVA_REG);
+    const am = addressLow & 0x3f;
+    let actual = granularity;
+    if (granularity === 1) this.caches.invalidateTranslations();
+    else if (granularity === 2) this.caches.invalidateDomainTranslations(did);
+    else if (granularity === 3 && am <= this.capabilities.MAMV) {
+      const addressHigh = this.registers.get(this.iotlbBase + IVA_REG + 4);
+      this.caches.invalidatePages(did, addressHigh, addressLow & ~0xfff, am);
+    } else actual = 0;
+    const done = high & ~IOTLB_IVT_HIGH & ~(3 << IOTLB_IAIG_SHIFT_HIGH);
+    this.registers.set(at, done | (actual << IOTLB_IAIG_SHIFT_HIGH));
+  }
+}
+
+function requireOffset(offset: number, size: number): void {
+  if (!(offset >= 0 && offset <= REGISTER_BYTES - size && offset % size === 0)) {
+    throw new RangeError(`no ${8 * size}-bit register at offset ${offset}`);
+  }
+}

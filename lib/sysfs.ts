@@ -1,0 +1,121 @@
+/** PCI devices as sysfs shows them, and why one of them cannot be bound. */
+import { refusal } from './errors';
+import type { Kernel } from './kernel';
+
+/** A PCI function. */
+export interface DeviceDescription {
+  /** Domain, bus, device and function: '0000:00:04.0'. */
+  readonly bdf: string;
+  readonly vendorId: number;
+  readonly deviceId: number;
+  /** Class code, 24 bits: base class, subclass, programming interface. */
+  readonly classCode: number;
+  /** The kernel driver bound to it: 'vfio-pci' when it is ours to take. */
+  readonly driver: string | undefined;
+  /** Its IOMMU group; undefined when no IOMMU is in front of it. */
+  readonly iommuGroup: number | undefined;
+  /** Its VFIO character device, such as '/dev/vfio/devices/vfio0'. */
+  readonly path: string | undefined;
+}
+
+const PCI_DEVICES = '/sys/bus/pci/devices';
+const CDEVS = '/dev/vfio/devices';
+const BDF = /^(?:[0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/i;
+
+/** Every PCI function the kernel knows, by address. */
+export function listDevices(kernel: Kernel): DeviceDescription[] {
+  const names = kernel.readdir(PCI_DEVICES);
+  return typeof names === 'number' ? [] : names.map((bdf) => describe(kernel, bdf));
+}
+
+function describe(kernel: Kernel, bdf: string): DeviceDescription {
+  const folder = `${PCI_DEVICES}/${bdf}`;
+  const value = (name: string) => {
+    const text = kernel.readFile(`${folder}/${name}`);
+    return typeof text === 'number' ? 0 : Number(text.trim());
+  };
+  const target = (name: string) => {
+    const link = kernel.readlink(`${folder}/${name}`);
+    return typeof link === 'number' ? undefined : link.slice(link.lastIndexOf('/') + 1);
+  };
+  const cdevs = kernel.readdir(`${folder}/vfio-dev`);
+  const cdev = typeof cdevs === 'number' ? undefined : cdevs.find((name) => name.startsWith('vfio'));
+  const group = target('iommu_group');
+  return {
+    bdf,
+    vendorId: value('vendor'),
+    deviceId: value('device'),
+    classCode: value('class'),
+    driver: target('driver'),
+    iommuGroup: group === undefined ? undefined : Number(group),
+    path: cdev === undefined ? undefined : `${CDEVS}/${cdev}`,
+  };
+}
+
+/**
+ * The character device to open for a PCI address or a path.
+ * Throws TypeError for a name that is neither, IommuError ENODEV for a device that cannot be bound.
+ */
+export function resolveDevice(
+  kernel: Kernel,
+  target: string | DeviceDescription,
+): { path: string; description: DeviceDescription | undefined } {
+  const name = typeof target === 'string' ? target : target?.bdf;
+  if (typeof name !== 'string') throw new TypeError('bind takes a PCI address, a path or one of devices()');
+  if (name.startsWith('/')) {
+    const description = listDevices(kernel).find(({ path }) => path === name);
+    return { path: name, description };
+  }
+  if (!BDF.test(name))
+    throw new TypeError(
+      `'${name}' is neither a PCI address such as 0000:00:04.0 nor a path such as ${CDEVS}/vfio0`,
+    );
+  const bdf = (/^[0-9a-f]{4,}:/i.test(name) ? name : `0000:${name}`).toLowerCase();
+  const devices = listDevices(kernel);
+  const description = devices.find((device) => device.bdf === bdf);
+  if (!description) throw unknownAddress(bdf, devices);
+  if (!description.path) throw unbindable(description);
+  return { path: description.path, description };
+}
+
+const SHOWN = 16;
+
+function unknownAddress(bdf: string, devices: readonly DeviceDescription[]): Error {
+  const known = devices.slice(0, SHOWN).map((device) => device.bdf);
+  const more = devices.length > SHOWN ? ` and ${devices.length - SHOWN} more` : '';
+  return refusal('ENODEV', `there is no PCI device ${bdf}`, {
+    syscall: 'open',
+    path: `${PCI_DEVICES}/${bdf}`,
+    hint: `is the address right? known devices: ${known.join(', ') || 'none'}${more}`,
+  });
+}
+
+/** Why a device that exists has no VFIO character device. */
+function unbindable({ bdf, driver, iommuGroup }: DeviceDescription): Error {
+  const folder = `${PCI_DEVICES}/${bdf}`;
+  const where = { syscall: 'open', path: folder };
+  if (iommuGroup === undefined)
+    return refusal('ENODEV', `${bdf} has no IOMMU group: the IOMMU is off or absent`, {
+      ...where,
+      hint: 'enable VT-d or AMD-Vi in the firmware and boot with intel_iommu=on (AMD: amd_iommu=on)',
+    });
+  if (driver === 'vfio-pci')
+    return refusal('ENODEV', `${bdf} is bound to vfio-pci but has no device file`, {
+      ...where,
+      hint: 'the kernel needs CONFIG_VFIO_DEVICE_CDEV',
+    });
+  const commands = [
+    'sudo modprobe vfio-pci',
+    `echo vfio-pci | sudo tee ${folder}/driver_override`,
+    ...(driver ? [`echo ${bdf} | sudo tee ${folder}/driver/unbind`] : []),
+    `echo ${bdf} | sudo tee /sys/bus/pci/drivers_probe`,
+  ];
+  return refusal(
+    'ENODEV',
+    `${bdf} is bound to ${driver ? `the driver ${driver}` : 'no driver'}, not to vfio-pci`,
+    {
+      ...where,
+      hint: `bind it: ${commands.join(' && ')}`,
+    },
+  );
+}

@@ -1,0 +1,105 @@
+// `npm test [-- sim|vm|all]`: builds, runs the tests of this machine, then those that need a real /dev/iommu in a VM.
+// The last line counts all of them.
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+const REPORTS = join(ROOT, 'reports');
+const JEST = join(ROOT, 'node_modules', 'jest', 'bin', 'jest.js');
+const TSC = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
+const VM = join(ROOT, 'dist', 'scripts', 'vm');
+const GUEST_TIMEOUT = 600;
+
+function node(args, env = {}) {
+  const { status } = spawnSync(process.execPath, args, {
+    cwd: ROOT,
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...process.env, ...env },
+  });
+  return status === 0;
+}
+
+function report(name) {
+  const path = join(REPORTS, `${name}.json`);
+  mkdirSync(REPORTS, { recursive: true });
+  rmSync(path, { force: true });
+  return path;
+}
+
+/** What a report says; a run that left none is one failure. */
+function count(ok, path) {
+  try {
+    const found = JSON.parse(readFileSync(path, 'utf8'));
+    const failed = found.numFailedTests + found.numRuntimeErrorTestSuites;
+    // Jest can fail otherwise, as when a test leaves an error behind.
+    return {
+      passed: found.numPassedTests,
+      failed: !ok && failed === 0 ? 1 : failed,
+      skipped: found.numPendingTests + found.numTodoTests,
+    };
+  } catch {
+    return { passed: 0, failed: 1, skipped: 0 };
+  }
+}
+
+function host() {
+  const path = report('host');
+  const args = [JEST, '--testPathIgnorePatterns', '/dist/test/vm-guest/', '--json', '--outputFile', path];
+  // Also where there is a /dev/iommu: these tests are not meant for its devices.
+  return count(node(args, { IOMMUFD_BACKEND: 'simulated' }), path);
+}
+
+function missingForVm() {
+  const { findKernel, findQemu } = createRequire(import.meta.url)(join(VM, 'find.js'));
+  try {
+    findQemu(undefined, process.env);
+    findKernel(undefined, process.env);
+    return undefined;
+  } catch (error) {
+    return error.message;
+  }
+}
+
+function guest() {
+  const missing = missingForVm();
+  if (missing !== undefined) {
+    const required = process.env.IOMMUFD_VM === 'required';
+    console.log(`\nThe tests on a real /dev/iommu, in a VM, were not run.\n${missing}\n`);
+    return { passed: 0, failed: required ? 1 : 0, skipped: 0 };
+  }
+  const path = report('vm');
+  console.log('\nTests on a real /dev/iommu, in a VM:');
+  const jest = [
+    ...[process.execPath, JEST, '--runInBand', '--cacheDirectory', '/tmp/jest', '--testTimeout', '60000'],
+    // Emulated, the guest takes seconds to list what it does not need.
+    ...['--watchman=false', '--roots', join(ROOT, 'dist')],
+    ...['--json', '--outputFile', path, '--testPathPatterns', '/dist/test/(contract|vm-guest)/'],
+  ];
+  const vm = [join(VM, 'main.js'), '--timeout', String(GUEST_TIMEOUT), '--share', REPORTS, '--', ...jest];
+  return count(node(vm, { IOMMUFD_BACKEND: 'linux' }), path);
+}
+
+function main(what) {
+  const parts = { sim: [host], vm: [guest], all: [host, guest] }[what];
+  if (parts === undefined) {
+    console.error(`usage: npm test [-- sim|vm|all]; there is no '${what}'`);
+    return 2;
+  }
+  if (!node([TSC, '-p', '.'])) {
+    console.log('the build failed\n0 passed, 1 failed');
+    return 1;
+  }
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  for (const part of parts) {
+    const counts = part();
+    for (const kind of Object.keys(total)) total[kind] += counts[kind];
+  }
+  const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
+  console.log(`${total.passed} passed, ${total.failed} failed${skipped}`);
+  return total.failed === 0 ? 0 : 1;
+}
+
+process.exitCode = main(process.argv[2] ?? 'all');

@@ -1,0 +1,117 @@
+// `npm run vm -- [options] COMMAND…`: see options.ts.
+import { randomBytes } from 'node:crypto';
+import { realpathSync, statSync } from 'node:fs';
+import { constants } from 'node:os';
+import { join, resolve } from 'node:path';
+import { findKernel, findModules, findQemu, SetupError } from './find';
+import { jobMessage, passedEnvironment } from './job';
+import { HELP, parseOptions, UsageError, type VmOptions } from './options';
+import { qemuArguments } from './qemu';
+import { runGuest, type Outcome, type Run } from './run';
+import { Log } from './streams';
+
+const TIMED_OUT = 124;
+const FAILED = 125;
+const CONSOLE_LINES = 30;
+/** QEMU names its reason first; a dump of registers may follow. */
+const QEMU_LINES = 5;
+
+interface Logs {
+  readonly console: Log;
+  readonly qemu: Log;
+}
+
+function say(text: string): void {
+  process.stderr.write(`vm: ${text}\n`);
+}
+
+function writableFolder(path: string): string {
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (!found?.isDirectory()) throw new SetupError(`--share ${path}: no such folder`);
+  return realpathSync(resolve(path));
+}
+
+function keep(log: Log, show: boolean): (chunk: Buffer) => void {
+  return (chunk) => {
+    log.push(chunk);
+    if (show) process.stderr.write(chunk.toString('latin1').replaceAll('\r', ''));
+  };
+}
+
+function prepare(options: VmOptions, logs: Logs, signal: AbortSignal): Run {
+  const shared = { ...options, shares: options.shares.map(writableFolder) };
+  const kernel = findKernel(options.kernel, process.env);
+  const modules = findModules(kernel);
+  const marker = randomBytes(16).toString('hex');
+  const environment = passedEnvironment(process.env);
+  if (modules !== undefined) environment.IOMMUFD_VM_MODULES = modules;
+  // From dist/scripts/vm, where this runs, to scripts/vm.
+  const init = realpathSync(join(__dirname, '../../../scripts/vm/init.sh'));
+  return {
+    qemu: findQemu(options.qemu, process.env),
+    arguments: qemuArguments({ kernel, init, options: shared }),
+    job: jobMessage({ options: shared, folder: process.cwd(), environment, marker }),
+    marker: Buffer.from(`\0${marker}`),
+    stdout: process.stdout,
+    stderr: process.stderr,
+    console: keep(logs.console, options.verbose),
+    messages: keep(logs.qemu, options.verbose),
+    timeout: options.timeout * 1000,
+    signal,
+  };
+}
+
+function showLogs(logs: Logs): void {
+  const console = logs.console.last(CONSOLE_LINES);
+  if (console.length > 0) say(`the last lines of the console:\n${console.join('\n')}`);
+  const qemu = logs.qemu.first(QEMU_LINES);
+  if (qemu.length > 0) say(`QEMU says:\n${qemu.join('\n')}`);
+}
+
+function exitStatus(outcome: Outcome, options: VmOptions, logs: Logs, signalled: number): number {
+  switch (outcome.kind) {
+    case 'exit':
+      return outcome.status;
+    case 'timeout':
+      showLogs(logs);
+      say(`the command did not end within ${options.timeout} seconds (--timeout): guest ended`);
+      return TIMED_OUT;
+    case 'died':
+      showLogs(logs);
+      say(`the guest ended before the command did: ${outcome.reason}`);
+      return FAILED;
+    case 'aborted':
+      return 128 + signalled;
+  }
+}
+
+async function run(options: VmOptions): Promise<number> {
+  const logs = { console: new Log(), qemu: new Log() };
+  const aborter = new AbortController();
+  let signalled = 0;
+  const stop = (name: 'SIGINT' | 'SIGTERM' | 'SIGHUP' | 'SIGPIPE') => {
+    signalled ||= constants.signals[name];
+    aborter.abort();
+  };
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, stop);
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => stop('SIGPIPE'));
+  const outcome = await runGuest(prepare(options, logs, aborter.signal));
+  return exitStatus(outcome, options, logs, signalled);
+}
+
+async function main(): Promise<number> {
+  try {
+    const options = parseOptions(process.argv.slice(2));
+    if (options !== 'help') return await run(options);
+    process.stdout.write(HELP);
+    return 0;
+  } catch (error) {
+    if (!(error instanceof UsageError) && !(error instanceof SetupError)) throw error;
+    say(error.message);
+    return FAILED;
+  }
+}
+
+void main().then((status) => {
+  process.exitCode = status;
+});

@@ -1,0 +1,147 @@
+// The command line of `npm run vm`: options first, then the command to run in the guest, untouched.
+import { parseArgs } from 'node:util';
+
+export const IOMMU_TYPES = ['intel', 'virtio', 'amd', 'none'] as const;
+export type IommuType = (typeof IOMMU_TYPES)[number];
+
+export const ACCELERATORS = ['tcg', 'kvm'] as const;
+export type Accelerator = (typeof ACCELERATORS)[number];
+
+export interface VmOptions {
+  /** Guest memory as QEMU takes it: a number of megabytes or gigabytes with the suffix M or G. */
+  memory: string;
+  /** Virtual CPUs, 1 to 255. */
+  cpus: number;
+  /** QEMU's program; looked for on PATH when undefined. */
+  qemu: string | undefined;
+  iommu: IommuType;
+  accel: Accelerator;
+  /** Kernel image; looked for as kernel.ts says when undefined. */
+  kernel: string | undefined;
+  /** More kernel parameters. */
+  append: string;
+  /** More QEMU devices, each the argument of a -device. */
+  devices: string[];
+  /** Host folders the guest may write, mounted at the same path. */
+  shares: string[];
+  /** Bind edu to vfio-pci before the command runs. */
+  bind: boolean;
+  /** Seconds until the guest is ended with status 124; 0 is no limit. */
+  timeout: number;
+  /** Show the guest's console on stderr as it comes. */
+  verbose: boolean;
+  command: string[];
+}
+
+/** A command line that makes no sense; the message says what to change. */
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+export const HELP = `Usage: npm run vm -- [options] COMMAND [ARGUMENT…]
+
+Boots a guest with a virtual IOMMU, an edu device at 0000:00:04.0 and an NVMe disk at
+0000:00:05.0, runs COMMAND there as root in the current folder, and powers off. The host's
+file system is the guest's root, read-only; what the guest writes to /tmp is gone afterwards.
+COMMAND's stdout, stderr and exit status come through unchanged.
+
+  --memory SIZE    guest memory (default 4G)
+  --cpus N         virtual CPUs (default 2)
+  --qemu PATH      QEMU's program (default: qemu-system-x86_64 on PATH)
+  --iommu TYPE     ${IOMMU_TYPES.join(', ')} (default intel)
+  --accel TYPE     ${ACCELERATORS.join(', ')} (default tcg)
+  --kernel FILE    guest kernel (default: $IOMMUFD_VM_KERNEL, then what scripts/vm/kernel built)
+  --append TEXT    more kernel parameters
+  --device SPEC    one more QEMU device (may be repeated)
+  --share DIR      a host folder the guest may write, at the same path (may be repeated)
+  --no-bind        leave edu without a driver instead of binding it to vfio-pci
+  --timeout N      end the guest after N seconds with status 124 (default 600, 0: never)
+  --verbose        show the guest's console on stderr
+  --help           show this
+
+Exit status: COMMAND's; 124 when the time was up, 125 when the guest could not be started or died.
+`;
+
+const SPECIFICATION = {
+  memory: { type: 'string', default: '4G' },
+  cpus: { type: 'string', default: '2' },
+  qemu: { type: 'string' },
+  iommu: { type: 'string', default: 'intel' },
+  accel: { type: 'string', default: 'tcg' },
+  kernel: { type: 'string' },
+  append: { type: 'string', default: '' },
+  device: { type: 'string', multiple: true, default: [] as string[] },
+  share: { type: 'string', multiple: true, default: [] as string[] },
+  'no-bind': { type: 'boolean', default: false },
+  timeout: { type: 'string', default: '600' },
+  verbose: { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
+} as const;
+
+/** Our own options end at the first word that is none, or at `--`: what follows is the command's. */
+function split(args: string[]): { own: string[]; command: string[] } {
+  const { tokens } = parseArgs({
+    args,
+    options: SPECIFICATION,
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
+  const end = tokens.find((token) => token.kind !== 'option');
+  if (end === undefined) return { own: args, command: [] };
+  const skip = end.kind === 'option-terminator' ? 1 : 0;
+  return { own: args.slice(0, end.index), command: args.slice(end.index + skip) };
+}
+
+function parseOwn(own: string[]) {
+  try {
+    return parseArgs({ args: own, options: SPECIFICATION, strict: true }).values;
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function oneOf<T extends string>(name: string, value: string, choices: readonly T[]): T {
+  const found = choices.find((choice) => choice === value);
+  if (found === undefined) throw new UsageError(`--${name} is one of ${choices.join(', ')}, not '${value}'`);
+  return found;
+}
+
+function integer(name: string, value: string, low: number, high: number): number {
+  const number = /^\d+$/.test(value) ? Number(value) : NaN;
+  if (!(number >= low && number <= high)) {
+    throw new UsageError(`--${name} is a whole number from ${low} to ${high}, not '${value}'`);
+  }
+  return number;
+}
+
+/**
+ * Reads the command line.
+ * @returns the options, or 'help' when help was asked for
+ * @throws UsageError for an unknown option, a bad value or a missing command
+ */
+export function parseOptions(args: string[]): VmOptions | 'help' {
+  const { own, command } = split(args);
+  const values = parseOwn(own);
+  if (values.help) return 'help';
+  if (!/^[1-9]\d*[MG]$/.test(values.memory)) {
+    throw new UsageError(`--memory is a size such as 512M or 4G, not '${values.memory}'`);
+  }
+  if (command.length === 0) throw new UsageError('no command to run in the guest: see --help');
+  return {
+    memory: values.memory,
+    cpus: integer('cpus', values.cpus, 1, 255),
+    qemu: values.qemu,
+    iommu: oneOf('iommu', values.iommu, IOMMU_TYPES),
+    accel: oneOf('accel', values.accel, ACCELERATORS),
+    kernel: values.kernel,
+    append: values.append,
+    devices: values.device,
+    shares: values.share,
+    bind: !values['no-bind'],
+    // setTimeout holds at most 2^31 − 1 milliseconds.
+    timeout: integer('timeout', values.timeout, 0, 2_147_483),
+    verbose: values.verbose,
+    command,
+  };
+}

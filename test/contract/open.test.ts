@@ -1,0 +1,69 @@
+import { Iommu, IommuError } from '../../lib';
+import { O_RDWR } from '../../lib/kernel';
+import { backend, EDU, errorOf, kernel, open } from './support';
+
+describe('open', () => {
+  test('says which backend answers and why', () => {
+    const iommu = open();
+    expect(iommu.backend).toBe(backend);
+    expect(iommu.reason).toBe('the program asks for it');
+    expect(iommu.kernelVersion).toMatch(/Linux \d+\.\d+/);
+    expect(iommu.fd).toBeGreaterThanOrEqual(0);
+  });
+
+  test('several may be open', () => {
+    const [one, two] = [open(), open()];
+    expect(one.fd).not.toBe(two.fd);
+    expect(one.createAddressSpace().ioasid).toBe(1);
+    expect(two.createAddressSpace().ioasid).toBe(1);
+  });
+
+  test('finds edu', () => {
+    const device = open()
+      .devices()
+      .find(({ bdf }) => bdf === EDU);
+    expect(device).toMatchObject({
+      vendorId: 0x1234,
+      deviceId: 0x11e8,
+      classCode: 0x00ff00,
+      driver: 'vfio-pci',
+      iommuGroup: expect.any(Number),
+      path: expect.stringMatching(/^\/dev\/vfio\/devices\/vfio\d+$/),
+    });
+  });
+
+  test('a kernel can be handed in', () => {
+    using iommu = Iommu.open({ backend: kernel() });
+    expect(iommu.backend).toBe(backend);
+    expect(iommu.reason).toBe('the program passed this kernel');
+    expect(iommu.createAddressSpace().ioasid).toBe(1);
+  });
+
+  test('the raw kernel opens it too, and says ENOENT for what is not there', () => {
+    const raw = kernel();
+    const fd = raw.open('/dev/iommu', O_RDWR);
+    expect(fd).toBeGreaterThanOrEqual(0);
+    expect(raw.close(fd)).toBe(0);
+    expect(raw.close(fd)).toBe(-9);
+    expect(raw.open('/dev/no-such-file', O_RDWR)).toBe(-2);
+  });
+
+  test('close is idempotent; use after close is EBADF', () => {
+    const iommu = open();
+    iommu.close();
+    iommu.close();
+    expect(iommu.closed).toBe(true);
+    for (const use of [
+      () => iommu.createAddressSpace(),
+      () => iommu.createFaultQueue(),
+      () => iommu.allocateDma(4096),
+      () => iommu.bind(EDU, { cookie: 1 }),
+      () => iommu.devices(),
+      () => iommu.createMockDevice({ cookie: 1 }),
+    ]) {
+      const error = errorOf(use);
+      expect(error).toBeInstanceOf(IommuError);
+      expect(error).toMatchObject({ code: 'EBADF', errno: -9, reason: 'the Iommu is closed' });
+    }
+  });
+});

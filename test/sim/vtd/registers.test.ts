@@ -1,0 +1,96 @@
+import { PhysicalMemory } from '../../../lib/sim/memory';
+import { GCMD_QIE, GCMD_SRTP, GCMD_TE, VtdUnit } from '../../../lib/sim/vtd';
+
+const unit = (): VtdUnit =>
+  new VtdUnit({ memory: new PhysicalMemory(2 ** 20), interrupt: () => undefined, endpoint: () => undefined });
+
+test('after reset', () => {
+  const fresh = unit();
+  const nonzero: [number, number][] = [];
+  for (let offset = 0; offset < 4096; offset += 4) {
+    const value = fresh.read32(offset);
+    if (value !== 0) nonzero.push([offset, value]);
+  }
+  expect(nonzero).toEqual([
+    [0x00, 0x60],
+    [0x08, 0x2278_0e06],
+    [0x0c, 0x91ed_078c],
+    [0x10, 0xa400_0fc7],
+    [0x14, 0x0003_ed9e],
+    [0x38, 0x8000_0000],
+    [0xa0, 0x8000_0000],
+    [0xe0, 0x8000_0000],
+  ]);
+});
+
+/** [offset, bits that keep what is written] from the register figures; every other word of the block ignores writes. */
+const WRITABLE: [number, number][] = [
+  [0x20, 0xffff_fc00],
+  [0x24, 0xffff_ffff],
+  [0x28, 0xffff_ffff],
+  [0x2c, 0x6000_0003],
+  [0x38, 0x8000_0000],
+  [0x3c, 0xffff_ffff],
+  [0x40, 0xffff_fffc],
+  [0x44, 0xffff_ffff],
+  [0x88, 0x0007_fff0],
+  [0x90, 0xffff_f807],
+  [0x94, 0xffff_ffff],
+  [0xa0, 0x8000_0000],
+  [0xa4, 0xffff_ffff],
+  [0xa8, 0xffff_fffc],
+  [0xac, 0xffff_ffff],
+  [0xc0, 0x0007_ffe0],
+  [0xd0, 0xffff_f007],
+  [0xd4, 0xffff_ffff],
+  [0xe0, 0x8000_0000],
+  [0xe4, 0xffff_ffff],
+  [0xe8, 0xffff_fffc],
+  [0xec, 0xffff_ffff],
+  [0xf0, 0xffff_f07f],
+  [0xf4, 0xffff_ffff],
+  [0xfc, 0x3003_ffff],
+];
+
+test('writable bits, and nothing else', () => {
+  const writable = new Map(WRITABLE);
+  for (let offset = 0; offset < 4096; offset += 4) {
+    if (offset === 0x18) continue;
+    const fresh = unit();
+    const before = fresh.read32(offset);
+    const mask = writable.get(offset) ?? 0;
+    fresh.write32(offset, 0xffff_ffff);
+    // CAIG and IAIG report the granularity carried out.
+    const reported = offset === 0x2c ? 0x1800_0000 : offset === 0xfc ? 0x0600_0000 : 0;
+    expect([offset, fresh.read32(offset)]).toEqual([offset, ((before & ~mask) | mask | reported) >>> 0]);
+    fresh.write32(offset, 0);
+    expect([offset, fresh.read32(offset) & mask]).toEqual([offset, 0]);
+  }
+});
+
+test('GCMD reads 0 and shows in GSTS; SRTP stays set', () => {
+  const u = unit();
+  const gsts = (): number => u.read32(0x1c);
+  const write = (value: number): void => {
+    u.write32(0x18, value);
+    expect(u.read32(0x18)).toBe(0);
+  };
+  write(GCMD_SRTP);
+  expect(gsts()).toBe(0x4000_0000);
+  write(GCMD_QIE);
+  expect(gsts()).toBe(0x4400_0000);
+  write(GCMD_QIE | GCMD_TE);
+  expect(gsts()).toBe(0xc400_0000);
+  write(0);
+  expect(gsts()).toBe(0x4000_0000);
+});
+
+test('offsets outside the block or between words are refused', () => {
+  const u = unit();
+  for (const offset of [-4, 4096, 2, NaN]) {
+    expect(() => u.read32(offset)).toThrow(RangeError);
+    expect(() => u.write32(offset, 0)).toThrow(RangeError);
+  }
+  expect(() => u.write64(0x24, 0, 0)).toThrow(RangeError);
+  expect(() => u.write64(4096, 0, 0)).toThrow(RangeError);
+});
