@@ -120,6 +120,10 @@ export abstract class BoundDevice extends Handle {
     const slot = this.#slots.get(key);
     if (!slot) return;
     check(this.detachFrom(pasid), { syscall: 'ioctl', request: this.detachRequest });
+    this.#forget(key, slot);
+  }
+
+  #forget(key: number, slot: Slot): void {
     this.#slots.delete(key);
     this.context.attachData.remove(this.id, key);
     slot.space.removeAttachment(slot, slot.table);

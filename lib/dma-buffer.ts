@@ -1,6 +1,6 @@
 import type { Context } from './context';
 import { checkObject } from './errors';
-import { Handle, runAll } from './handle';
+import { Handle } from './handle';
 import type { AllocateOptions, Kernel, Memory } from './kernel';
 import type { Mapping } from './mapping';
 
@@ -50,11 +50,13 @@ export class DmaBuffer extends Handle {
     return 'the DMA buffer';
   }
 
-  /** Unmaps the buffer wherever it is mapped, then frees it. */
+  /** Memory that a device can still reach must not be freed. */
+  protected override beforeClose(): void {
+    for (const mapping of [...this.mappings]) mapping.unmap();
+  }
+
   protected override release(): void {
     this.#context.buffers.delete(this);
-    runAll([...this.mappings].map((mapping) => () => mapping.unmap()));
-    // Not in a `finally`: memory that a device can still reach must not be freed.
     this.#memory.free();
   }
 }

@@ -241,7 +241,7 @@ export class FaultQueue extends Handle implements AsyncIterable<Fault> {
     return true;
   }
 
-  protected override refuseClose(): void {
+  protected override beforeClose(): void {
     if (this.spaces.size === 0) return;
     const users = [...this.spaces].map((space) => space.ioasid).join(', ');
     throw refusal('EBUSY', `${this.label} is used by address space ${users}`, {

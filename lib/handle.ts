@@ -15,8 +15,8 @@ export abstract class Handle {
   /** Gives everything back. Called once. */
   protected abstract release(): void;
 
-  /** Throws where closing is refused; the handle then stays open. */
-  protected refuseClose(): void {}
+  /** What must succeed before anything is given back: if it throws, the handle stays open. */
+  protected beforeClose(): void {}
 
   /** @internal Throws EBADF when closed; `request` is the ioctl that would have been made. */
   requireOpen(request?: string): void {
@@ -27,7 +27,7 @@ export abstract class Handle {
   /** Closes this and everything that belongs to it. Does nothing the second time. */
   close(): void {
     if (this.#closed) return;
-    this.refuseClose();
+    this.beforeClose();
     this.#closed = true;
     this.release();
   }

@@ -5,9 +5,9 @@ import { errno, errnoName } from './uapi';
 
 export * from './kernel';
 
-/** Anything that makes simulated processes: a Machine of `iommufd/sim`. */
+/** Anything with a simulated process: a Machine of `iommufd/sim`. */
 export interface MachineLike {
-  /** A new process's view of the machine's kernel. */
+  /** The view that the machine's first process has of its kernel. */
   process(): Kernel;
 }
 
@@ -32,8 +32,8 @@ const ABSENT: readonly number[] = [-errno.ENOENT, -errno.ENODEV, -errno.ENXIO];
 let simulatedProcess: Kernel | undefined;
 
 /**
- * A kernel to make calls on: Linux's; the default simulated machine's, as one process that all callers in this
- * environment share, as they share the one of Linux; or a new process on a machine of yours.
+ * A kernel to make calls on: Linux's; that of the default simulated machine, which all callers in this environment
+ * share, as they share Linux; or that of a machine of yours.
  *
  * Throws IommuError where Linux cannot be had (not Linux, or the addon was not built).
  */

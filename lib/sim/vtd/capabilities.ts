@@ -4,6 +4,7 @@
  * A unit's variants are this data: every field is the register's own, with the value the register reports.
  */
 import { layout } from './layout';
+import { FRCD_BYTES, REGISTER_BYTES } from './registers';
 
 export const CAP_REG = layout(64, {
   /** Number of domains: 2^(4 + 2 * ND) domain ids. */
@@ -135,6 +136,10 @@ export function composeCapabilities(changes: Partial<VtdCapabilities> = {}): Vtd
   encodeEcap(capabilities);
   if (!(Number.isInteger(capabilities.HAW) && capabilities.HAW >= 33 && capabilities.HAW <= 52)) {
     throw new RangeError(`HAW must be 33 to 52, got ${capabilities.HAW}`);
+  }
+  const { FRO, NFR, IRO } = capabilities;
+  if (FRO * 16 + (NFR + 1) * FRCD_BYTES > REGISTER_BYTES || IRO * 16 + 16 > REGISTER_BYTES) {
+    throw new RangeError('FRO or IRO puts registers outside the register block');
   }
   return capabilities;
 }

@@ -43,7 +43,7 @@ export function contextEntryAddress(contextTable: number, rid: number): number {
 
 /** PASIDs the entry's directory can hold: those below this number. */
 export function pasidLimit(entry: ContextEntry): number {
-  return 2 ** (entry.PDTS + 7 + 6);
+  return 1 << (entry.PDTS + 7 + 6);
 }
 
 /** Bits that must be zero on a unit with these capabilities. */

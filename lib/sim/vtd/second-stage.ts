@@ -115,8 +115,10 @@ export function walkSecondStage(
       return SSS_3_RESERVED;
     }
     permissions &= entryLow;
-    walk.words[walk.depth] = words;
-    walk.at[walk.depth++] = at;
+    if (stage.accessedDirty) {
+      walk.words[walk.depth] = words;
+      walk.at[walk.depth++] = at;
+    }
     if (leaf === 1) return finish(walk, 3 + 9 * level, permissions, low, entryHigh, entryLow);
     tableHigh = entryHigh & 0xf_ffff;
     tableLow = entryLow & ~0xfff;

@@ -243,7 +243,7 @@ export class VtdUnit {
   }
 
   private command(value: number): void {
-    const kept = GCMD_TE | GCMD_QIE;
+    const kept = GCMD_TE | (this.capabilities.QI !== 0 ? GCMD_QIE : 0);
     const before = this.registers.get(GSTS_REG);
     let status = (before & ~kept) | (value & kept);
     if ((value & GCMD_SRTP) !== 0) {

@@ -30,7 +30,7 @@ export class Walk {
   /** log2 of the page that was mapped. */
   shift = PAGE_SHIFT_4K;
   allowed = 0;
-  /** Entries visited, top first: the memory they are in, the index of their low word in it. */
+  /** Entries visited, top first (second stage: only with SSADE): the memory they are in, the index of their low word in it. */
   depth = 0;
   readonly words: Int32Array[] = new Array<Int32Array>(5).fill(new Int32Array(0));
   readonly at = new Int32Array(5);

@@ -216,6 +216,7 @@ describe('reset', () => {
 
   test('by FLR', () => {
     const device = dirty();
+    device.set(pci.CAPABILITY_MSI, pci.MSI_CONTROL, 2, 0);
     const pin: boolean[] = [];
     device.onIntx = (asserted) => pin.push(asserted);
     device.set(pci.CAPABILITY_EXPRESS, pci.EXPRESS_DEVICE_CONTROL, 2, 0x2810 | pci.EXPRESS_INITIATE_FLR);

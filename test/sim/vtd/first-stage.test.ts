@@ -105,6 +105,14 @@ describe('permissions', () => {
     expect(check(FS_P | FS_RW, ACCESS_PRIVILEGED, {}, 0, NO_PASID)).toBe(0x81);
   });
 
+  test('SRE and ERE hold for a page that is cached already', () => {
+    const { bench, map } = firstStage(FSPM_4_LEVEL, { ERS: 1 });
+    map(0x1000n, 0x8000, ALL);
+    expect(bench.translate(0x1000n, ACCESS_WRITE, PASID)).toBe(0x8000);
+    expect(bench.refusal(0x1000n, ACCESS_PRIVILEGED, PASID)).toBe(0x5d);
+    expect(bench.refusal(0x1000n, ACCESS_EXECUTE, PASID)).toBe(0x5c);
+  });
+
   test('RID_PRIV makes requests without PASID privileged', () => {
     const { bench, map } = firstStage(FSPM_4_LEVEL, { RPRIVS: 1 }, { SRE: 1 });
     bench.context(RID, { RID_PRIV: 1 });

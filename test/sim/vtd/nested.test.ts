@@ -79,6 +79,20 @@ test('a large first-stage page over small second-stage pages, and the other way 
   expect(translate(0x6123n)).toBe(0x2_4123_4123);
 });
 
+test('a translation completion covers the smaller of the two pages', () => {
+  const { bench, second, mapGuest, setEntry } = nested();
+  bench.context(RID, { DTE: 1 });
+  setEntry(2, 1, 0x40_0000, ALL | FS_PS);
+  mapGuest(0x40_3000, 0x9000);
+  bench.map(second, 4, 0x8000_0000n, 0x2_4000_0000, RW | SS_PS, RW, 3);
+  setEntry(2, 2, 0x8020_0000, ALL | FS_PS);
+  for (let cached = 0; cached < 2; cached++) {
+    expect(bench.request(0x20_3008n, ACCESS_READ, PASID)).toMatchObject({ low: 0x9000, length: 4096 });
+    const large = { high: 2, low: 0x4020_0000, length: 0x20_0000 };
+    expect(bench.request(0x41_2345n, ACCESS_READ, PASID)).toMatchObject(large);
+  }
+});
+
 test('permissions are those of both stages', () => {
   const { mapGuest, setEntry, translate } = nested();
   mapGuest(0x20_0000, 0x8000, SS_R);

@@ -200,6 +200,8 @@ describe('capabilities', () => {
     expect(() => composeCapabilities({ ND: 8 })).toThrow(RangeError);
     expect(() => composeCapabilities({ PSS: 32 })).toThrow(RangeError);
     expect(() => composeCapabilities({ HAW: 53 })).toThrow(RangeError);
+    expect(() => composeCapabilities({ FRO: 0xf9 })).toThrow(RangeError);
+    expect(() => composeCapabilities({ IRO: 0x100 })).toThrow(RangeError);
   });
 });
 
