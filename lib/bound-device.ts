@@ -120,10 +120,13 @@ export abstract class BoundDevice extends Handle {
     const slot = this.#slots.get(key);
     if (!slot) return;
     check(this.detachFrom(pasid), { syscall: 'ioctl', request: this.detachRequest });
-    this.#forget(key, slot);
+    this.#forget(slot);
   }
 
-  #forget(key: number, slot: Slot): void {
+  /** The slot is empty in the kernel. Does nothing for one that was forgotten. */
+  #forget(slot: Slot): void {
+    const key = checkPasid(slot.pasid);
+    if (this.#slots.get(key) !== slot) return;
     this.#slots.delete(key);
     this.context.attachData.remove(this.id, key);
     slot.space.removeAttachment(slot, slot.table);
@@ -186,17 +189,11 @@ export abstract class BoundDevice extends Handle {
 
   /** Detaches everything, then unbinds. */
   protected override release(): void {
-    // PASIDs first: the kernel's rules about what may stay beside them no longer matter then.
-    const slots = [...this.#slots.values()].reverse();
-    runAll([
-      ...slots.map(
-        ({ pasid }) =>
-          () =>
-            this.#detach(pasid),
-      ),
-      () => this.unbind(),
-      () => this.context.devices.delete(this),
-    ]);
+    const slots = [...this.#slots.values()];
+    const detach = slots.map((slot) => () => this.#detach(slot.pasid));
+    // What could not be detached went with the device.
+    const forget = slots.map((slot) => () => this.#forget(slot));
+    runAll([...detach, () => this.unbind(), ...forget, () => this.context.devices.delete(this)]);
   }
 
   /** Gives the device back, once nothing is attached. */

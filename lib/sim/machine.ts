@@ -68,7 +68,7 @@ export class Machine {
   readonly #manual: boolean;
   #process: SimulatedProcess | undefined;
   #nextBar = MMIO_BASE;
-  #turn: NodeJS.Immediate | undefined;
+  #arranged = false;
 
   constructor(options: MachineOptions = {}) {
     this.memory = new PhysicalMemory(options.memory ?? 256 * MEBIBYTE);
@@ -166,9 +166,12 @@ export class Machine {
     }
   }
 
+  /** Lets events happen once the program waits. */
   #arrange(): void {
-    this.#turn ??= setImmediate(() => {
-      this.#turn = undefined;
+    if (this.#arranged) return;
+    this.#arranged = true;
+    setImmediate(() => {
+      this.#arranged = false;
       try {
         for (let i = 0; i < EVENTS_PER_TURN && this.#clock.step(); i++);
       } finally {

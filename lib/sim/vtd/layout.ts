@@ -22,9 +22,9 @@ export interface Layout<Name extends string> {
   /** Bits that belong to no field, per word. */
   readonly reserved: Int32Array;
   /** Absent fields are 0. RangeError for a value that does not fit its field. */
-  encode(values: Partial<Record<Name, number>>): Int32Array;
+  readonly encode: (values: Partial<Record<Name, number>>) => Int32Array;
   /** Field values of the structure at word `at`. */
-  decode(words: ArrayLike<number>, at?: number): Record<Name, number>;
+  readonly decode: (words: ArrayLike<number>, at?: number) => Record<Name, number>;
 }
 
 export function layout<Name extends string>(bits: number, fields: Record<Name, Field>): Layout<Name> {

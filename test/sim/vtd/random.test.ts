@@ -43,6 +43,7 @@ const INDICES = [0, 1, 255, 256, 511];
 class Scene {
   readonly bench = new Bench({ ERS: 1, HAW });
   readonly pages: number[] = [];
+  abandoned = false;
   readonly tables: Tables;
   /** Guest-physical pages and where they lie; tables of a nested first stage are taken from them. */
   readonly guests = new Map<bigint, number>();
@@ -226,6 +227,7 @@ function reader(bench: Bench): (address: bigint) => bigint | undefined {
       : undefined;
 }
 
+/** The fault reason, or 0. */
 function check(scene: Scene, request: Request): number {
   const { bench, tables } = scene;
   const read = reader(bench);
@@ -254,6 +256,8 @@ function check(scene: Scene, request: Request): number {
     expect({ ...context, at, value: read(at) }).toEqual({ ...context, at, value });
   if (!memory.equals(expectedMemory))
     expect({ ...context, words: words(memory) }).toEqual({ ...context, words: words(expectedMemory) });
+  // Those tables may have been the unit's own structures: what follows would be about them.
+  scene.abandoned = elsewhere.length > 0;
   return -Math.min(result, 0);
 }
 
@@ -279,7 +283,7 @@ function words(memory: Buffer): Record<string, string> {
 const EXPECTED = {
   first: [0, 0x5c, 0x5d, 0x70, 0x71, 0x72, 0x80, 0x81, 0x85],
   second: [0, 0x78, 0x79, 0x7a, 0x84, 0x85, 0x86],
-  nested: [0, 0x5c, 0x5d, 0x71, 0x72, 0x75, 0x76, 0x79, 0x80, 0x81],
+  nested: [0, 0x5c, 0x5d, 0x71, 0x72, 0x76, 0x79, 0x80, 0x81],
 };
 
 test.each(['second', 'first', 'nested'] as const)(`%s stage, seed ${SEED}`, (kind) => {
@@ -287,7 +291,7 @@ test.each(['second', 'first', 'nested'] as const)(`%s stage, seed ${SEED}`, (kin
   const seen = new Map<number, number>();
   for (let round = 0; round < ROUNDS * (kind === 'nested' ? 2 : 1); round++) {
     const scene = new Scene(random, kind);
-    for (let i = 0; i < REQUESTS; i++) {
+    for (let i = 0; i < REQUESTS && !scene.abandoned; i++) {
       const reason = check(scene, scene.request());
       seen.set(reason, (seen.get(reason) ?? 0) + 1);
       scene.bench.complete(

@@ -1,0 +1,91 @@
+/** The documentation's programs: every TypeScript block compiles against the package and runs in simulation. */
+import { spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const ROOT = join(__dirname, '../..');
+const TSC = join(ROOT, 'node_modules/typescript/bin/tsc');
+
+interface Block {
+  readonly name: string;
+  readonly language: string;
+  readonly text: string;
+}
+
+const pages = [
+  'README.md',
+  'CONTRIBUTING.md',
+  ...readdirSync(join(ROOT, 'docs')).map((file) => join('docs', file)),
+];
+const blocks: Block[] = pages.flatMap((page) =>
+  [...readFileSync(join(ROOT, page), 'utf8').matchAll(/^ *```(\w+)\n([\s\S]*?)^ *```$/gm)].map(
+    ([, language, text], index) => ({ name: `${page} block ${index + 1}`, language, text }),
+  ),
+);
+const programs = blocks.filter(({ language }) => language === 'ts');
+const scripts = blocks.filter(({ language }) => language === 'sh');
+const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
+  scripts: Record<string, string>;
+};
+
+describe('programs', () => {
+  let folder: string;
+  let compiler: ReturnType<typeof spawnSync>;
+
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'iommufd-docs-'));
+    mkdirSync(join(folder, 'node_modules/@types'), { recursive: true });
+    symlinkSync(ROOT, join(folder, 'node_modules/iommufd'));
+    symlinkSync(join(ROOT, 'node_modules/@types/node'), join(folder, 'node_modules/@types/node'));
+    symlinkSync(join(ROOT, 'node_modules/undici-types'), join(folder, 'node_modules/undici-types'));
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }');
+    programs.forEach(({ text }, i) => writeFileSync(join(folder, `program${i}.ts`), text));
+    const options = ['--module', 'nodenext', '--target', 'es2022', '--lib', 'es2023,esnext.disposable'];
+    const files = programs.map((_, i) => `program${i}.ts`);
+    compiler = spawnSync(process.execPath, [TSC, '--strict', '--types', 'node', ...options, ...files], {
+      cwd: folder,
+      encoding: 'utf8',
+    });
+  });
+
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  test('are there, and compile', () => {
+    expect(programs.length).toBeGreaterThan(2);
+    expect(compiler.stdout).toBe('');
+  });
+
+  test.each(programs.map(({ name }, index) => [name, index] as const))('%s runs', (_name, index) => {
+    const { status, stdout, stderr } = spawnSync(process.execPath, [join(folder, `program${index}.js`)], {
+      encoding: 'utf8',
+      timeout: 20_000,
+      env: { ...process.env, IOMMUFD_BACKEND: 'simulated' },
+    });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect(stdout).not.toBe('');
+  });
+});
+
+test('shell commands name scripts that exist', () => {
+  const named = scripts.flatMap(({ text }) =>
+    [...text.matchAll(/npm run (?:-s )?([\w:]+)/g)].map(([, name]) => name),
+  );
+  expect(named.length).toBeGreaterThan(5);
+  for (const name of named) expect(Object.keys(manifest.scripts)).toContain(name);
+});
+
+test('links lead somewhere', () => {
+  for (const page of pages)
+    for (const [, target] of readFileSync(join(ROOT, page), 'utf8').matchAll(/\]\((?!https?:)([^)#]+)/g))
+      expect([page, target, existsSync(join(ROOT, page, '..', target))]).toEqual([page, target, true]);
+});
