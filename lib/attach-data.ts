@@ -47,7 +47,9 @@ export class AttachTable<T extends AttachData = AttachData> {
    * kernel routes such faults there). Undefined: nobody is attached any more.
    */
   find(device: number, pasid: number): T | undefined {
-    return this.get(device, pasid) ?? this.get(device, NO_PASID);
+    // A user's own PASID table may be wider than any slot this package fills.
+    const exact = pasid < PASID_LIMIT ? this.get(device, pasid) : undefined;
+    return exact ?? this.get(device, NO_PASID);
   }
 }
 

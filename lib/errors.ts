@@ -3,7 +3,7 @@
  * refuses on the kernel's behalf, is an IommuError; misuse (a wrong type, a value out of range) is a
  * TypeError or RangeError.
  */
-import { errno, errnoName } from './uapi';
+import { errno, errnoName, type Errno } from './uapi';
 
 /** Where a failure happened. */
 export interface Where {
@@ -36,7 +36,7 @@ export class IommuError extends Error {
 
   constructor(number: number, where: Where, reason?: string) {
     const negative = -Math.abs(number);
-    const code = nameOf(negative);
+    const code = errnoName(negative);
     // A reason of our own says more than the causes the kernel's bare errno may have.
     const hint = where.hint ?? (reason === undefined ? knownCause(where, code) : undefined);
     const place = [where.request ?? where.syscall, where.path].filter(Boolean).join(' ');
@@ -53,22 +53,14 @@ export class IommuError extends Error {
   }
 }
 
-/** Errnos this package meets and adds to those of lib/uapi. */
-const EADDRINUSE = 98;
-const NUMBERS: Readonly<Record<string, number>> = { ...errno, EADDRINUSE };
-
-function nameOf(negative: number): string {
-  return negative === -EADDRINUSE ? 'EADDRINUSE' : errnoName(negative);
-}
-
 /** The error for a call that returned `result`, a negative errno. */
 export function failure(result: number, where: Where): IommuError {
   return new IommuError(result, where);
 }
 
 /** The error for something refused before the kernel is asked. `reason` says what, `where.hint` what to do. */
-export function refusal(code: string, reason: string, where: Partial<Where> = {}): IommuError {
-  return new IommuError(NUMBERS[code] ?? errno.EINVAL, { syscall: 'ioctl', ...where }, reason);
+export function refusal(code: Errno, reason: string, where: Partial<Where> = {}): IommuError {
+  return new IommuError(errno[code], { syscall: 'ioctl', ...where }, reason);
 }
 
 /** Returns `result` if it is not negative; throws the error it stands for otherwise. */
@@ -85,7 +77,7 @@ export function checkObject<T extends object | string>(result: T | number, where
 
 const TEXTS: Readonly<Record<string, string>> = {
   EPERM: 'operation not permitted',
-  ENOENT: 'no such object',
+  ENOENT: 'no such file or object',
   EIO: 'input/output error',
   ENXIO: 'no such device or address',
   E2BIG: 'argument too long for this kernel',
@@ -183,7 +175,7 @@ const CAUSES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     ENOMEM: LOCKED_MEMORY,
   },
   IOMMU_FAULT_QUEUE_ALLOC: { ENOTTY: 'page faults in user space need Linux 6.11 or newer' },
-  IOMMU_GET_HW_INFO: { ENOTTY: 'hardware information needs Linux 6.7 or newer' },
+  IOMMU_GET_HW_INFO: { ENOTTY: 'hardware information needs Linux 6.6 or newer' },
   IOMMU_TEST_CMD: {
     ENOTTY: 'this kernel has no mock IOMMU: it needs CONFIG_IOMMUFD_TEST',
   },

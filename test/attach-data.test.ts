@@ -37,6 +37,7 @@ describe('attach data', () => {
     const table = new AttachTable();
     table.add(3, NO_PASID, nic);
     expect(table.find(3, 1234)).toBe(nic);
+    expect(table.find(3, 2 ** 32 - 1)).toBe(nic);
     expect(table.get(3, 1234)).toBeUndefined();
   });
 

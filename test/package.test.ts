@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const root = join(__dirname, '../..');
@@ -47,5 +48,21 @@ describe('the package', () => {
       const loaded = Object.keys(require.cache);
       console.log(JSON.stringify(loaded.filter((path) => /\\.node$|lib.(linux|sim)|bindings/.test(path))));`;
     expect(run('commonjs', program)).toEqual([]);
+  });
+
+  test('a program that opens the simulated backend and forgets to close it still ends', () => {
+    const program = `
+      const iommu = require('iommufd').Iommu.open({ backend: 'simulated' });
+      const device = iommu.bind('0000:00:04.0', { cookie: 1 });
+      device.attach(iommu.createAddressSpace());
+      console.log(JSON.stringify('open'));`;
+    expect(run('commonjs', program)).toBe('open');
+  });
+
+  test('has few dependencies', () => {
+    const { dependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+      dependencies: Record<string, string>;
+    };
+    expect(Object.keys(dependencies).sort()).toEqual(['bindings', 'node-addon-api']);
   });
 });

@@ -1,5 +1,11 @@
 /** Nested translation: no virtual hardware of QEMU 7.2 has it, so the simulated machine alone runs these. */
-import { Iommu, type AddressSpace, type Device, type DmaBuffer, type UserAddressSpace } from '../lib';
+import {
+  Iommu,
+  type Device,
+  type DmaBuffer,
+  type UserAddressSpace,
+  type UserAddressSpaceOptions,
+} from '../lib';
 import { Machine } from '../lib/sim';
 import * as reg from '../lib/sim/devices/dma-engine-registers';
 import { errorOf, fill, until } from './contract/support';
@@ -35,7 +41,7 @@ function index(address: bigint, level: number): number {
 }
 
 function setUp(options: { pasid?: boolean; faults?: boolean } = {}) {
-  const iommu = Iommu.open({ backend: new Machine() });
+  const iommu = Iommu.open({ backend: new Machine({ iommu: { capabilities: { FS5LP: 0 } } }) });
   const device = iommu.bind('0000:00:05.0', { cookie: 7 });
   const parent = iommu.createAddressSpace({ nestParent: true });
   const table = new Table(iommu.allocateDma(4 * PAGE));
@@ -162,8 +168,7 @@ describe('user-managed address space', () => {
   test('what cannot be is refused', () => {
     const { iommu, device, parent, space } = setUp();
     const plain = iommu.createAddressSpace();
-    const make = (options: object) => () =>
-      iommu.createAddressSpace(options as { parent: AddressSpace } & never);
+    const make = (options: object) => () => iommu.createAddressSpace(options as UserAddressSpaceOptions);
     const pageTable = { address: TABLES, width: 48 };
     expect(errorOf(make({ parent: plain, pageTable }))).toMatchObject({
       code: 'EINVAL',

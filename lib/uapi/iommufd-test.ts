@@ -79,7 +79,7 @@ export const IOMMU_TEST_CMD = {
   name: 'IOMMU_TEST_CMD',
   request: requestNumber(IOMMUFD_TYPE, 0xa0),
   struct: iommu_test_cmd,
-  minimumSize: 64,
+  minimumSize: 68,
   out: [],
   inout: ['mock_domain', 'mock_domain_flags'],
 } satisfies Ioctl<typeof iommu_test_cmd>;

@@ -22,7 +22,9 @@ describe('address space', () => {
 
   test('knows its devices, and they know it', () => {
     const { device, space } = setUp();
-    expect(space.attachments).toMatchObject([{ device, pasid: undefined }]);
+    expect(space.attachments).toHaveLength(1);
+    expect(space.attachments[0].device).toBe(device);
+    expect(space.attachments[0].pasid).toBeUndefined();
     expect(device.attached()).toBe(space);
     device.detach();
     device.detach();
