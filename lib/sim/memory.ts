@@ -63,7 +63,10 @@ export class PhysicalMemory {
     return pa;
   }
 
-  /** `count` contiguous zeroed pages: the address of the first, or -1. Each can be freed by itself. */
+  /**
+   * `count` contiguous zeroed pages: the address of the first, or -1. Each can be freed by itself; a run is always
+   * fresh RAM, so this is for what is allocated once.
+   */
   allocatePages(count: number): number {
     if (this.nextPage + count > this.allocated.length) return -1;
     const first = this.nextPage;
@@ -103,7 +106,7 @@ export class PhysicalMemory {
     return first * CHUNK_BYTES;
   }
 
-  /** Puts another buffer of the same length behind the range at `base` (from {@link adopt}). */
+  /** Puts another buffer, of as many chunks, behind the range at `base` (from {@link adopt}). */
   rebase(base: number, buffer: ArrayBufferLike): void {
     const first = base / CHUNK_BYTES;
     const count = this.adopted.get(first);

@@ -68,7 +68,31 @@ describe('page frames', () => {
   });
 });
 
+test('page frames in a row, freed one by one', () => {
+  const memory = new PhysicalMemory(16 * PAGE_BYTES);
+  memory.allocatePage();
+  const first = memory.allocatePages(3);
+  expect(first).toBe(2 * PAGE_BYTES);
+  expect(memory.allocatePage()).toBe(5 * PAGE_BYTES);
+  expect(memory.allocatedPages).toBe(5);
+  expect(memory.allocatePages(11)).toBe(-1);
+  for (let i = 0; i < 3; i++) memory.freePage(first + i * PAGE_BYTES);
+  expect(memory.allocatedPages).toBe(2);
+});
+
 describe('adopted buffers', () => {
+  test('rebase puts another buffer behind the same addresses', () => {
+    const memory = new PhysicalMemory(MIB);
+    const base = memory.adopt(new Uint8Array(3 * MIB).fill(1).buffer);
+    const other = new Uint8Array(3 * MIB).fill(2);
+    memory.rebase(base, other.buffer);
+    expect(memory.read32(base + 2 * MIB)).toBe(0x02020202);
+    memory.write32(base, 7);
+    expect(other[0]).toBe(7);
+    expect(() => memory.rebase(base, new ArrayBuffer(CHUNK_BYTES))).toThrow(RangeError);
+    expect(() => memory.rebase(base + CHUNK_BYTES, new ArrayBuffer(1))).toThrow(RangeError);
+  });
+
   test('alias the bytes of the typed array', () => {
     const memory = new PhysicalMemory(MIB);
     const user = new Uint8Array(3 * MIB);
