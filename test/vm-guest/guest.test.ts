@@ -58,7 +58,9 @@ describe('the guest', () => {
 
   it('has the host as its root, read-only, and a /tmp of its own', () => {
     expect(existsSync(__filename)).toBe(true);
-    expect(() => writeFileSync('/etc/written-by-the-guest', ''));
+    expect(() => writeFileSync('/etc/written-by-the-guest', '')).toThrow(
+      expect.objectContaining({ code: EROFS }),
+    );
     writeFileSync('/tmp/written', 'kept');
     expect(read('/tmp/written')).toBe('kept');
   });
