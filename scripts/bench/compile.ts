@@ -8,7 +8,7 @@ import { TrialError, type Unavailable } from './result';
 
 // From dist/scripts/bench, where this runs, to scripts/bench.
 const SOURCES = join(__dirname, '../../../scripts/bench');
-const FLAGS = ['-std=gnu11', '-O2', '-Wall', '-Wextra', '-Werror'];
+const FLAGS = ['-std=gnu11', '-O2'];
 
 const compiled = new Map<string, string | Unavailable>();
 
@@ -19,19 +19,32 @@ export function compile(name: string): string | Unavailable {
   return program;
 }
 
+/** The folder for programs, made if need be, or why there is none. */
+function programs(): { folder: string } | Unavailable {
+  const folder = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'iommufd', 'bench');
+  try {
+    mkdirSync(folder, { recursive: true });
+    return { folder };
+  } catch (error) {
+    return { unavailable: `there is no place for C programs: ${(error as Error).message}` };
+  }
+}
+
 function build(name: string): string | Unavailable {
   const compiler = process.env['CC'] ?? 'cc';
   const version = spawnSync(compiler, ['--version'], { encoding: 'utf8' });
   if (version.status !== 0) {
-    return { unavailable: `there is no C compiler: ${version.error?.message ?? `${compiler} does not work`}` };
+    return {
+      unavailable: `there is no C compiler: ${version.error?.message ?? `${compiler} does not work`}`,
+    };
   }
+  const place = programs();
+  if ('unavailable' in place) return place;
   const source = join(SOURCES, `${name}.c`);
   const hash = createHash('sha256').update(version.stdout).update(FLAGS.join(' '));
   for (const file of [source, join(SOURCES, 'measure.h')]) hash.update(readFileSync(file));
-  const folder = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'iommufd', 'bench');
-  const program = join(folder, `${name}-${hash.digest('hex').slice(0, 16)}`);
+  const program = join(place.folder, `${name}-${hash.digest('hex').slice(0, 16)}`);
   if (existsSync(program)) return program;
-  mkdirSync(folder, { recursive: true });
   // Under a name of its own first: another bench may be building the same.
   const fresh = `${program}.${process.pid}`;
   const { status, stderr } = spawnSync(compiler, [...FLAGS, '-o', fresh, source], { encoding: 'utf8' });

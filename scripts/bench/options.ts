@@ -10,7 +10,7 @@ export interface BenchOptions {
   only: string[];
   /** Trials of each side of a figure, 1 to 99. */
   runs: number;
-  /** How long one trial measures, after warming up as long: 1 to 60,000. */
+  /** How long one trial measures, after it has warmed up: 1 to 60,000. */
   milliseconds: number;
 }
 
@@ -28,7 +28,7 @@ printed are medians; a ratio is ours divided by the peer's, so below 1 we are fa
   --only NAME        measure this figure alone (may be repeated)
   --list             name the figures and end
   --runs N           trials of each side (default 5)
-  --milliseconds N   how long one trial measures, after warming up as long (default 100)
+  --milliseconds N   how long one trial measures, once warm (default 50)
   --help             show this
 
 What cannot be measured here (a C peer where there is no C compiler: set CC) is left out, and
@@ -40,7 +40,7 @@ const SPECIFICATION = {
   list: { type: 'boolean', default: false },
   only: { type: 'string', multiple: true, default: [] as string[] },
   runs: { type: 'string', default: '5' },
-  milliseconds: { type: 'string', default: '100' },
+  milliseconds: { type: 'string', default: '50' },
   help: { type: 'boolean', default: false },
 } as const;
 

@@ -18,4 +18,3 @@ export type Result = Measured | Unavailable;
 export class TrialError extends Error {
   override name = 'TrialError';
 }
-

@@ -4,7 +4,9 @@ import type { Outcome } from './run';
 const WIDTHS = [18, 12, 14, 12, 12];
 
 function line(cells: readonly string[]): string {
-  const padded = cells.map((cell, i) => (i === 0 || i === 2 ? cell.padEnd(WIDTHS[i]) : cell.padStart(WIDTHS[i])));
+  const padded = cells.map((cell, i) =>
+    i === 0 || i === 2 ? cell.padEnd(WIDTHS[i]) : cell.padStart(WIDTHS[i]),
+  );
   return padded.join('  ').trimEnd();
 }
 

@@ -1,78 +1,96 @@
 /**
  * The clockwork of a trial: many short timed batches, not one long loop, which would measure how the JIT replaces
- * a running function. The first half of the time is for warming up.
+ * a running function. First it warms up until that makes nothing faster any more.
+ *
+ * The median batch is what counts, so that moments which other processes took away do not. Collecting garbage falls
+ * into few batches, but is part of the price: its time is taken from the engine's own account and added.
  */
-
-/** Of a trial's batches: the median where every call costs the same; the mean where some pay for others (garbage). */
-export type Statistic = 'median' | 'mean';
-
-/** Batches measured at least, however short the time. */
-const LEAST = 3;
-
-function summarize(samples: number[], statistic: Statistic): number {
-  if (statistic === 'mean') return samples.reduce((sum, sample) => sum + sample, 0) / samples.length;
-  return samples.sort((a, b) => a - b)[samples.length >> 1];
-}
-
-/** The milliseconds to measure for: the last argument of every trial. */
-export function milliseconds(): number {
-  return Number(process.argv[process.argv.length - 1]);
-}
+import { PerformanceObserver } from 'node:perf_hooks';
 
 export interface Work {
   /** Calls that a batch makes. */
   readonly calls: number;
-  readonly statistic: Statistic;
   /** Untimed, before each batch. */
   readonly prepare?: () => void;
 }
 
-/** Nanoseconds per call. `batch` makes `work.calls` calls. */
-export function measure(work: Work, batch: () => void): number {
-  const half = milliseconds();
-  const start = performance.now();
-  let samples: number[] = [];
-  let warm = false;
-  for (;;) {
-    work.prepare?.();
-    const before = performance.now();
-    batch();
-    const after = performance.now();
-    samples.push(((after - before) * 1e6) / work.calls);
-    if (samples.length < LEAST) continue;
-    if (!warm && after - start >= half) {
-      warm = true;
-      samples = [];
-    } else if (warm && after - start >= 2 * half) break;
+/** Batches in a period at least, however short it is. */
+const LEAST = 10;
+/** Warm: this many periods in a row whose median is not that much better than the best before; or enough of them. */
+const PERIODS_WARM = 3;
+const BETTER = 0.95;
+const MOST_PERIODS = 40;
+/** Not before: while the JIT has hardly begun, times scatter so much that none may look better for a while. */
+const BATCHES_WARM = 150;
+
+/** Milliseconds of each batch in a period. */
+type Period = () => Promise<number[]>;
+
+/** Adds up the time of the garbage collections while it runs. */
+class GarbageClock {
+  #milliseconds = 0;
+  readonly #observer = new PerformanceObserver((list) => {
+    for (const { duration } of list.getEntries()) this.#milliseconds += duration;
+  });
+
+  constructor() {
+    this.#observer.observe({ entryTypes: ['gc'] });
   }
-  return summarize(samples, work.statistic);
+
+  /** Milliseconds. Collections are reported by the event loop: it gets turns for that. */
+  async stop(): Promise<number> {
+    for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
+    this.#observer.disconnect();
+    return this.#milliseconds;
+  }
 }
 
-/** The same for a batch that waits. */
-export async function measureAsync(work: Work, batch: () => Promise<void>): Promise<number> {
-  const half = milliseconds();
-  const start = performance.now();
-  let samples: number[] = [];
-  let warm = false;
-  for (;;) {
-    work.prepare?.();
-    const before = performance.now();
-    await batch();
-    const after = performance.now();
-    samples.push(((after - before) * 1e6) / work.calls);
-    if (samples.length < LEAST) continue;
-    if (!warm && after - start >= half) {
-      warm = true;
-      samples = [];
-    } else if (warm && after - start >= 2 * half) break;
+function median(samples: number[]): number {
+  return samples.sort((a, b) => a - b)[samples.length >> 1];
+}
+
+async function warmUp(period: Period): Promise<void> {
+  let [best, warm, batches] = [Infinity, 0, 0];
+  for (let periods = 0; periods < MOST_PERIODS && warm < PERIODS_WARM; periods++) {
+    const samples = await period();
+    const now = median(samples);
+    batches += samples.length;
+    warm = now < BETTER * best || batches < BATCHES_WARM ? 0 : warm + 1;
+    best = Math.min(best, now);
   }
-  return summarize(samples, work.statistic);
+}
+
+/**
+ * Nanoseconds per call. `batch` makes `work.calls` calls; a promise that it returns is awaited. The last argument of
+ * the trial says for how many milliseconds to measure.
+ */
+export async function measure(work: Work, batch: () => void | Promise<void>): Promise<number> {
+  const milliseconds = Number(process.argv[process.argv.length - 1]);
+  const period: Period = async () => {
+    const samples: number[] = [];
+    const end = performance.now() + milliseconds;
+    for (;;) {
+      work.prepare?.();
+      const before = performance.now();
+      const waiting = batch();
+      if (waiting !== undefined) await waiting;
+      const after = performance.now();
+      samples.push(after - before);
+      if (after >= end && samples.length >= LEAST) return samples;
+    }
+  };
+  await warmUp(period);
+  const garbage = new GarbageClock();
+  const samples = await period();
+  const collecting = (await garbage.stop()) / samples.length;
+  return ((median(samples) + collecting) * 1e6) / work.calls;
 }
 
 /** Ends a trial with its result. `check`: what was computed, for comparing with other sides. */
-export function report(value: number, check?: number | bigint): void {
-  const text = check === undefined ? {} : { check: String(check) };
-  process.stdout.write(`${JSON.stringify({ value, ...text })}\n`);
+export function report(value: number, check?: number): void {
+  process.stdout.write(
+    `${JSON.stringify({ value, ...(check !== undefined && { check: String(check) }) })}\n`,
+  );
 }
 
 /** Ends a trial that this machine cannot do. */

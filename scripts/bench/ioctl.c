@@ -1,0 +1,42 @@
+// Peer of trials/ioctl.ts: the same system call in a C loop.
+// Arguments: milliseconds.
+#include "measure.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+
+enum { CALLS = 512 };
+static const unsigned long kIoasUnmap = 0x3b86;
+
+struct work {
+  int fd;
+  // struct iommu_ioas_unmap
+  struct {
+    uint32_t size, ioas_id;
+    uint64_t iova, length;
+  } argument;
+  long long sum;
+};
+
+static int call(struct work *work) {
+  int result = ioctl(work->fd, kIoasUnmap, &work->argument);
+  return result == -1 ? -errno : result;
+}
+
+static void batch(void *context) {
+  struct work *work = context;
+  for (int i = 0; i < CALLS; i++)
+    work->sum += call(work);
+}
+
+int main(int argc, char **argv) {
+  struct work work = {.argument = {24, 1, 0x1000, 0x1000}};
+  if (argc != 2 || (work.fd = eventfd(0, EFD_CLOEXEC)) < 0)
+    return 1;
+  double value = measure(atof(argv[1]), CALLS, batch, &work);
+  if (work.sum % ENOTTY != 0)
+    return 1;
+  report(value, call(&work));
+}
