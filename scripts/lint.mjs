@@ -23,7 +23,9 @@ function sources(folder, endings) {
 }
 
 function native() {
-  const files = ['native', 'scripts/bench', 'test/native'].flatMap((folder) => sources(folder, /\.(c|cc|h)$/));
+  const files = ['native', 'scripts/bench', 'test/native'].flatMap((folder) =>
+    sources(folder, /\.(c|cc|h)$/),
+  );
   if (files.length === 0) return true;
   const found = spawnSync('clang-format', ['--version']).status === 0;
   if (found) return run('clang-format', 'clang-format', ['--dry-run', '-Werror', ...files]);
