@@ -1,5 +1,6 @@
 #pragma once
 
+#include "descriptors.h"
 #include "handles.h"
 #include "mapping.h"
 #include "memory.h"
@@ -10,6 +11,8 @@
  * and in each worker, destroyed with it. There is no other state.
  */
 struct State {
+  /** First, and so destroyed last: what follows may use a descriptor. */
+  Descriptors descriptors;
   Handles<Memory> memories;
   Handles<DeviceMapping> mappings;
   Handles<WatchHandle> watches;

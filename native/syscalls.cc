@@ -1,6 +1,7 @@
 #include "syscalls.h"
 
 #include "arguments.h"
+#include "state.h"
 
 #include <cerrno>
 #include <fcntl.h>
@@ -17,7 +18,8 @@ napi_value Open(napi_env env, napi_callback_info info) {
       !GetInt32(env, arguments[1], "flags", &flags))
     return nullptr;
   // The mode counts only where the flags create a file.
-  return SystemResult(env, open(path.c_str(), flags | O_CLOEXEC, 0666));
+  int fd = open(path.c_str(), flags | O_CLOEXEC, 0666);
+  return SystemResult(env, arguments.state->descriptors.Add(fd));
 }
 
 napi_value Close(napi_env env, napi_callback_info info) {
@@ -25,6 +27,7 @@ napi_value Close(napi_env env, napi_callback_info info) {
   int fd;
   if (!GetInt32(env, arguments[0], "fd", &fd))
     return nullptr;
+  arguments.state->descriptors.Remove(fd);
   return SystemResult(env, close(fd));
 }
 
@@ -139,7 +142,16 @@ napi_value EventFd(napi_env env, napi_callback_info info) {
   if (!GetUint32(env, arguments[0], "initial", &initial) ||
       !GetInt32(env, arguments[1], "flags", &flags))
     return nullptr;
-  return SystemResult(env, eventfd(initial, flags | EFD_CLOEXEC));
+  int fd = eventfd(initial, flags | EFD_CLOEXEC);
+  return SystemResult(env, arguments.state->descriptors.Add(fd));
+}
+
+napi_value Adopt(napi_env env, napi_callback_info info) {
+  Arguments<1> arguments(env, info);
+  int fd;
+  if (GetInt32(env, arguments[0], "fd", &fd))
+    arguments.state->descriptors.Add(fd);
+  return nullptr;
 }
 
 napi_value AddressOf(napi_env env, napi_callback_info info) {

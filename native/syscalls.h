@@ -15,5 +15,11 @@ napi_value Pwrite(napi_env env, napi_callback_info info);
 napi_value Poll(napi_env env, napi_callback_info info);
 napi_value EventFd(napi_env env, napi_callback_info info);
 
+/**
+ * Takes a descriptor that came out of an ioctl: it is closed with the
+ * environment, as those of open and eventfd are.
+ */
+napi_value Adopt(napi_env env, napi_callback_info info);
+
 /** Address of a view's first byte, as a bigint. */
 napi_value AddressOf(napi_env env, napi_callback_info info);

@@ -24,6 +24,8 @@ export interface Addon {
   close(fd: number): number;
   /** Knows nothing of how many bytes the kernel reads or writes at `argument`: see `LinuxKernel.ioctl`. */
   ioctl(fd: number, request: number, argument?: Uint8Array | number): number;
+  /** Takes a descriptor that an ioctl returned: closed with the environment, as those of open and eventfd. */
+  adopt(fd: number): void;
   read(fd: number, bytes: Uint8Array): number;
   write(fd: number, bytes: Uint8Array): number;
   pread(fd: number, bytes: Uint8Array, offset: number): number;

@@ -5,10 +5,18 @@ import { O_WRONLY } from '../kernel';
 import type { AllocateOptions, DeviceMapping, Kernel, Memory, Watch } from '../kernel';
 import { loadAddon } from './addon';
 import type { Addon, Unavailable } from './addon';
+import { IOMMU_FAULT_QUEUE_ALLOC, IOMMU_VEVENTQ_ALLOC } from '../uapi/iommufd-ioctls';
 import { readdir, readFile, readlink } from './files';
 import { LinuxDeviceMapping, LinuxMemory } from './memory';
 
 const ENOMEM = 12;
+
+/** Ioctls that return a file descriptor, and where in their struct. */
+const RETURNED_DESCRIPTORS: ReadonlyMap<number, number> = new Map([
+  [IOMMU_FAULT_QUEUE_ALLOC.request, IOMMU_FAULT_QUEUE_ALLOC.struct.offsets.out_fault_fd],
+  [IOMMU_VEVENTQ_ALLOC.request, IOMMU_VEVENTQ_ALLOC.struct.offsets.out_veventq_fd],
+]);
+
 const IOC_SIZE_SHIFT = 16;
 const IOC_SIZE_MASK = 0x3fff;
 const IOC_TYPE_SHIFT = 8;
@@ -39,7 +47,7 @@ export class LinuxKernel implements Kernel {
     return 'reason' in loaded ? loaded : new LinuxKernel();
   }
 
-  /** open(2), always with O_CLOEXEC. */
+  /** open(2), always with O_CLOEXEC. What is open when the environment (a worker, say) ends is closed then. */
   open(path: string, flags: number): number {
     return this.addon.open(path, flags);
   }
@@ -53,8 +61,12 @@ export class LinuxKernel implements Kernel {
    * or `argsz` of an iommufd or VFIO struct; for other requests, the size encoded in the request.
    */
   ioctl(fd: number, request: number, argument?: Uint8Array | number): number {
-    if (typeof argument === 'object') checkStruct(request, argument);
-    return this.addon.ioctl(fd, request, argument);
+    if (typeof argument !== 'object') return this.addon.ioctl(fd, request, argument);
+    checkStruct(request, argument);
+    const result = this.addon.ioctl(fd, request, argument);
+    const returned = result < 0 ? undefined : RETURNED_DESCRIPTORS.get(request);
+    if (returned !== undefined) this.addon.adopt(descriptorAt(argument, returned));
+    return result;
   }
 
   read(fd: number, bytes: Uint8Array): number {
@@ -153,6 +165,10 @@ class LinuxWatch implements Watch {
 }
 
 /** Keeps the kernel from writing past the end of `argument`. What is no Uint8Array the addon refuses. */
+function descriptorAt(bytes: Uint8Array, offset: number): number {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getInt32(offset, true);
+}
+
 function checkStruct(request: number, argument: Uint8Array): void {
   if (!(argument instanceof Uint8Array)) return;
   let size = (request >>> IOC_SIZE_SHIFT) & IOC_SIZE_MASK;

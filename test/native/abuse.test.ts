@@ -111,6 +111,14 @@ describeLinux('wrong arguments of the addon', () => {
       ],
     ],
     [
+      'adopt',
+      [NO_FD],
+      [
+        [0, undefined, /^TypeError: fd/],
+        [0, 2 ** 31, /^RangeError: fd/],
+      ],
+    ],
+    [
       'addressOf',
       [bytes],
       [

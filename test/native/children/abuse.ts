@@ -113,6 +113,7 @@ const signatures: Record<string, string[]> = {
   pwrite: ['fd', 'bytes', 'number'],
   poll: ['fd', 'number'],
   eventfd: ['number', 'number'],
+  adopt: ['closable'],
   addressOf: ['bytes'],
   allocate: ['number', 'bool', 'bool'],
   free: ['handle', 'buffer'],
