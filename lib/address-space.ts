@@ -8,6 +8,7 @@ import { IoAddressSpace, type TryAttach } from './io-address-space';
 import { attempt, call } from './ioctl';
 import { checkRange, readIovaRanges, writeAllowedRanges, type IovaRange, type IovaRangeInput } from './iova';
 import { Mapping } from './mapping';
+import { MappingIndex } from './mapping-index';
 import { allocatePageTable, destroyPageTable, type PageTable } from './page-table';
 import * as uapi from './uapi';
 
@@ -21,6 +22,9 @@ export interface AddressSpaceOptions {
   pasid?: boolean | undefined;
   /** Let user-managed spaces nest on this one. */
   nestParent?: boolean | undefined;
+  /** Of user-managed spaces only. */
+  parent?: undefined;
+  pageTable?: undefined;
 }
 
 /** Options of `AddressSpace.map`. */
@@ -48,12 +52,12 @@ export class AddressSpace extends IoAddressSpace {
   readonly nestParent: boolean;
   /** @internal User-managed spaces on top of this one; closed first. */
   readonly children = new Set<IoAddressSpace>();
-  readonly #mappings = new Map<bigint, Mapping>();
+  readonly #mappings = new MappingIndex();
 
   /** @internal Use `iommu.createAddressSpace()`. */
   constructor(context: Context, options: AddressSpaceOptions) {
-    context.requireOpen('IOMMU_IOAS_ALLOC');
-    options.faults?.requireOpen('IOMMU_HWPT_ALLOC');
+    context.requireOpen({ request: 'IOMMU_IOAS_ALLOC' });
+    options.faults?.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
     super(context, { pasid: options.pasid ?? false, faults: options.faults });
     this.nestParent = options.nestParent ?? false;
     if (this.nestParent && this.faults)
@@ -65,9 +69,9 @@ export class AddressSpace extends IoAddressSpace {
     this.register();
   }
 
-  /** The mappings there are, in the order they were made. */
+  /** The mappings there are, in the order of their IOVAs. */
   get mappings(): readonly Mapping[] {
-    return [...this.#mappings.values()];
+    return [...this.#mappings];
   }
 
   /**
@@ -77,12 +81,12 @@ export class AddressSpace extends IoAddressSpace {
    * EOVERFLOW, EFAULT, ENOMEM (locked-memory limit).
    */
   map(buffer: DmaBuffer, options: MapOptions = {}): Mapping {
-    this.requireOpen('IOMMU_IOAS_MAP');
+    this.requireOpen({ request: 'IOMMU_IOAS_MAP' });
     if (!(buffer instanceof DmaBuffer))
       throw new TypeError(
         'map takes a DmaBuffer from iommu.allocateDma(): other memory could be moved or freed while a device uses it',
       );
-    buffer.requireOpen('IOMMU_IOAS_MAP');
+    buffer.requireOpen({ request: 'IOMMU_IOAS_MAP' });
     if (buffer.kernel !== this.context.kernel)
       throw new TypeError('the buffer belongs to another kernel than the address space');
     const { iova, offset = 0, read = true, write = true } = options;
@@ -106,27 +110,35 @@ export class AddressSpace extends IoAddressSpace {
       },
       buffer,
     );
-    if (result < 0) throw this.#mapFailure(result, wanted, length, offset);
+    if (result < 0) throw this.#mapFailure(result, { iova: wanted, length, offset });
     const mapping = new Mapping(this, buffer, { iova: out.iova, length, offset, read, write });
-    this.#mappings.set(mapping.iova, mapping);
+    const old = this.#mappings.add(mapping);
+    // One that a raw ioctl has unmapped.
+    old?.buffer.mappings.delete(old);
     buffer.mappings.add(mapping);
     return mapping;
   }
 
   /** EINVAL has several causes; ask the kernel which applies. */
-  #mapFailure(result: number, iova: bigint | undefined, length: number, offset: number): Error {
-    const where = { syscall: 'ioctl', request: 'IOMMU_IOAS_MAP' };
-    if (result !== -uapi.errno.EINVAL) return failure(result, where);
+  #mapFailure(result: number, asked: { iova: bigint | undefined; length: number; offset: number }): Error {
+    const hint = result === -uapi.errno.EINVAL ? this.#whyInvalid(asked) : undefined;
+    return failure(result, { syscall: 'ioctl', request: 'IOMMU_IOAS_MAP', hint });
+  }
+
+  #whyInvalid(asked: { iova: bigint | undefined; length: number; offset: number }): string | undefined {
+    const { iova, offset } = asked;
+    const length = BigInt(asked.length);
+    if (length === 0n) return 'the length must not be 0';
     const { alignment, ranges } = this.#ranges();
     const unit = `a multiple of ${alignment} bytes`;
-    if (iova !== undefined && iova % alignment !== 0n)
-      return failure(result, { ...where, hint: `the IOVA 0x${iova.toString(16)} must be ${unit}` });
-    if (BigInt(length) % alignment !== 0n)
-      return failure(result, { ...where, hint: `the length ${length} must be ${unit}` });
-    if (BigInt(offset) % alignment !== 0n)
-      return failure(result, { ...where, hint: `the offset ${offset} must be ${unit}` });
-    const usable = ranges.map(({ iova, length }) => `0x${iova.toString(16)}+0x${length.toString(16)}`);
-    return failure(result, { ...where, hint: `devices of this space reach only ${usable.join(', ')}` });
+    if (iova !== undefined && iova % alignment !== 0n) return `the IOVA ${hex(iova)} must be ${unit}`;
+    if (length % alignment !== 0n) return `the length ${length} must be ${unit}`;
+    if (BigInt(offset) % alignment !== 0n) return `the offset ${offset} must be ${unit}`;
+    if (iova === undefined) return undefined;
+    const end = iova + length;
+    if (ranges.some((range) => range.iova <= iova && end <= range.iova + range.length)) return undefined;
+    const usable = ranges.map((range) => span(range.iova, range.iova + range.length));
+    return `${span(iova, end)} is not within what devices of this space reach: ${usable.join(', ')}`;
   }
 
   /**
@@ -136,21 +148,18 @@ export class AddressSpace extends IoAddressSpace {
    * kernel has by then removed the mappings before it.)
    */
   unmap(iova: bigint | number, length: bigint | number): number {
-    this.requireOpen('IOMMU_IOAS_UNMAP');
+    this.requireOpen({ request: 'IOMMU_IOAS_UNMAP' });
     const start = uapi.toU64(iova, 'iova');
     const bytes = uapi.toU64(length, 'length');
     const end = start + bytes;
-    const inside: Mapping[] = [];
-    for (const mapping of this.#mappings.values()) {
-      if (mapping.end <= start || mapping.iova >= end) continue;
+    const inside = bytes === 0n ? [] : this.#mappings.overlapping(start, end);
+    for (const mapping of inside)
       if (mapping.iova < start || mapping.end > end)
         throw refusal(
           'ENOENT',
-          `the range cuts the mapping at 0x${mapping.iova.toString(16)} of ${mapping.length} bytes`,
+          `the range cuts the mapping at ${hex(mapping.iova)} of ${mapping.length} bytes`,
           { request: 'IOMMU_IOAS_UNMAP', hint: 'unmap takes whole mappings; nothing was unmapped' },
         );
-      inside.push(mapping);
-    }
     const unmapped = this.#unmap(start, bytes);
     for (const mapping of inside) this.#forget(mapping);
     return unmapped;
@@ -158,7 +167,7 @@ export class AddressSpace extends IoAddressSpace {
 
   /** Unmaps everything and returns the bytes unmapped. */
   unmapAll(): number {
-    this.requireOpen('IOMMU_IOAS_UNMAP');
+    this.requireOpen({ request: 'IOMMU_IOAS_UNMAP' });
     const unmapped = this.#unmap(0n, U64_MAX);
     for (const mapping of this.mappings) this.#forget(mapping);
     return unmapped;
@@ -176,7 +185,7 @@ export class AddressSpace extends IoAddressSpace {
   }
 
   #forget(mapping: Mapping): void {
-    this.#mappings.delete(mapping.iova);
+    this.#mappings.remove(mapping);
     mapping.buffer.mappings.delete(mapping);
   }
 
@@ -186,13 +195,13 @@ export class AddressSpace extends IoAddressSpace {
 
   /** The IOVAs that the attached devices' IOMMUs can translate, mapped or not. Attaching narrows them. */
   iovaRanges(): IovaRange[] {
-    this.requireOpen('IOMMU_IOAS_IOVA_RANGES');
+    this.requireOpen({ request: 'IOMMU_IOAS_IOVA_RANGES' });
     return this.#ranges().ranges;
   }
 
   /** What IOVAs and lengths must be a multiple of, in bytes; 1 while nothing is attached. */
   get alignment(): number {
-    this.requireOpen('IOMMU_IOAS_IOVA_RANGES');
+    this.requireOpen({ request: 'IOMMU_IOAS_IOVA_RANGES' });
     return Number(this.#ranges().alignment);
   }
 
@@ -201,7 +210,7 @@ export class AddressSpace extends IoAddressSpace {
    * nor touch reserved addresses (EINVAL, EADDRINUSE).
    */
   allow(ranges: readonly IovaRangeInput[]): void {
-    this.requireOpen('IOMMU_IOAS_ALLOW_IOVAS');
+    this.requireOpen({ request: 'IOMMU_IOAS_ALLOW_IOVAS' });
     writeAllowedRanges(this.context, this.ioasId, ranges);
   }
 
@@ -257,4 +266,13 @@ export class AddressSpace extends IoAddressSpace {
     destroy(this.context, this.ioasId);
     for (const mapping of this.mappings) this.#forget(mapping);
   }
+}
+
+function hex(address: bigint): string {
+  return `0x${address.toString(16)}`;
+}
+
+/** First and last address of [start, end). */
+function span(start: bigint, end: bigint): string {
+  return `${hex(start)}-${hex(end - 1n)}`;
 }

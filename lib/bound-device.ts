@@ -28,10 +28,12 @@ export abstract class BoundDevice extends Handle {
   readonly cookie: bigint;
   /** The kernel's object ID (`dev_id`), for raw calls. */
   readonly id: number;
+  /** @internal */
   protected readonly context: Context;
   readonly #slots = new Map<number, Slot>();
   #hardwareInfo: HardwareInfo | undefined;
 
+  /** @internal */
   protected constructor(context: Context, cookie: bigint, id: number) {
     super();
     this.context = context;
@@ -57,7 +59,7 @@ export abstract class BoundDevice extends Handle {
 
   /** What the IOMMU in front of the device can do (IOMMU_GET_HW_INFO). Throws IommuError. */
   hardwareInfo(): HardwareInfo {
-    this.requireOpen('IOMMU_GET_HW_INFO');
+    this.requireOpen({ request: 'IOMMU_GET_HW_INFO' });
     this.#hardwareInfo ??= readHardwareInfo(this.context, this.id);
     return this.#hardwareInfo;
   }
@@ -73,25 +75,25 @@ export abstract class BoundDevice extends Handle {
   }
 
   /**
-   * Lets the device's DMA go through `space`.
+   * Lets the device's DMA go through `space`. Does nothing if that space is attached there already.
    *
-   * Throws IommuError and changes nothing: EEXIST (something is attached and `replace` is not set), EOPNOTSUPP
+   * Throws IommuError and changes nothing: EEXIST (another space is attached and `replace` is not set), EOPNOTSUPP
    * (no PASID support), ENODEV (the space reports faults and the device has no PRI), EINVAL, EADDRINUSE
    * (mappings do not fit this IOMMU), ENOMEM, EFAULT.
    */
   attach(space: IoAddressSpace, options: AttachOptions = {}): void {
-    this.requireOpen(this.attachRequest);
+    this.requireOpen({ request: this.attachRequest });
     if (!(space instanceof IoAddressSpace))
       throw new TypeError('attach takes an address space from iommu.createAddressSpace()');
-    space.requireOpen(this.attachRequest);
+    space.requireOpen({ request: this.attachRequest });
     if (space.context !== this.context) throw new TypeError('the address space belongs to another Iommu');
     const { pasid, replace = false } = options;
     const key = checkPasid(pasid);
     const old = this.#slots.get(key);
+    if (old?.space === space) return;
     if (old && !replace) throw this.#taken(old, space);
     if (pasid === undefined) this.#checkBesidePasids(space);
     else this.#checkPasidAttach(space, pasid);
-    if (old?.space === space) return;
 
     let hwptId = 0;
     const table = space.connect(this, this.attachRequest, (ptId) => {
@@ -111,7 +113,7 @@ export abstract class BoundDevice extends Handle {
    * an answer get 'invalid' from the kernel. Does nothing if nothing is attached.
    */
   detach(options: { pasid?: number | undefined } = {}): void {
-    this.requireOpen(this.detachRequest);
+    this.requireOpen({ request: this.detachRequest });
     this.#detach(options.pasid);
   }
 

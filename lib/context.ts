@@ -7,7 +7,7 @@ import type { IoAddressSpace } from './io-address-space';
 import type { Kernel } from './kernel';
 import { call } from './ioctl';
 import { IOMMU_DESTROY, toU64 } from './uapi';
-import { refusal } from './errors';
+import { refusal, type Where } from './errors';
 
 export interface Context {
   readonly kernel: Kernel;
@@ -18,8 +18,8 @@ export interface Context {
   readonly spaces: Set<IoAddressSpace>;
   readonly queues: Set<FaultQueue>;
   readonly buffers: Set<DmaBuffer>;
-  /** Throws EBADF when the Iommu is closed; `request` is the ioctl that would have been made. */
-  requireOpen(request?: string): void;
+  /** Throws EBADF when the Iommu is closed; `where` is the call that would have been made. */
+  requireOpen(where: Partial<Where>): void;
 }
 
 /** IOMMU_DESTROY of a kernel object. Throws IommuError. */

@@ -4,6 +4,7 @@ import { failure, refusal } from './errors';
 import { runAll } from './handle';
 import { Interrupt, InterruptLines, type InterruptKind } from './interrupt';
 import { attempt, attemptBytes, call } from './ioctl';
+import { COMMAND, COMMAND_MASTER, MemoryDecoding } from './memory-decoding';
 import { Region, type RegionDescription } from './region';
 import type { DeviceDescription } from './sysfs';
 import * as uapi from './uapi';
@@ -22,10 +23,6 @@ export interface DeviceInfo {
 const REGION_NAMES = ['bar0', 'bar1', 'bar2', 'bar3', 'bar4', 'bar5', 'rom', 'config', 'vga'] as const;
 export type RegionName = (typeof REGION_NAMES)[number];
 
-// Configuration space (PCI local bus specification, section 6.1)
-const PCI_COMMAND = 0x04;
-const PCI_COMMAND_MEMORY = 1 << 1;
-const PCI_COMMAND_MASTER = 1 << 2;
 /** VFIO_REGION_INFO_CAP_SPARSE_MMAP: only listed areas of the region can be mapped. */
 const CAP_SPARSE_MMAP = 1;
 
@@ -41,6 +38,7 @@ export class Device extends BoundDevice {
   protected override readonly detachRequest = 'VFIO_DEVICE_DETACH_IOMMUFD_PT';
   readonly #regions = new Map<number, Region>();
   readonly #lines = new Map<InterruptKind, InterruptLines>();
+  #decoding: MemoryDecoding | undefined;
 
   /** @internal Use `iommu.bind()`. */
   constructor(
@@ -79,7 +77,7 @@ export class Device extends BoundDevice {
 
   /** What the device offers. Throws IommuError. */
   info(): DeviceInfo {
-    this.requireOpen('VFIO_DEVICE_GET_INFO');
+    this.requireOpen({ request: 'VFIO_DEVICE_GET_INFO' });
     const { flags, num_regions, num_irqs } = call(
       this.context.kernel,
       this.fd,
@@ -99,9 +97,9 @@ export class Device extends BoundDevice {
    * Throws IommuError: EINVAL (no such region), ENODEV (the device has nothing there).
    */
   region(which: RegionName | number): Region {
-    this.requireOpen('VFIO_DEVICE_GET_REGION_INFO');
+    this.requireOpen({ request: 'VFIO_DEVICE_GET_REGION_INFO' });
     const index = typeof which === 'number' ? which : REGION_NAMES.indexOf(which);
-    if (index < 0)
+    if (!Number.isInteger(index) || index < 0 || index >= 2 ** 32)
       throw new RangeError(`no region is called ${String(which)}: ${REGION_NAMES.join(', ')}, or an index`);
     const known = this.#regions.get(index);
     if (known) return known;
@@ -127,28 +125,25 @@ export class Device extends BoundDevice {
       fileOffset: Number(info.offset),
       mappable: (info.flags & uapi.VFIO_REGION_INFO_FLAG_MMAP) !== 0 && !sparse && this.#decodesMemory(),
       ...(index === uapi.VFIO_PCI_CONFIG_REGION_INDEX && {
-        beforeWrite: (offset: number, bytes: Uint8Array) => this.#guardCommand(offset, bytes),
+        beforeWrite: (offset: number, bytes: Uint8Array) => this.#guardMappings(offset, bytes),
       }),
     };
   }
 
-  /** A load from a mapped BAR while the device does not decode memory raises SIGBUS: never get there. */
   #decodesMemory(): boolean {
-    return (this.region('config').read16(PCI_COMMAND) & PCI_COMMAND_MEMORY) !== 0;
+    const config = this.region('config');
+    this.#decoding ??= new MemoryDecoding(config);
+    return this.#decoding.isOn(config);
   }
 
-  #guardCommand(offset: number, bytes: Uint8Array): void {
-    const at = PCI_COMMAND - offset;
-    if (at < 0 || at >= bytes.length || (bytes[at] & PCI_COMMAND_MEMORY) !== 0) return;
-    if ([...this.#regions.values()].some((region) => region.mapped))
-      throw refusal(
-        'EBUSY',
-        `memory decoding of ${this.name} cannot be switched off while its BARs are mapped`,
-        {
-          syscall: 'pwrite',
-          hint: 'close the regions first',
-        },
-      );
+  /** Refuses a write to configuration space after which an access to a mapped BAR would kill the process. */
+  #guardMappings(offset: number, bytes: Uint8Array): void {
+    const duty = this.#decoding?.endedBy(offset, bytes);
+    if (duty && [...this.#regions.values()].some((region) => region.mapped))
+      throw refusal('EBUSY', `${this.name} must ${duty} while its BARs are mapped`, {
+        syscall: 'pwrite',
+        hint: 'close the regions first',
+      });
   }
 
   /** The IDs in a region's capability chain; `length` is the argsz the kernel asked for. */
@@ -174,7 +169,7 @@ export class Device extends BoundDevice {
    * Throws RangeError (no such vector), IommuError.
    */
   interrupt(kind: InterruptKind, vector = 0): Interrupt {
-    this.requireOpen('VFIO_DEVICE_SET_IRQS');
+    this.requireOpen({ request: 'VFIO_DEVICE_SET_IRQS' });
     if (kind !== 'intx' && kind !== 'msi' && kind !== 'msix')
       throw new TypeError(`interrupts are 'intx', 'msi' or 'msix', not ${String(kind)}`);
     let lines = this.#lines.get(kind);
@@ -191,12 +186,12 @@ export class Device extends BoundDevice {
   /** Lets the device start DMA and send MSIs: sets Bus Master Enable in its command register. */
   enableBusMaster(): void {
     const config = this.region('config');
-    config.write16(PCI_COMMAND, config.read16(PCI_COMMAND) | PCI_COMMAND_MASTER);
+    config.write16(COMMAND, config.read16(COMMAND) | COMMAND_MASTER);
   }
 
   /** Resets the device: its registers, not what is attached. Throws IommuError where it has no reset. */
   reset(): void {
-    this.requireOpen('VFIO_DEVICE_RESET');
+    this.requireOpen({ request: 'VFIO_DEVICE_RESET' });
     const result = attemptBytes(this.context.kernel, this.fd, uapi.VFIO_DEVICE_RESET);
     if (result < 0) throw failure(result, { syscall: 'ioctl', request: 'VFIO_DEVICE_RESET' });
   }

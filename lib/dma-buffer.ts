@@ -1,8 +1,13 @@
 import type { Context } from './context';
-import { checkObject } from './errors';
+import { failure } from './errors';
 import { Handle } from './handle';
 import type { AllocateOptions, Kernel, Memory } from './kernel';
 import type { Mapping } from './mapping';
+import { errno } from './uapi';
+
+const NO_HUGE_PAGES: Readonly<Record<number, string>> = {
+  [-errno.ENOMEM]: 'huge pages must be reserved first: sudo sysctl vm.nr_hugepages=…',
+};
 
 /**
  * Memory that devices may reach once it is mapped into an address space: page-aligned, zeroed, and never
@@ -19,10 +24,13 @@ export class DmaBuffer extends Handle {
   /** @internal Use `iommu.allocateDma()`. */
   constructor(context: Context, length: number, options: AllocateOptions) {
     super();
-    context.requireOpen();
+    context.requireOpen({ syscall: 'mmap' });
     this.#context = context;
     this.kernel = context.kernel;
-    this.#memory = checkObject(context.kernel.allocate(length, options), { syscall: 'allocate' });
+    const memory = context.kernel.allocate(length, options);
+    if (typeof memory === 'number')
+      throw failure(memory, { syscall: 'mmap', hint: options.hugePages ? NO_HUGE_PAGES[memory] : undefined });
+    this.#memory = memory;
     context.buffers.add(this);
   }
 

@@ -40,7 +40,7 @@ export class IommuError extends Error {
     // A reason of our own says more than the causes the kernel's bare errno may have.
     const hint = where.hint ?? (reason === undefined ? knownCause(where, code) : undefined);
     const place = [where.request ?? where.syscall, where.path].filter(Boolean).join(' ');
-    const text = reason ?? TEXTS[code] ?? 'failed';
+    const text = reason ?? (code in TEXTS ? TEXTS[code as Errno] : 'failed');
     super(`${place}: ${code}: ${text}${hint ? ` (${hint})` : ''}`);
     this.name = 'IommuError';
     this.code = code;
@@ -75,32 +75,45 @@ export function checkObject<T extends object | string>(result: T | number, where
   return result;
 }
 
-const TEXTS: Readonly<Record<string, string>> = {
+const TEXTS: Readonly<Record<Errno, string>> = {
   EPERM: 'operation not permitted',
   ENOENT: 'no such file or object',
+  EINTR: 'interrupted',
   EIO: 'input/output error',
   ENXIO: 'no such device or address',
   E2BIG: 'argument too long for this kernel',
   EBADF: 'bad file descriptor',
-  EBADFD: 'not an iommufd',
   EAGAIN: 'try again',
   ENOMEM: 'cannot allocate memory',
   EACCES: 'permission denied',
   EFAULT: 'bad address',
   EBUSY: 'busy',
   EEXIST: 'already exists',
+  EXDEV: 'not on the same device',
   ENODEV: 'no such device',
+  ENOTDIR: 'not a directory',
+  EISDIR: 'is a directory',
   EINVAL: 'invalid argument',
-  EMFILE: 'too many open files',
   ENFILE: 'too many open files in the system',
+  EMFILE: 'too many open files',
   ENOTTY: 'the kernel does not know this request',
+  EFBIG: 'file too large',
   ENOSPC: 'no space left',
+  ESPIPE: 'cannot seek in this file',
+  EROFS: 'read-only file system',
+  ERANGE: 'result out of range',
+  ENAMETOOLONG: 'name too long',
+  ENOSYS: 'not implemented here',
+  ENOTEMPTY: 'not empty',
+  ELOOP: 'too many symbolic links',
   EOVERFLOW: 'value too large',
+  EBADFD: 'not an iommufd',
   EMSGSIZE: 'buffer too small',
   EOPNOTSUPP: 'not supported',
   EADDRINUSE: 'address in use',
-  ENOSYS: 'not implemented here',
   ETIMEDOUT: 'timed out',
+  ESTALE: 'no longer there',
+  ECANCELED: 'cancelled',
 };
 
 const LOCKED_MEMORY =
@@ -178,9 +191,6 @@ const CAUSES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   IOMMU_GET_HW_INFO: { ENOTTY: 'hardware information needs Linux 6.6 or newer' },
   IOMMU_TEST_CMD: {
     ENOTTY: 'this kernel has no mock IOMMU: it needs CONFIG_IOMMUFD_TEST',
-  },
-  allocate: {
-    ENOMEM: 'not enough memory; huge pages must be reserved first: sudo sysctl vm.nr_hugepages=…',
   },
 };
 

@@ -2,8 +2,19 @@
  * Events from the event loop as an async iterable. The source runs only while somebody waits, so an unread
  * stream neither spins the loop nor keeps the process alive; what happens meanwhile stays in the kernel.
  */
+import { refusal } from './errors';
+
+/** How long to wait for an event. */
+export interface WaitOptions {
+  /** Ends the wait: the promise rejects with the signal's reason, an AbortError unless it was given another. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds to wait at most, below 2^31; then the promise rejects with IommuError ETIMEDOUT. */
+  readonly timeout?: number | undefined;
+}
 
 interface Waiter<T> {
+  /** Who waits, and may stop waiting. */
+  readonly owner: object;
   resolve(result: IteratorResult<T, undefined>): void;
   reject(error: unknown): void;
 }
@@ -16,10 +27,13 @@ export interface Source {
   stop(): void;
 }
 
+/** Longest delay a Node timer takes. */
+const LONGEST_TIMEOUT = 2 ** 31 - 1;
+
 export class EventStream<T> {
   readonly #source: Source;
   #buffer: T[] = [];
-  readonly #waiters: Waiter<T>[] = [];
+  #waiters: Waiter<T>[] = [];
   #ended = false;
 
   constructor(source: Source) {
@@ -55,33 +69,100 @@ export class EventStream<T> {
 
   /** Ends the stream: iterations finish once the buffer is read. */
   end(): void {
-    if (this.#ended) return;
     this.#ended = true;
-    const waiters = this.#waiters.splice(0);
-    if (waiters.length > 0) this.#source.stop();
-    for (const waiter of waiters) waiter.resolve({ value: undefined, done: true });
+    this.#dismiss(() => true, finish);
   }
 
   /** Throws `error` into everybody who waits. */
   fail(error: unknown): void {
-    const waiters = this.#waiters.splice(0);
-    if (waiters.length > 0) this.#source.stop();
-    for (const waiter of waiters) waiter.reject(error);
+    this.#dismiss(
+      () => true,
+      (waiter) => waiter.reject(error),
+    );
   }
 
-  /** The next event; waits for one. */
-  next(): Promise<IteratorResult<T, undefined>> {
+  /**
+   * The next event; waits for one, `done` at the end of the stream. A wait that ends without one takes none: the
+   * event goes to whoever asks next. Rejects with TypeError, RangeError (bad options), ETIMEDOUT or the signal's reason.
+   */
+  async next({ signal, timeout }: WaitOptions = {}): Promise<IteratorResult<T, undefined>> {
+    checkTimeout(timeout);
+    signal?.throwIfAborted();
+    const owner = {};
+    const giveUp = (error: unknown) =>
+      this.#dismiss(
+        (waiter) => waiter.owner === owner,
+        (waiter) => waiter.reject(error),
+      );
+    const abort = () => giveUp(signal?.reason);
+    const expire = () =>
+      giveUp(refusal('ETIMEDOUT', `nothing happened within ${timeout} ms`, { syscall: 'poll' }));
+    signal?.addEventListener('abort', abort);
+    // The event loop runs timers before it looks at descriptors, and immediates after.
+    const timer = timeout === undefined ? undefined : setTimeout(() => setImmediate(expire), timeout);
+    try {
+      return await this.#wait(owner);
+    } finally {
+      signal?.removeEventListener('abort', abort);
+      clearTimeout(timer);
+    }
+  }
+
+  /**
+   * An iteration. `prepare` runs before each wait, `onReturn` when the iteration is left. Leaving it ends its own
+   * waits, and no other's.
+   */
+  iterate(prepare: () => void, onReturn: () => void = () => {}): AsyncIterableIterator<T, undefined> {
+    let left = false;
+    const iterator: AsyncIterableIterator<T, undefined> = {
+      next: async () => {
+        if (left) return { value: undefined, done: true };
+        prepare();
+        return this.#wait(iterator);
+      },
+      return: async () => {
+        left = true;
+        this.#dismiss((waiter) => waiter.owner === iterator, finish);
+        onReturn();
+        return { value: undefined, done: true };
+      },
+      [Symbol.asyncIterator]: () => iterator,
+    };
+    return iterator;
+  }
+
+  #wait(owner: object): Promise<IteratorResult<T, undefined>> {
     if (this.#buffer.length > 0) return Promise.resolve({ value: this.#buffer.shift() as T, done: false });
     if (this.#ended) return Promise.resolve({ value: undefined, done: true });
     return new Promise((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
+      this.#waiters.push({ owner, resolve, reject });
       if (this.#waiters.length > 1) return;
       try {
         this.#source.start();
       } catch (error) {
-        this.#waiters.pop();
+        this.#waiters = this.#waiters.filter((waiter) => waiter.owner !== owner);
         reject(error);
       }
     });
   }
+
+  /** Lets go of the waiters that `which` names, and tells them how. */
+  #dismiss(which: (waiter: Waiter<T>) => boolean, tell: (waiter: Waiter<T>) => void): void {
+    const leaving = this.#waiters.filter(which);
+    if (leaving.length === 0) return;
+    this.#waiters = this.#waiters.filter((waiter) => !leaving.includes(waiter));
+    if (!this.waiting) this.#source.stop();
+    for (const waiter of leaving) tell(waiter);
+  }
+}
+
+function finish(waiter: Waiter<unknown>): void {
+  waiter.resolve({ value: undefined, done: true });
+}
+
+function checkTimeout(timeout: unknown): void {
+  if (timeout === undefined) return;
+  if (typeof timeout !== 'number') throw new TypeError(`timeout must be a number, not ${typeof timeout}`);
+  if (!(timeout >= 0 && timeout <= LONGEST_TIMEOUT))
+    throw new RangeError(`timeout ${timeout} is outside 0 to ${LONGEST_TIMEOUT} milliseconds`);
 }

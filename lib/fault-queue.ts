@@ -1,7 +1,7 @@
 import type { Context } from './context';
 import { destroy } from './context';
 import { checkObject, failure, refusal } from './errors';
-import { EventStream } from './event-stream';
+import { EventStream, type WaitOptions } from './event-stream';
 import { Handle, runAll } from './handle';
 import type { IoAddressSpace } from './io-address-space';
 import { attemptRead, attemptWrite, call } from './ioctl';
@@ -12,6 +12,7 @@ import * as uapi from './uapi';
 export type FaultRecord = ReturnType<typeof uapi.iommu_hwpt_pgfault.decode>;
 
 const RECORD = uapi.iommu_hwpt_pgfault.size;
+const READ = { syscall: 'read' } as const;
 /** Room for this many records at first; it grows when a group has more. */
 const FIRST_ROOM = 64;
 /** The kernel has answered EINVAL to a buffer of this many records: something else is wrong. */
@@ -111,7 +112,7 @@ export class Fault {
 
 /**
  * Page faults of the devices attached to the address spaces that were made with this queue, in the order the
- * kernel delivers them. `for await (const fault of queue)`, or drain(). Leaving a loop leaves the queue open.
+ * kernel delivers them. `for await (const fault of queue)`, next() or drain(). Leaving a loop leaves the queue open.
  */
 export class FaultQueue extends Handle implements AsyncIterable<Fault> {
   /** The kernel's object ID. */
@@ -129,7 +130,7 @@ export class FaultQueue extends Handle implements AsyncIterable<Fault> {
   /** @internal Use `iommu.createFaultQueue()`. */
   constructor(context: Context) {
     super();
-    context.requireOpen('IOMMU_FAULT_QUEUE_ALLOC');
+    context.requireOpen({ request: 'IOMMU_FAULT_QUEUE_ALLOC' });
     this.#context = context;
     const out = call(context.kernel, context.fd, uapi.IOMMU_FAULT_QUEUE_ALLOC, {});
     this.id = out.out_fault_id;
@@ -144,21 +145,31 @@ export class FaultQueue extends Handle implements AsyncIterable<Fault> {
 
   /** The faults that are there now, without waiting. Throws IommuError. */
   drain(): Fault[] {
-    this.requireOpen();
+    this.requireOpen(READ);
     this.#fill();
     return this.#stream.take();
   }
 
-  [Symbol.asyncIterator](): AsyncIterableIterator<Fault> {
-    const iterator: AsyncIterableIterator<Fault> = {
-      next: async () => {
-        if (!this.closed && this.#stream.empty) this.#fill();
-        return this.#stream.next();
-      },
-      return: () => Promise.resolve({ value: undefined, done: true }),
-      [Symbol.asyncIterator]: () => iterator,
-    };
-    return iterator;
+  /**
+   * The next fault; waits for one. A wait that ends without a fault takes none: it stays for whoever asks next.
+   * Rejects with IommuError EBADF (the queue is closed, also meanwhile), ETIMEDOUT, or the signal's reason.
+   */
+  async next(options: WaitOptions = {}): Promise<Fault> {
+    this.requireOpen(READ);
+    this.#look();
+    const { value, done } = await this.#stream.next(options);
+    if (done) throw this.closedError(READ);
+    return value;
+  }
+
+  /** Ends when the queue is closed. Leaving the loop, or `return()` of the iterator, ends its wait. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<Fault, undefined> {
+    return this.#stream.iterate(() => this.#look());
+  }
+
+  /** What the kernel has is asked for before anybody waits. */
+  #look(): void {
+    if (!this.closed && this.#stream.empty) this.#fill();
   }
 
   #startWatch(): void {

@@ -1,8 +1,11 @@
 /** What all handles share: an idempotent close(), `using`, and an error for use after close. */
-import { refusal } from './errors';
+import { refusal, type Where } from './errors';
 
 export abstract class Handle {
   #closed = false;
+
+  /** Handles come from methods of other handles. */
+  protected constructor() {}
 
   /** Whether close() was called. */
   get closed(): boolean {
@@ -18,10 +21,14 @@ export abstract class Handle {
   /** What must succeed before anything is given back: if it throws, the handle stays open. */
   protected beforeClose(): void {}
 
-  /** @internal Throws EBADF when closed; `request` is the ioctl that would have been made. */
-  requireOpen(request?: string): void {
-    if (this.#closed)
-      throw refusal('EBADF', `${this.label} is closed`, { syscall: request ? 'ioctl' : 'close', request });
+  /** @internal Throws EBADF when closed; `where` is the call that would have been made. */
+  requireOpen(where: Partial<Where>): void {
+    if (this.#closed) throw this.closedError(where);
+  }
+
+  /** @internal */
+  protected closedError(where: Partial<Where>): Error {
+    return refusal('EBADF', `${this.label} is closed`, where);
   }
 
   /** Closes this and everything that belongs to it. Does nothing the second time. */

@@ -15,7 +15,7 @@ export { BoundDevice, type AttachOptions } from './bound-device';
 export { Device, type DeviceInfo, type RegionName } from './device';
 export type { HardwareInfo } from './hardware-info';
 export { Region } from './region';
-export { Interrupt, type InterruptKind } from './interrupt';
+export { Interrupt, type InterruptEvents, type InterruptKind } from './interrupt';
 export { IoAddressSpace, type Attachment } from './io-address-space';
 export { AddressSpace, type AddressSpaceOptions, type MapOptions } from './address-space';
 export {
@@ -27,6 +27,7 @@ export {
 export type { IovaRange, IovaRangeInput } from './iova';
 export { Mapping } from './mapping';
 export { DmaBuffer } from './dma-buffer';
-export type { AllocateOptions, Kernel, Memory } from './kernel';
+export type { AllocateOptions, DeviceMapping, Kernel, Memory, Watch } from './kernel';
+export type { WaitOptions } from './event-stream';
 export { Fault, FaultQueue, type FaultRecord } from './fault-queue';
 export { MockDevice, type MockFault } from './mock-device';

@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events';
 import { check, checkObject, failure, refusal } from './errors';
-import { EventStream } from './event-stream';
+import { EventStream, type WaitOptions } from './event-stream';
 import { runAll } from './handle';
 import { attemptBytes, attemptRead, call } from './ioctl';
 import { EFD_CLOEXEC, EFD_NONBLOCK, POLLIN, type Kernel, type Watch } from './kernel';
@@ -98,7 +98,8 @@ export class InterruptLines {
   }
 }
 
-interface InterruptEvents {
+/** What an Interrupt emits, and with what arguments. */
+export interface InterruptEvents {
   interrupt: [count: number];
   error: [error: unknown];
   newListener: [event: string | symbol];
@@ -106,11 +107,11 @@ interface InterruptEvents {
 }
 
 /**
- * One interrupt vector of a device. `on('interrupt', (count) => …)` or `for await (const count of interrupt)`:
- * `count` is how often it fired since the last delivery. What fires while nobody listens is counted.
+ * One interrupt vector of a device. `on('interrupt', (count) => …)`, `for await (const count of interrupt)` or
+ * next(): `count` is how often it fired since the last delivery. What fires while nobody listens is counted.
  *
- * An INTx interrupt stays masked from its delivery until the listeners have returned, or the loop asks for
- * the next: time to silence the device.
+ * An INTx interrupt stays masked from its delivery until the listeners have returned, or the next one is asked
+ * for: time to silence the device.
  */
 export class Interrupt extends EventEmitter<InterruptEvents> {
   readonly kind: InterruptKind;
@@ -122,6 +123,12 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
   #watch: Watch | undefined;
   #unmaskNext = false;
   #closed = false;
+  readonly #onListener = (event: string | symbol) => {
+    if (event !== 'interrupt') return;
+    this.#listen();
+    this.#unmaskDelivered();
+  };
+  readonly #offListener = () => this.#rest();
 
   /** @internal Use `device.interrupt()`. */
   constructor(lines: InterruptLines, vector: number) {
@@ -143,10 +150,7 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
     }
     lines.open.set(vector, this);
     this.#stream = new EventStream({ start: () => this.#listen(), stop: () => this.#rest() });
-    this.on('newListener', (event) => {
-      if (event === 'interrupt') this.#listen();
-    });
-    this.on('removeListener', () => this.#rest());
+    this.#followListeners();
   }
 
   get closed(): boolean {
@@ -155,23 +159,42 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
 
   /** Makes the kernel deliver the interrupt as if the device had raised it (a loopback test). */
   trigger(): void {
-    if (this.#closed) throw this.#closedError();
+    if (this.#closed) throw this.#closedError('ioctl', 'VFIO_DEVICE_SET_IRQS');
     this.#lines.trigger(this.vector);
   }
 
-  [Symbol.asyncIterator](): AsyncIterableIterator<number> {
-    const iterator: AsyncIterableIterator<number> = {
-      next: () => {
-        this.#unmaskDelivered();
-        return this.#stream.next();
-      },
-      return: () => {
-        this.#unmaskDelivered();
-        return Promise.resolve({ value: undefined, done: true });
-      },
-      [Symbol.asyncIterator]: () => iterator,
-    };
-    return iterator;
+  /**
+   * Waits for the next delivery: how often the interrupt fired since the last one. A wait that ends without one
+   * takes none: what fires is counted for whoever asks next. Rejects with IommuError EBADF (the interrupt is
+   * closed, also meanwhile), ETIMEDOUT, or the signal's reason.
+   */
+  async next(options: WaitOptions = {}): Promise<number> {
+    if (this.#closed) throw this.#closedError('read');
+    this.#unmaskDelivered();
+    const { value, done } = await this.#stream.next(options);
+    if (done) throw this.#closedError('read');
+    return value;
+  }
+
+  /** Ends when the interrupt is closed. Leaving the loop, or `return()` of the iterator, ends its wait. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<number, undefined> {
+    const unmask = () => this.#unmaskDelivered();
+    return this.#stream.iterate(unmask, unmask);
+  }
+
+  /** As EventEmitter's, but what makes the interrupt watch for its listeners stays. */
+  override removeAllListeners(event?: keyof InterruptEvents): this {
+    for (const name of event === undefined ? this.eventNames() : [event]) super.removeAllListeners(name);
+    this.#followListeners();
+    this.#rest();
+    return this;
+  }
+
+  /** Hears of listeners that come and go, to watch while there are some. */
+  #followListeners(): void {
+    if (!this.listeners('newListener').includes(this.#onListener)) this.on('newListener', this.#onListener);
+    if (!this.listeners('removeListener').includes(this.#offListener))
+      this.on('removeListener', this.#offListener);
   }
 
   /** Switches the vector off and ends iterations. Idempotent. */
@@ -190,14 +213,12 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
     this.close();
   }
 
-  #closedError(): Error {
-    return refusal('EBADF', `${this.kind} interrupt ${this.vector} is closed`, {
-      request: 'VFIO_DEVICE_SET_IRQS',
-    });
+  #closedError(syscall: string, request?: string): Error {
+    return refusal('EBADF', `${this.kind} interrupt ${this.vector} is closed`, { syscall, request });
   }
 
   #listen(): void {
-    if (this.#closed) throw this.#closedError();
+    if (this.#closed) throw this.#closedError('poll');
     this.#watch ??= checkObject(
       this.#lines.kernel.watch(this.#eventfd, POLLIN, () => this.#deliver()),
       { syscall: 'poll' },

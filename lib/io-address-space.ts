@@ -27,9 +27,10 @@ export abstract class IoAddressSpace extends Handle {
   /** @internal */
   readonly context: Context;
   readonly #attachments = new Set<Attachment>();
-  /** The hardware page tables of this space, in the order they were made. */
+  /** @internal The hardware page tables of this space, in the order they were made. */
   protected readonly tables: PageTable[] = [];
 
+  /** @internal */
   protected constructor(context: Context, options: { pasid: boolean; faults: FaultQueue | undefined }) {
     super();
     this.context = context;
@@ -47,7 +48,7 @@ export abstract class IoAddressSpace extends Handle {
     return `address space ${this.ioasid}`;
   }
 
-  /** Call at the end of a subclass's constructor, when nothing can fail any more. */
+  /** @internal Call at the end of a subclass's constructor, when nothing can fail any more. */
   protected register(): void {
     this.context.spaces.add(this);
     this.faults?.spaces.add(this);
@@ -72,7 +73,7 @@ export abstract class IoAddressSpace extends Handle {
     this.destroyUnused(table);
   }
 
-  /** Tries the tables there are; undefined if the IOMMU of the device fits none (EINVAL), as the kernel does for its own. */
+  /** @internal Tries the tables there are; undefined if the IOMMU of the device fits none (EINVAL), as the kernel does for its own. */
   protected tryExisting(request: string, tryAttach: TryAttach): PageTable | undefined {
     for (const table of this.tables) {
       const result = tryAttach(table.id);
@@ -82,6 +83,7 @@ export abstract class IoAddressSpace extends Handle {
     return undefined;
   }
 
+  /** @internal */
   protected use(table: PageTable): PageTable {
     table.users++;
     return table;

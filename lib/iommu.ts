@@ -50,7 +50,7 @@ export class Iommu extends Handle {
       spaces: new Set<IoAddressSpace>(),
       queues: new Set<FaultQueue>(),
       buffers: new Set<DmaBuffer>(),
-      requireOpen: (request) => this.requireOpen(request),
+      requireOpen: (where) => this.requireOpen(where),
     };
   }
 
@@ -62,6 +62,8 @@ export class Iommu extends Handle {
    * TypeError for a backend that does not exist.
    */
   static open(options: OpenOptions = {}): Iommu {
+    if (typeof options !== 'object' || options === null)
+      throw new TypeError(`Iommu.open takes { backend }, not ${options === null ? 'null' : typeof options}`);
     return new Iommu(chooseBackend(options.backend));
   }
 
@@ -76,7 +78,7 @@ export class Iommu extends Handle {
 
   /** The PCI devices of the machine, ours to take or not, by address. */
   devices(): DeviceDescription[] {
-    this.requireOpen();
+    this.requireOpen({ syscall: 'readdir' });
     return listDevices(this.kernel);
   }
 
@@ -97,7 +99,7 @@ export class Iommu extends Handle {
    */
   bind(target: string | DeviceDescription, options: { cookie: bigint | number }): Device {
     const request = 'VFIO_DEVICE_BIND_IOMMUFD';
-    this.requireOpen(request);
+    this.requireOpen({ request });
     const cookie = checkCookie(this.#context, options?.cookie, request);
     const found = resolveDevice(this.kernel, target);
     for (const device of this.#context.devices)
@@ -114,7 +116,7 @@ export class Iommu extends Handle {
    * Throws IommuError ENOTTY where the kernel has no CONFIG_IOMMUFD_TEST.
    */
   createMockDevice(options: { cookie: bigint | number; pasid?: boolean | undefined }): MockDevice {
-    this.requireOpen('IOMMU_TEST_CMD');
+    this.requireOpen({ request: 'IOMMU_TEST_CMD' });
     const cookie = checkCookie(this.#context, options?.cookie, 'IOMMU_TEST_CMD');
     return createMockDevice(this.#context, cookie, options.pasid ?? false);
   }
@@ -127,11 +129,11 @@ export class Iommu extends Handle {
     options: AddressSpaceOptions | UserAddressSpaceOptions = {},
   ): AddressSpace | UserAddressSpace {
     if (options.faults && !this.#context.queues.has(options.faults)) {
-      options.faults.requireOpen('IOMMU_HWPT_ALLOC');
+      options.faults.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
       throw new TypeError('the fault queue belongs to another Iommu');
     }
-    if ('parent' in options) return new UserAddressSpace(this.#context, options);
-    if ('pageTable' in options) throw new TypeError('a user-managed address space needs a parent');
+    if (options.parent !== undefined) return new UserAddressSpace(this.#context, options);
+    if (options.pageTable !== undefined) throw new TypeError('a user-managed address space needs a parent');
     return new AddressSpace(this.#context, options);
   }
 

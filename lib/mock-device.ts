@@ -78,7 +78,7 @@ export class MockDevice extends BoundDevice {
    * slot; without one, the kernel answers 'invalid' at once and nobody hears of it.
    */
   triggerFault(fault: MockFault): void {
-    this.requireOpen('IOMMU_TEST_CMD');
+    this.requireOpen({ request: 'IOMMU_TEST_CMD' });
     const { read = true, write = true, execute = false, privileged = false } = fault.permissions ?? {};
     call(this.context.kernel, this.context.fd, uapi.IOMMU_TEST_CMD, {
       op: uapi.IOMMU_TEST_OP_TRIGGER_IOPF,
@@ -105,7 +105,7 @@ export class MockDevice extends BoundDevice {
     buffer: DmaBuffer,
     options: { pasid?: number; offset?: number; length?: number } = {},
   ): boolean {
-    this.requireOpen('IOMMU_TEST_CMD');
+    this.requireOpen({ request: 'IOMMU_TEST_CMD' });
     const { offset = 0, length = buffer.length - offset } = options;
     checkRange(offset, length, buffer.length);
     const start = uapi.toU64(iova, 'iova');

@@ -157,18 +157,22 @@ export class Region extends Handle {
   }
 
   #check(offset: number, width: Width, flag: number): void {
-    this.requireOpen();
+    this.#requireOpenFor(flag);
     checkRange(offset, width, this.size);
     if (offset % width !== 0) throw new RangeError(`offset ${offset} is not a multiple of ${width}`);
     this.#checkPermission(flag);
   }
 
+  #requireOpenFor(flag: number): void {
+    // No object for the error on the way of every access.
+    if (this.closed) throw this.closedError({ syscall: syscallOf(flag) });
+  }
+
   #checkPermission(flag: number): void {
     if (this.#can(flag)) return;
-    const reading = flag === VFIO_REGION_INFO_FLAG_READ;
-    throw refusal('EACCES', `${this.label} cannot be ${reading ? 'read' : 'written'}`, {
-      syscall: reading ? 'pread' : 'pwrite',
-    });
+    const syscall = syscallOf(flag);
+    const done = syscall === 'pread' ? 'read' : 'written';
+    throw refusal('EACCES', `${this.label} cannot be ${done}`, { syscall });
   }
 
   #transfer(syscall: 'pread' | 'pwrite', offset: number, width: Width): void {
@@ -176,10 +180,11 @@ export class Region extends Handle {
   }
 
   #bulk(syscall: 'pread' | 'pwrite', offset: number, bytes: Uint8Array): void {
-    this.requireOpen();
+    const flag = syscall === 'pread' ? VFIO_REGION_INFO_FLAG_READ : VFIO_REGION_INFO_FLAG_WRITE;
+    this.#requireOpenFor(flag);
     if (!(bytes instanceof Uint8Array)) throw new TypeError('bytes must be a Uint8Array');
     checkRange(offset, bytes.length, this.size);
-    this.#checkPermission(syscall === 'pread' ? VFIO_REGION_INFO_FLAG_READ : VFIO_REGION_INFO_FLAG_WRITE);
+    this.#checkPermission(flag);
     this.#moveAll(syscall, offset, bytes);
   }
 
@@ -198,4 +203,8 @@ export class Region extends Handle {
       done += moved;
     }
   }
+}
+
+function syscallOf(flag: number): 'pread' | 'pwrite' {
+  return flag === VFIO_REGION_INFO_FLAG_READ ? 'pread' : 'pwrite';
 }

@@ -1,4 +1,5 @@
 /** PCI devices as sysfs shows them, and why one of them cannot be bound. */
+import { posix } from 'node:path';
 import { refusal } from './errors';
 import type { Kernel } from './kernel';
 
@@ -20,6 +21,7 @@ export interface DeviceDescription {
 
 const PCI_DEVICES = '/sys/bus/pci/devices';
 const CDEVS = '/dev/vfio/devices';
+const CDEV = /^\/dev\/vfio\/devices\/vfio\d+$/;
 const BDF = /^(?:[0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/i;
 
 /** Every PCI function the kernel knows, by address. */
@@ -53,8 +55,9 @@ function describe(kernel: Kernel, bdf: string): DeviceDescription {
 }
 
 /**
- * The character device to open for a PCI address or a path.
- * Throws TypeError for a name that is neither, IommuError ENODEV for a device that cannot be bound.
+ * The character device to open for a PCI address or a path. Throws TypeError for a name that is neither an address nor
+ * that of a VFIO device file: opening any other file could do who knows what. IommuError ENODEV for a device that
+ * cannot be bound.
  */
 export function resolveDevice(
   kernel: Kernel,
@@ -62,13 +65,11 @@ export function resolveDevice(
 ): { path: string; description: DeviceDescription | undefined } {
   const name = typeof target === 'string' ? target : target?.bdf;
   if (typeof name !== 'string') throw new TypeError('bind takes a PCI address, a path or one of devices()');
-  if (name.startsWith('/')) {
-    const description = listDevices(kernel).find(({ path }) => path === name);
-    return { path: name, description };
-  }
+  const path = posix.normalize(name);
+  if (CDEV.test(path)) return { path, description: listDevices(kernel).find((one) => one.path === path) };
   if (!BDF.test(name))
     throw new TypeError(
-      `'${name}' is neither a PCI address such as 0000:00:04.0 nor a path such as ${CDEVS}/vfio0`,
+      `'${name}' is neither a PCI address such as 0000:00:04.0 nor a VFIO device file such as ${CDEVS}/vfio0`,
     );
   const bdf = (/^[0-9a-f]{4,}:/i.test(name) ? name : `0000:${name}`).toLowerCase();
   const devices = listDevices(kernel);

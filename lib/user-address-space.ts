@@ -55,13 +55,13 @@ export class UserAddressSpace extends IoAddressSpace {
 
   /** @internal Use `iommu.createAddressSpace({ parent, pageTable })`. */
   constructor(context: Context, options: UserAddressSpaceOptions) {
-    context.requireOpen('IOMMU_HWPT_ALLOC');
+    context.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
     const { parent, pageTable } = options;
     if (!(parent instanceof AddressSpace))
       throw new TypeError('parent must be a kernel-managed AddressSpace');
     if (!pageTable) throw new TypeError('a user-managed address space needs pageTable: { address, width }');
-    parent.requireOpen('IOMMU_HWPT_ALLOC');
-    options.faults?.requireOpen('IOMMU_HWPT_ALLOC');
+    parent.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
+    options.faults?.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
     if (parent.context !== context) throw new TypeError('parent belongs to another Iommu');
     if (!parent.nestParent)
       throw refusal('EINVAL', `address space ${parent.ioasid} cannot be a parent`, {
@@ -81,7 +81,7 @@ export class UserAddressSpace extends IoAddressSpace {
    * any entry that was present has changed.
    */
   invalidate(what: Invalidation | readonly Invalidation[] | 'all'): void {
-    this.requireOpen('IOMMU_HWPT_INVALIDATE');
+    this.requireOpen({ request: 'IOMMU_HWPT_INVALIDATE' });
     const list = what === 'all' ? [{ iova: 0n, pages: U64_MAX }] : 'iova' in what ? [what] : what;
     const entry = uapi.iommu_hwpt_vtd_s1_invalidate;
     const bytes = new Uint8Array(Math.max(1, list.length) * entry.size);

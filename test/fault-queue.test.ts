@@ -188,6 +188,35 @@ describe('fault queue', () => {
     expect(kernel.watches.size).toBe(0);
   });
 
+  test('an iteration left while it waits swallows no fault, and stops the watch', async () => {
+    const { kernel, queue } = setUp();
+    const left = queue[Symbol.asyncIterator]();
+    const abandoned = left.next();
+    await left.return!();
+    expect(await abandoned).toEqual({ value: undefined, done: true });
+    expect(kernel.watches.size).toBe(0);
+    const waiting = queue.next();
+    await Promise.resolve();
+    kernel.reads.push(records({ dev_id: 2, cookie: 1, addr: 0x1000n }));
+    for (const ready of kernel.watches) ready(1);
+    expect(await waiting).toMatchObject({ address: 0x1000n });
+    expect(kernel.watches.size).toBe(0);
+  });
+
+  test('next: with a limit, with a signal, and on a queue that is closed', async () => {
+    const { kernel, queue } = setUp();
+    await expect(queue.next({ timeout: 1 })).rejects.toMatchObject({ code: 'ETIMEDOUT', syscall: 'poll' });
+    await expect(queue.next({ signal: AbortSignal.abort() })).rejects.toMatchObject({ name: 'AbortError' });
+    expect(kernel.watches.size).toBe(0);
+    kernel.reads.push(records({ dev_id: 2, cookie: 1, addr: 0x1000n }));
+    expect(await queue.next({ timeout: 0 })).toMatchObject({ address: 0x1000n });
+    const closed = { code: 'EBADF', syscall: 'read', reason: 'fault queue 4 is closed' };
+    const waiting = queue.next();
+    queue.close();
+    await expect(waiting).rejects.toMatchObject(closed);
+    await expect(queue.next()).rejects.toMatchObject(closed);
+  });
+
   test('close: the file before the object, and respond is false from then on', () => {
     const { kernel, context, queue, responses, order } = setUp();
     kernel.reads.push(records({ dev_id: 2, cookie: 1 }));
@@ -200,7 +229,7 @@ describe('fault queue', () => {
     expect(responses()).toEqual([]);
     queue.close();
     expect(kernel.closed).toEqual([40]);
-    expect(() => queue.drain()).toThrow('EBADF: fault queue 4 is closed');
+    expect(() => queue.drain()).toThrow('read: EBADF: fault queue 4 is closed');
   });
 
   test('close is refused while an address space reports here', () => {

@@ -6,6 +6,7 @@ import { Edu } from './devices/edu';
 import type { PciFunction } from './devices/pci-function';
 import * as pci from './devices/pci-registers';
 import { IntelIommu } from './kernel/intel/driver';
+import { MockIommu } from './kernel/mock/driver';
 import { parseBdf, VFIO_PCI } from './kernel/pci';
 import { SimulatedProcess, type Credentials } from './kernel/process';
 import { System, type AccessRule } from './kernel/system';
@@ -29,15 +30,24 @@ export interface DeviceOptions {
   readonly group?: number;
 }
 
+/** The simulated VT-d unit. */
+export interface VtdOptions {
+  /** Changes to the unit's CAP_REG and ECAP_REG fields, and its host address width HAW. */
+  readonly capabilities?: Partial<VtdCapabilities>;
+  /** False: interrupts are not isolated, and binding a device gives EPERM, as on real hardware. */
+  readonly interruptRemapping?: boolean;
+}
+
 export interface MachineOptions {
   /** Bytes of RAM for the kernel's own tables; a multiple of 4096. Memory of programs comes on top. */
   readonly memory?: number;
-  readonly iommu?: {
-    /** Changes to the unit's CAP_REG and ECAP_REG fields, and its host address width HAW. */
-    readonly capabilities?: Partial<VtdCapabilities>;
-    /** False: interrupts are not isolated, and binding a device gives EPERM, as on real hardware. */
-    readonly interruptRemapping?: boolean;
-  };
+  /** The VT-d unit; 'mock' is the default unit with `selftest` beside it. */
+  readonly iommu?: VtdOptions | 'mock';
+  /**
+   * True: the kernel is one built with CONFIG_IOMMUFD_TEST. It has the selftest ("mock") IOMMU as well, with devices
+   * that exist only for tests, and answers IOMMU_TEST_CMD; any other kernel gives ENOTTY.
+   */
+  readonly selftest?: boolean;
   /** PCI address → device. Default: `edu` at 0000:00:04.0 and a DMA engine with ATS, PRI, PASID at 0000:00:05.0. */
   readonly devices?: Readonly<Record<string, PciFunction | DeviceOptions>>;
   /** True: simulated time passes only in `step` and `idle`. Default: by itself, whenever the program waits. */
@@ -73,10 +83,13 @@ export class Machine {
   constructor(options: MachineOptions = {}) {
     this.memory = new PhysicalMemory(options.memory ?? 256 * MEBIBYTE);
     this.system = new System(this.memory, options.permissions);
+    const { iommu = {} } = options;
+    const vtd = iommu === 'mock' ? {} : iommu;
+    if (options.selftest ?? iommu === 'mock') this.system.selftest = new MockIommu();
     this.unit = new VtdUnit({
       memory: this.memory,
       // Access and dirty bits are there once the kernel side reads them back.
-      capabilities: { SSADS: 0, ...options.iommu?.capabilities },
+      capabilities: { SSADS: 0, ...vtd.capabilities },
       interrupt: (_high, low, data) =>
         this.#clock.schedule(0, () => this.system.interrupts.deliver(low, data)),
       endpoint: (rid) => this.#root.function(rid),
@@ -85,7 +98,7 @@ export class Machine {
       this.system.interrupts.deliver(low, data),
     );
     this.#driver = new IntelIommu(this.memory, this.unit, this.system.interrupts);
-    this.system.iommu = { driver: this.#driver, isolatedMsi: options.iommu?.interruptRemapping ?? true };
+    this.system.iommu = { driver: this.#driver, isolatedMsi: vtd.interruptRemapping ?? true };
     this.#manual = options.manual ?? false;
     if (!this.#manual) {
       this.#clock.onScheduled = () => this.#arrange();
@@ -126,10 +139,14 @@ export class Machine {
     this.#placeBars(device);
     const found = this.system.addDevice(bdf, device, group);
     this.#driver.probe(found);
-    if (driver !== null) {
-      found.driverOverride = driver === VFIO_PCI ? driver : '';
-      this.system.bindDriver(found, driver);
+    if (driver === null) return;
+    if (driver === VFIO_PCI) {
+      found.driverOverride = driver;
+    } else {
+      found.nativeDriver = driver;
+      this.system.drivers.add(driver);
     }
+    this.system.bindDriver(found, driver);
   }
 
   /** Pulls a device out while it may be in use: its registers read as ones, and no DMA of it arrives any more. */

@@ -1,4 +1,4 @@
-import { IommuError, type DmaBuffer } from '../../lib';
+import { AddressSpace, IommuError, type DmaBuffer } from '../../lib';
 import { errorOf, open, openEdu, PAGE } from './support';
 
 const IOVA = 0x10_0000n;
@@ -18,6 +18,11 @@ describe('address space', () => {
     spaces[1].close();
     expect(iommu.createAddressSpace().ioasid).toBe(2);
     expect(iommu.createAddressSpace().ioasid).toBe(4);
+  });
+
+  test('what is left undefined is not asked for', () => {
+    const space = open().createAddressSpace({ parent: undefined, pageTable: undefined, faults: undefined });
+    expect(space).toBeInstanceOf(AddressSpace);
   });
 
   test('knows its devices, and they know it', () => {
@@ -58,6 +63,7 @@ describe('address space', () => {
     expect(device.attached()).toBe(other);
     expect(space.attachments).toEqual([]);
     device.attach(other, { replace: true });
+    device.attach(other);
     expect(other.attachments).toHaveLength(1);
   });
 
@@ -95,7 +101,7 @@ describe('map', () => {
     const { space, buffer } = setUp();
     const one = space.map(buffer, { iova: IOVA, length: PAGE });
     const two = space.map(buffer, { offset: PAGE });
-    expect(space.mappings).toEqual([one, two]);
+    expect(space.mappings).toEqual(one.iova < two.iova ? [one, two] : [two, one]);
     expect(two.length).toBe(3 * PAGE);
     one.unmap();
     one.unmap();
@@ -109,8 +115,16 @@ describe('map', () => {
     ['a misaligned IOVA', { iova: IOVA + 1n }, 'EINVAL', '0x100001 must be a multiple of 4096 bytes'],
     ['a misaligned length', { iova: IOVA, length: 100 }, 'EINVAL', '100 must be a multiple of 4096 bytes'],
     ['a misaligned offset', { iova: IOVA, offset: 8, length: PAGE }, 'EINVAL', 'offset 8 must be a multiple'],
-    ['an IOVA beyond the IOMMU', { iova: 1n << 62n }, 'EINVAL', 'reach only 0x0+'],
-    ['the interrupt range', { iova: 0xfee0_0000n }, 'EINVAL', 'reach only 0x0+0xfee00000'],
+    [
+      'an IOVA beyond the IOMMU',
+      { iova: 1n << 62n },
+      'EINVAL',
+      'devices of this space reach: 0x0-0xfedfffff, ',
+    ],
+    ['the interrupt range', { iova: 0xfee0_0000n }, 'EINVAL', '0xfee00000-0xfee03fff is not within'],
+    ['a range that ends there', { iova: 0xfedf_f000n }, 'EINVAL', '0xfedff000-0xfee02fff is not within'],
+    ['no bytes', { length: 0 }, 'EINVAL', 'the length must not be 0'],
+    ['no bytes at a place', { iova: 0xfee0_0001n, length: 0 }, 'EINVAL', 'the length must not be 0'],
     ['the end of the numbers', { iova: 2n ** 64n - 1n }, 'EOVERFLOW', 'below 2^64'],
   ])('%s', (_what, options, code, hint) => {
     const { space, buffer } = setUp();

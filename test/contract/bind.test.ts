@@ -1,4 +1,4 @@
-import { IommuError } from '../../lib';
+import { IommuError, type Device } from '../../lib';
 import { FACTORIAL, IDENTIFICATION, LIVENESS, STATUS } from './edu';
 import { EDU, errorOf, open, openEdu, until } from './support';
 
@@ -50,12 +50,29 @@ describe('bind', () => {
     expect(error).toMatchObject({ code: 'ENOENT', syscall: 'open', path: '/dev/vfio/devices/vfio99' });
   });
 
+  test.each(['/dev/null', '/dev/vfio/vfio', '/dev/vfio/devices/', '/dev/iommu', '/tmp', 'edu', ''])(
+    '%p is no VFIO device file, and is not opened',
+    (target) => {
+      const iommu = open();
+      const opened = jest.spyOn(iommu.kernel, 'open');
+      expect(() => iommu.bind(target, { cookie: 1 })).toThrow(
+        new TypeError(
+          `'${target}' is neither a PCI address such as 0000:00:04.0 nor a VFIO device file such as /dev/vfio/devices/vfio0`,
+        ),
+      );
+      expect(opened).not.toHaveBeenCalled();
+      opened.mockRestore();
+    },
+  );
+
   test('the same device twice is EBUSY', () => {
     const { iommu } = openEdu(1);
-    expect(errorOf(() => iommu.bind(EDU, { cookie: 2 }))).toMatchObject({
-      code: 'EBUSY',
-      request: 'VFIO_DEVICE_BIND_IOMMUFD',
-    });
+    const [{ path }] = iommu.bound as Device[];
+    for (const target of [EDU, path, path.replace('/vfio/', '//vfio/./')])
+      expect(errorOf(() => iommu.bind(target, { cookie: 2 }))).toMatchObject({
+        code: 'EBUSY',
+        request: 'VFIO_DEVICE_BIND_IOMMUFD',
+      });
   });
 
   test('a device that somebody else has is EINVAL with the cause, and free again after their close', () => {
@@ -76,7 +93,10 @@ describe('bind', () => {
     expect(() => device.info()).toThrow(`VFIO_DEVICE_GET_INFO: EBADF: ${EDU} is closed`);
     expect(() => device.region('bar0')).toThrow('EBADF');
     expect(() => device.hardwareInfo()).toThrow('EBADF');
-    expect(() => bar.read32(0)).toThrow(`EBADF: bar0 of ${EDU} is closed`);
+    expect(() => bar.read32(0)).toThrow(`pread: EBADF: bar0 of ${EDU} is closed`);
+    expect(() => bar.write64(0, 0n)).toThrow(`pwrite: EBADF: bar0 of ${EDU} is closed`);
+    expect(() => bar.read(0, new Uint8Array(4))).toThrow(`pread: EBADF: bar0 of ${EDU} is closed`);
+    expect(() => bar.write(0, new Uint8Array(4))).toThrow(`pwrite: EBADF: bar0 of ${EDU} is closed`);
   });
 
   test('info and hardware info', () => {
@@ -154,7 +174,8 @@ describe('regions', () => {
       code: 'EINVAL',
       request: 'VFIO_DEVICE_GET_REGION_INFO',
     });
-    expect(() => device.region('bar9' as 'bar0')).toThrow(RangeError);
+    for (const which of ['bar9', 1.5, -1, 2 ** 32, NaN, undefined])
+      expect(() => device.region(which as 'bar0')).toThrow(RangeError);
   });
 
   test('a region can be closed and opened again', () => {
@@ -172,7 +193,10 @@ describe('regions', () => {
     const config = device.region('config');
     const command = config.read16(4);
     expect(bar.mapped).toBe(true);
-    expect(errorOf(() => config.write16(4, command & ~2))).toMatchObject({ code: 'EBUSY' });
+    expect(errorOf(() => config.write16(4, command & ~2))).toMatchObject({
+      code: 'EBUSY',
+      reason: `${EDU} must keep decoding memory while its BARs are mapped`,
+    });
     bar.close();
     config.write16(4, command & ~2);
     expect(errorOf(() => device.region('bar0').read32(0))).toMatchObject({ code: 'EIO', syscall: 'pread' });

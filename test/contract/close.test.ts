@@ -1,4 +1,6 @@
-import { errorOf, kernel, open, openEdu, PAGE } from './support';
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import { backend, EDU, errorOf, kernel, open, openEdu, PAGE } from './support';
 
 describe('close order', () => {
   test('closing the Iommu closes everything, whatever is attached, mapped or listened to', async () => {
@@ -31,6 +33,7 @@ describe('close order', () => {
       device.region('bar0').read32(0);
       device.interrupt('intx');
       iommu.close();
+      expect([iommu, device, space].map(({ closed }) => closed)).toEqual([true, true, true]);
     }
   });
 
@@ -60,6 +63,31 @@ describe('close order', () => {
     space.close();
     device.close();
     iommu.close();
+    const again = openEdu();
+    expect(again.iommu.createAddressSpace().ioasid).toBe(1);
+    expect(again.device.attached()).toBeUndefined();
+  });
+
+  test('a program whose waits were given up ends by itself', () => {
+    const program = `
+      const { Iommu } = require(${JSON.stringify(join(__dirname, '../../lib'))});
+      const iommu = Iommu.open({ backend: '${backend}' });
+      const device = iommu.bind('${EDU}', { cookie: 1 });
+      const sources = [iommu.createFaultQueue(), device.interrupt('msi')];
+      (async () => {
+        for (const source of sources) {
+          const iterator = source[Symbol.asyncIterator]();
+          const waiting = iterator.next();
+          await iterator.return();
+          console.log((await waiting).done);
+          await source.next({ timeout: 1 }).catch((error) => console.log(error.code));
+        }
+      })();`;
+    const { stdout, status } = spawnSync(process.execPath, ['--eval', program], {
+      encoding: 'utf8',
+      timeout: 50_000,
+    });
+    expect({ stdout, status }).toEqual({ stdout: 'true\nETIMEDOUT\n'.repeat(2), status: 0 });
   });
 
   test('using declarations close in the right order', () => {

@@ -1,16 +1,9 @@
-import type { Fault, FaultQueue, IommuError } from '../../lib';
+import type { IommuError } from '../../lib';
 import { faultingDevice } from './faulting-device';
 import { errorOf, fill, open, PAGE } from './support';
 
 const COOKIE = 0xfa_0000_0000_0001n;
 const IOVA = 0x200_0000n;
-
-/** The next fault, and no more than that. */
-async function next(queue: FaultQueue): Promise<Fault> {
-  const { value } = await queue[Symbol.asyncIterator]().next();
-  if (!value) throw new Error('the queue ended');
-  return value;
-}
 
 function setUp() {
   const iommu = open();
@@ -29,7 +22,7 @@ describe('page faults', () => {
     device.attach(space);
     expect(queue.drain()).toEqual([]);
     await faulty.access(IOVA);
-    const fault = await next(queue);
+    const fault = await queue.next();
     expect(fault).toMatchObject({
       ioasid: space.ioasid,
       cookie: COOKIE,
@@ -50,7 +43,7 @@ describe('page faults', () => {
     const { faulty, device, queue, space, buffer } = setUp();
     device.attach(space);
     await faulty.access(IOVA, { write: true });
-    const fault = await next(queue);
+    const fault = await queue.next();
     expect(fault.permissions.write).toBe(true);
     expect(fault.respond('invalid')).toBe(true);
     expect(await faulty.reached(IOVA, buffer)).toBe(false);
@@ -70,7 +63,7 @@ describe('page faults', () => {
       [17, one],
     ] as const) {
       await faulty.access(IOVA, pasid === undefined ? {} : { pasid });
-      const fault = await next(queue);
+      const fault = await queue.next();
       expect(fault).toMatchObject({ ioasid: expected.ioasid, cookie: COOKIE, pasid, address: IOVA });
       const mapping = expected.map(buffer, { iova: IOVA });
       expect(fault.respond('success')).toBe(true);
@@ -95,11 +88,31 @@ describe('page faults', () => {
     expect(seen).toEqual([0n, 1n, 2n].map((n) => IOVA + n * BigInt(PAGE)));
   });
 
+  test('an iteration left while it waits swallows no fault; nor does a wait that was given up', async () => {
+    const { faulty, device, queue, space, buffer } = setUp();
+    device.attach(space);
+    const left = queue[Symbol.asyncIterator]();
+    const abandoned = left.next();
+    await left.return!();
+    expect(await abandoned).toEqual({ value: undefined, done: true });
+    await expect(queue.next({ timeout: 5 })).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    const controller = new AbortController();
+    const aborted = queue.next({ signal: controller.signal });
+    controller.abort();
+    await expect(aborted).rejects.toMatchObject({ name: 'AbortError' });
+    await faulty.access(IOVA);
+    const fault = await queue.next();
+    expect(fault.address).toBe(IOVA);
+    space.map(buffer, { iova: IOVA });
+    expect(fault.respond('success')).toBe(true);
+    expect(await faulty.reached(IOVA, buffer)).toBe(true);
+  });
+
   test('after detach, the answer comes too late', async () => {
     const { faulty, device, queue, space } = setUp();
     device.attach(space);
     await faulty.access(IOVA);
-    const fault = await next(queue);
+    const fault = await queue.next();
     device.detach();
     expect(fault.respond('success')).toBe(false);
   });
@@ -109,11 +122,11 @@ describe('page faults', () => {
     const other = iommu.createAddressSpace({ faults: queue, pasid: true });
     device.attach(space);
     await faulty.access(IOVA);
-    const fault = await next(queue);
+    const fault = await queue.next();
     device.attach(other, { replace: true });
     expect(fault.respond('success')).toBe(false);
     await faulty.access(IOVA);
-    const again = await next(queue);
+    const again = await queue.next();
     expect(again.ioasid).toBe(other.ioasid);
     other.map(buffer, { iova: IOVA });
     expect(again.respond('success')).toBe(true);
@@ -124,11 +137,11 @@ describe('page faults', () => {
     const { faulty, device, queue, space, buffer } = setUp();
     device.attach(space);
     await faulty.access(IOVA);
-    const early = await next(queue);
+    const early = await queue.next();
     device.detach();
     device.attach(space);
     await faulty.access(IOVA + BigInt(PAGE));
-    const late = await next(queue);
+    const late = await queue.next();
     expect(late.raw.cookie).toBe(early.raw.cookie);
     expect(early.respond('invalid')).toBe(false);
     space.map(buffer, { iova: IOVA + BigInt(PAGE) });
@@ -140,7 +153,7 @@ describe('page faults', () => {
     const { faulty, device, queue, space } = setUp();
     device.attach(space);
     await faulty.access(IOVA);
-    const fault = await next(queue);
+    const fault = await queue.next();
     device.close();
     expect(fault.respond('success')).toBe(false);
     expect(queue.drain()).toEqual([]);
@@ -153,7 +166,7 @@ describe('page faults', () => {
     const { iommu, faulty, device, queue, space } = setUp();
     device.attach(space);
     await faulty.access(IOVA);
-    const fault = await next(queue);
+    const fault = await queue.next();
     iommu.close();
     expect(fault.respond('success')).toBe(false);
   });
@@ -172,9 +185,11 @@ describe('PASID attach', () => {
     device.detach();
     device.attach(space, { pasid: 5 });
     expect(reason(() => device.attach(plain))).toContain('PASID 5 of');
-    expect(reason(() => device.attach(space, { pasid: 5 }))).toContain(
+    expect(reason(() => device.attach(plain, { pasid: 5 }))).toContain(
       'with PASID 5 is attached to address space 1',
     );
+    device.attach(space, { pasid: 5 });
+    expect(space.attachments).toHaveLength(1);
     device.attach(space);
     device.detach({ pasid: 5 });
     device.detach({ pasid: 5 });

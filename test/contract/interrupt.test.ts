@@ -55,6 +55,61 @@ describe('interrupts', () => {
     expect(await interrupt[Symbol.asyncIterator]().next()).toEqual({ value: 3, done: false });
   });
 
+  test('a wait that is given up swallows no interrupt', async () => {
+    const { device } = openEdu();
+    const interrupt = device.interrupt('msi');
+    const left = interrupt[Symbol.asyncIterator]();
+    const abandoned = left.next();
+    await left.return!();
+    expect(await abandoned).toEqual({ value: undefined, done: true });
+    await expect(interrupt.next({ timeout: 5 })).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    const controller = new AbortController();
+    const aborted = interrupt.next({ signal: controller.signal });
+    controller.abort();
+    await expect(aborted).rejects.toMatchObject({ name: 'AbortError' });
+    interrupt.trigger();
+    expect(await interrupt.next()).toBe(1);
+    interrupt.trigger();
+    expect(await interrupt.next({ timeout: 0 })).toBe(1);
+  });
+
+  test('INTx by next(): masked until the next is asked for, or somebody listens', async () => {
+    const { device } = openEdu();
+    const { bar } = new Edu(device);
+    const interrupt = device.interrupt('intx');
+    const acknowledge = () => bar.write32(INTERRUPT_ACKNOWLEDGE, bar.read32(INTERRUPT_STATUS));
+    for (let round = 0; round < 3; round++) {
+      bar.write32(INTERRUPT_RAISE, 1);
+      expect(await interrupt.next()).toBeGreaterThanOrEqual(1);
+      acknowledge();
+    }
+    let heard = 0;
+    interrupt.on('interrupt', () => {
+      acknowledge();
+      heard++;
+    });
+    bar.write32(INTERRUPT_RAISE, 1);
+    await until(() => heard > 0);
+    expect(bar.read32(INTERRUPT_STATUS)).toBe(0);
+  });
+
+  test('listeners may all be removed, and others added', async () => {
+    const { device } = openEdu();
+    const interrupt = device.interrupt('msi');
+    const heard: string[] = [];
+    interrupt.on('interrupt', () => heard.push('first'));
+    interrupt.removeAllListeners();
+    interrupt.trigger();
+    interrupt.once('interrupt', (count) => heard.push(`second ${count}`));
+    await until(() => heard.length > 0);
+    interrupt.on('interrupt', () => heard.push('third'));
+    interrupt.removeAllListeners('interrupt');
+    interrupt.on('interrupt', () => heard.push('fourth'));
+    interrupt.trigger();
+    await until(() => heard.length > 1);
+    expect(heard).toEqual(['second 1', 'fourth']);
+  });
+
   test('one kind at a time, one vector once', () => {
     const { device } = openEdu();
     const msi = device.interrupt('msi');
@@ -84,6 +139,11 @@ describe('interrupts', () => {
     expect(await waiting).toEqual({ value: undefined, done: true });
     expect(interrupt.closed).toBe(true);
     interrupt.close();
-    expect(() => interrupt.trigger()).toThrow('EBADF: msi interrupt 0 is closed');
+    const closed = { code: 'EBADF', reason: 'msi interrupt 0 is closed' };
+    expect(errorOf(() => interrupt.trigger())).toMatchObject({ ...closed, request: 'VFIO_DEVICE_SET_IRQS' });
+    expect(errorOf(() => interrupt.on('interrupt', () => {}))).toMatchObject({ ...closed, syscall: 'poll' });
+    expect(errorOf(() => interrupt.once('interrupt', () => {}))).toMatchObject(closed);
+    expect(interrupt.listenerCount('interrupt')).toBe(0);
+    await expect(interrupt.next()).rejects.toMatchObject({ ...closed, syscall: 'read' });
   });
 });

@@ -53,17 +53,23 @@ describe('open', () => {
     iommu.close();
     iommu.close();
     expect(iommu.closed).toBe(true);
-    for (const use of [
-      () => iommu.createAddressSpace(),
-      () => iommu.createFaultQueue(),
-      () => iommu.allocateDma(4096),
-      () => iommu.bind(EDU, { cookie: 1 }),
-      () => iommu.devices(),
-      () => iommu.createMockDevice({ cookie: 1 }),
-    ]) {
+    const bind = { syscall: 'ioctl', request: 'VFIO_DEVICE_BIND_IOMMUFD' };
+    for (const [use, where] of [
+      [() => iommu.createAddressSpace(), { syscall: 'ioctl', request: 'IOMMU_IOAS_ALLOC' }],
+      [() => iommu.createFaultQueue(), { syscall: 'ioctl', request: 'IOMMU_FAULT_QUEUE_ALLOC' }],
+      [() => iommu.allocateDma(4096), { syscall: 'mmap', request: undefined }],
+      [() => iommu.bind(EDU, { cookie: 1 }), bind],
+      [() => iommu.devices(), { syscall: 'readdir', request: undefined }],
+      [() => iommu.createMockDevice({ cookie: 1 }), { syscall: 'ioctl', request: 'IOMMU_TEST_CMD' }],
+    ] as const) {
       const error = errorOf(use);
       expect(error).toBeInstanceOf(IommuError);
-      expect(error).toMatchObject({ code: 'EBADF', errno: -9, reason: 'the Iommu is closed' });
+      expect(error).toMatchObject({ code: 'EBADF', errno: -9, reason: 'the Iommu is closed', ...where });
     }
+  });
+
+  test('options are an object', () => {
+    expect(() => Iommu.open(null as never)).toThrow(new TypeError('Iommu.open takes { backend }, not null'));
+    expect(() => Iommu.open('simulated' as never)).toThrow(TypeError);
   });
 });

@@ -2,7 +2,7 @@
  * QEMU's `edu` device, register-compatible: a function to teach drivers with. It identifies itself, inverts, computes
  * factorials, raises interrupts and copies between memory and a 4 KiB buffer. QEMU, docs/specs/edu; what that leaves
  * open was measured on QEMU 7.2:
- * - 1- and 2-byte reads give 0, as do none of the others; 8-byte reads below 0x80 and unknown registers give all ones.
+ * - 1- and 2-byte reads give 0; 8-byte reads below 0x80 and reads of unknown registers give all ones.
  * - The buffer is for DMA only: the processor reads all ones at its address.
  * - A refused DMA is not reported. What could not be read arrives in the buffer as zeros, page by page; what could
  *   not be written is lost; the command completes.

@@ -1,16 +1,22 @@
 /** eventfd(2): a 64-bit counter that can be read, written and polled. */
 import { POLLERR, POLLIN, POLLOUT } from '../../kernel';
 import { errno } from '../../uapi/errno';
-import { OpenFile } from './file';
+import { StreamFile } from './file';
 import type { SimulatedProcess } from './process';
 
-/** Largest value the counter can hold. */
+/** eventfd(2)'s flag for a counter that reads take one from. */
+export const EFD_SEMAPHORE = 1;
+/** Largest value that write(2) can make the counter hold. */
 const MOST = (1n << 64n) - 2n;
 
-export class EventFile extends OpenFile {
+/** Reads and writes that would wait are EAGAIN, with or without EFD_NONBLOCK: a waiting program could not be woken. */
+export class EventFile extends StreamFile {
   #count: bigint;
 
-  constructor(initial: number) {
+  constructor(
+    initial: number,
+    readonly semaphore = false,
+  ) {
     super();
     this.#count = BigInt(initial);
   }
@@ -21,17 +27,23 @@ export class EventFile extends OpenFile {
     this.wake();
   }
 
+  /** The kernel's own read. */
+  consume(): bigint {
+    const count = this.semaphore && this.#count > 0n ? 1n : this.#count;
+    this.#count -= count;
+    return count;
+  }
+
   override read(_process: SimulatedProcess, bytes: Uint8Array): number {
     if (bytes.length < 8) return -errno.EINVAL;
     if (this.#count === 0n) return -errno.EAGAIN;
-    new DataView(bytes.buffer, bytes.byteOffset).setBigUint64(0, this.#count, true);
-    this.#count = 0n;
+    new DataView(bytes.buffer, bytes.byteOffset).setBigUint64(0, this.consume(), true);
     this.wake();
     return 8;
   }
 
   override write(_process: SimulatedProcess, bytes: Uint8Array): number {
-    if (bytes.length < 8) return -errno.EINVAL;
+    if (bytes.length !== 8) return -errno.EINVAL;
     const value = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
     if (value > MOST) return -errno.EINVAL;
     if (this.#count + value > MOST) return -errno.EAGAIN;

@@ -34,6 +34,10 @@ export const link = (target: string): Link => ({ kind: 'link', target });
 /** Most links one path may go through (Linux's MAXSYMLINKS). */
 const MOST_LINKS = 40;
 
+function namesOf(path: string): string[] {
+  return path.split('/').filter((name) => name && name !== '.');
+}
+
 export class FileTree {
   constructor(readonly root: Directory) {}
 
@@ -63,27 +67,41 @@ export class FileTree {
     return node.kind === 'link' ? node.target : -errno.EINVAL;
   }
 
-  /** Walks an absolute path; a link at its end is followed only if `follow`. */
-  #find(path: string, follow: boolean): Node | number {
-    const parts = path.split('/').filter((part) => part && part !== '.');
+  /** The path without links, '.' and '..', and what is there. */
+  resolve(path: string): { path: string; node: Directory | TextFile } | number {
+    const names: string[] = [];
+    const node = this.#find(path, true, names);
+    if (typeof node === 'number') return node;
+    return node.kind === 'link' ? -errno.ELOOP : { path: `/${names.join('/')}`, node };
+  }
+
+  /** Walks an absolute path; a link at its end is followed only if `follow`. Its true names go into `names`. */
+  #find(path: string, follow: boolean, names: string[] = []): Node | number {
+    if (!path.startsWith('/')) return -errno.ENOENT;
+    const parts = namesOf(path);
     const trail: Directory[] = [this.root];
     let links = 0;
     while (parts.length > 0) {
       const part = parts.shift() as string;
       if (part === '..') {
         if (trail.length > 1) trail.pop();
+        names.pop();
         continue;
       }
       const entries = trail[trail.length - 1].entries();
       const node = Object.hasOwn(entries, part) ? entries[part] : undefined;
       if (!node) return -errno.ENOENT;
+      if (node.kind !== 'link') names.push(part);
       if (node.kind === 'directory') trail.push(node);
-      else if (node.kind === 'file') return parts.length > 0 ? -errno.ENOTDIR : node;
+      else if (node.kind === 'file') return parts.length > 0 || path.endsWith('/') ? -errno.ENOTDIR : node;
       else {
         if (parts.length === 0 && !follow) return node;
         if (++links > MOST_LINKS) return -errno.ELOOP;
-        if (node.target.startsWith('/')) trail.splice(1);
-        parts.unshift(...node.target.split('/').filter(Boolean));
+        if (node.target.startsWith('/')) {
+          trail.splice(1);
+          names.splice(0);
+        }
+        parts.unshift(...namesOf(node.target));
       }
     }
     return trail[trail.length - 1];

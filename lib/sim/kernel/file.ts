@@ -1,13 +1,18 @@
 /** Open files of the simulated kernel: what stands behind a file descriptor. */
-import type { DeviceMapping } from '../../kernel';
+import { O_RDWR, POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM, type DeviceMapping } from '../../kernel';
 import { errno } from '../../uapi/errno';
 import type { SimulatedProcess } from './process';
+
+/** What poll(2) says of a file that has no poll operation. */
+const ALWAYS_READY = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM;
 
 /**
  * An open file description. It lives until its last reference goes: a file descriptor is one, and the kernel
  * holds others (a bound device keeps its iommufd alive). Calls a file does not implement fail as in Linux.
  */
 export abstract class OpenFile {
+  /** O_RDONLY, O_WRONLY or O_RDWR, from open(2). */
+  access = O_RDWR;
   #references = 0;
   #listeners = new Set<() => void>();
 
@@ -35,17 +40,21 @@ export abstract class OpenFile {
     return -errno.EINVAL;
   }
   pread(_bytes: Uint8Array, _offset: number): number {
-    return -errno.ESPIPE;
+    return -errno.EINVAL;
   }
   pwrite(_bytes: Uint8Array, _offset: number): number {
-    return -errno.ESPIPE;
+    return -errno.EINVAL;
   }
   mmap(_offset: number, _length: number, _protection: number): DeviceMapping | number {
     return -errno.ENODEV;
   }
-  /** Ready bits now (POLLIN, …). Files that never wait are always ready. */
+  /** Ready bits now (POLLIN, …). */
   poll(): number {
-    return 0;
+    return ALWAYS_READY;
+  }
+  /** Whether it can be waited for: epoll_ctl(2) is EPERM for a file without a poll operation. */
+  get pollable(): boolean {
+    return false;
   }
 
   /** Calls `listener` whenever the file may have become ready. Returns the way to stop it. */
@@ -57,5 +66,29 @@ export abstract class OpenFile {
   /** Tells the listeners: to be called after anything that can add a ready bit. */
   protected wake(): void {
     for (const listener of this.#listeners) listener();
+  }
+}
+
+/** A file that delivers events: it has no offsets, and one waits for it. */
+export abstract class StreamFile extends OpenFile {
+  override pread(_bytes: Uint8Array, _offset: number): number {
+    return -errno.ESPIPE;
+  }
+  override pwrite(_bytes: Uint8Array, _offset: number): number {
+    return -errno.ESPIPE;
+  }
+  abstract override poll(): number;
+  override get pollable(): boolean {
+    return true;
+  }
+}
+
+/** What a process has as its descriptors 0, 1 and 2: nothing to read, and everything written is gone. */
+export class NullFile extends OpenFile {
+  override read(): number {
+    return 0;
+  }
+  override write(_process: SimulatedProcess, bytes: Uint8Array): number {
+    return bytes.length;
   }
 }

@@ -6,7 +6,7 @@ const FIRST_SYSTEM_VECTOR = 0xec;
 /** Physical APIC ids that a message without interrupt remapping can address. */
 const PROCESSORS = 256;
 
-/** One allocated vector, in the form a device is programmed with (Intel SDM volume 3, section 12.11). */
+/** One allocated vector, or the first of a block, in the form a device is programmed with (Intel SDM volume 3, section 12.11). */
 export interface Vector {
   readonly addressHigh: number;
   readonly addressLow: number;
@@ -22,16 +22,25 @@ export class InterruptController {
 
   /** A vector of its own for `handler`, or undefined when all are taken. */
   allocate(handler: () => void): Vector | undefined {
+    return this.allocateBlock(1, handler);
+  }
+
+  /**
+   * `count` vectors for one MSI capability, which tells them apart by the low bits of the data: a power of two,
+   * aligned to it. `handler` is told which of them it was, from 0.
+   */
+  allocateBlock(count: number, handler: (index: number) => void): Vector | undefined {
     for (let destination = 0; destination < PROCESSORS; destination++)
-      for (let vector = FIRST_VECTOR; vector < FIRST_SYSTEM_VECTOR; vector++) {
-        const key = (destination << 8) | vector;
-        if (this.#handlers.has(key)) continue;
-        this.#handlers.set(key, handler);
+      for (let vector = FIRST_VECTOR; vector + count <= FIRST_SYSTEM_VECTOR; vector += count) {
+        const first = (destination << 8) | vector;
+        const keys = Array.from({ length: count }, (_, i) => first + i);
+        if (keys.some((key) => this.#handlers.has(key))) continue;
+        for (const [index, key] of keys.entries()) this.#handlers.set(key, () => handler(index));
         return {
           addressHigh: 0,
           addressLow: (0xfee00000 | (destination << 12)) >>> 0,
           data: vector,
-          free: () => this.#handlers.delete(key),
+          free: () => keys.forEach((key) => this.#handlers.delete(key)),
         };
       }
     return undefined;

@@ -1,7 +1,7 @@
 /** PCI devices as the kernel's PCI core and driver core know them: resources, drivers, reset. */
 import type { PciFunction } from '../devices/pci-function';
 import * as registers from '../devices/pci-registers';
-import type { IommuGroup, KernelDevice } from './iommu/core';
+import type { IommuGroup, KernelPciDevice } from './iommu/core';
 import type { PartialFaults } from './iommu/page-fault';
 
 /** The driver that gives devices to user space. */
@@ -13,65 +13,117 @@ interface DeviceFile {
   deviceGone(): void;
 }
 
-export class PciDevice implements KernelDevice {
+/** A register of configuration space and its value. */
+interface Saved {
+  readonly at: number;
+  readonly width: 1 | 2 | 4;
+  readonly value: number;
+}
+
+export class PciDevice implements KernelPciDevice {
   readonly partialFaults: PartialFaults = [];
   /** Name of the bound driver. */
   driver: string | undefined;
+  /** Name of the kernel's own driver for it, if there is one. */
+  nativeDriver: string | undefined;
   /** Name of the only driver that may bind, from sysfs. */
   driverOverride = '';
   /** N of /dev/vfio/devices/vfioN while vfio-pci is bound, else -1. */
   vfioIndex = -1;
   /** The VFIO file that bound the device to an iommufd. */
   opened: DeviceFile | undefined;
-  /** BAR registers as the firmware set them. */
-  readonly #bars: readonly number[];
+  /** It was pulled out. */
+  gone = false;
+  /** Configuration as it was when the device was opened. */
+  #saved: readonly Saved[] = [];
 
   constructor(
     readonly bdf: string,
     readonly rid: number,
     readonly pci: PciFunction,
-    readonly group: IommuGroup,
+    readonly group: IommuGroup<KernelPciDevice>,
   ) {
     group.devices.push(this);
-    this.#bars = Array.from({ length: registers.BAR_COUNT }, (_, i) => pci.config.read(barRegister(i), 4));
   }
 
   /** What vfio-pci does when a device is opened: a function in its reset state, memory on, bus master off. */
   enable(): void {
+    this.#command(0, registers.COMMAND_BUS_MASTER | registers.COMMAND_INTERRUPT_DISABLE);
+    this.#command(registers.COMMAND_MEMORY_SPACE, 0);
     this.reset();
-    this.#command(registers.COMMAND_MEMORY_SPACE, registers.COMMAND_BUS_MASTER);
+    this.#saved = this.#save();
   }
 
   /** And when it is closed: quiet, and nothing of its last user left. */
   disable(): void {
+    this.setPowerState(registers.POWER_STATE_D0);
     this.#command(0, registers.COMMAND_BUS_MASTER);
     this.reset();
+    this.#restore(this.#saved);
     this.#command(0, registers.COMMAND_MEMORY_SPACE);
   }
 
-  /** Function reset with the kernel's state (BARs, command, interrupts, ATS and PASID enables) put back. */
+  /** Function reset, where the function has one, with the kernel's state put back. */
   reset(): void {
-    const { config } = this.pci;
-    const command = config.read(registers.COMMAND, 2);
-    const kept = this.#keptRegisters().map(({ at, width }) => ({ at, width, value: config.read(at, width) }));
-    this.pci.reset();
-    this.#bars.forEach((value, i) => config.write(barRegister(i), 4, value));
-    for (const { at, width, value } of kept) config.write(at, width, value);
-    config.write(registers.COMMAND, 2, command);
+    if (this.pci.resettable) this.#keepingState(() => this.pci.reset());
   }
 
-  /** Registers that belong to the kernel and outlive a reset by the user, in the order they are written back. */
-  #keptRegisters(): { at: number; width: number }[] {
+  /** D0 or D3hot (PCI_PM_CTRL's encoding); the function has no other. */
+  setPowerState(state: number): void {
     const { config } = this.pci;
-    const register = (id: number, offset: number, width: number) => {
-      const at = config.extendedCapability(id);
-      return at ? [{ at: at + offset, width }] : [];
-    };
+    const pm = config.capability(registers.CAPABILITY_POWER_MANAGEMENT);
+    if (!pm || (state !== registers.POWER_STATE_D0 && state !== registers.POWER_STATE_D3HOT)) return;
+    const at = pm + registers.PM_CONTROL_STATUS;
+    const now = config.read(at, 2);
+    const move = () => config.write(at, 2, (now & ~registers.PM_POWER_STATE) | state);
+    // On its way back from D3hot a function may reset itself.
+    if (state === registers.POWER_STATE_D0 && this.asleep) this.#keepingState(move);
+    else move();
+  }
+
+  /** In D3hot: memory space does not answer. */
+  get asleep(): boolean {
+    const pm = this.pci.config.capability(registers.CAPABILITY_POWER_MANAGEMENT);
+    return (
+      pm > 0 && (this.pci.config.read(pm + registers.PM_CONTROL_STATUS, 2) & registers.PM_POWER_STATE) > 0
+    );
+  }
+
+  /** Something that loses what configuration space holds: pci_save_state and pci_restore_state. */
+  #keepingState(action: () => void): void {
+    const saved = this.#save();
+    action();
+    this.#restore(saved);
+  }
+
+  #save(): readonly Saved[] {
+    const { config } = this.pci;
+    return this.#keptRegisters().map(({ at, width }) => ({ at, width, value: config.read(at, width) }));
+  }
+
+  #restore(saved: readonly Saved[]): void {
+    for (const { at, width, value } of saved) this.pci.config.write(at, width, value);
+  }
+
+  /** Registers that the kernel puts back after a reset and at close, in the order they are written. */
+  #keptRegisters(): Omit<Saved, 'value'>[] {
+    const { config } = this.pci;
+    const register = (at: number, offset: number, width: 1 | 2 | 4) =>
+      at ? [{ at: at + offset, width }] : [];
+    const pasid = config.extendedCapability(registers.EXTENDED_CAPABILITY_PASID);
+    const ats = config.extendedCapability(registers.EXTENDED_CAPABILITY_ATS);
+    const pri = config.extendedCapability(registers.EXTENDED_CAPABILITY_PRI);
     return [
-      ...register(registers.EXTENDED_CAPABILITY_PASID, registers.PASID_CONTROL, 2),
-      ...register(registers.EXTENDED_CAPABILITY_ATS, registers.ATS_CONTROL, 2),
-      ...register(registers.EXTENDED_CAPABILITY_PRI, registers.PRI_ALLOCATION, 4),
-      ...register(registers.EXTENDED_CAPABILITY_PRI, registers.PRI_CONTROL, 2),
+      ...register(config.capability(registers.CAPABILITY_EXPRESS), registers.EXPRESS_DEVICE_CONTROL, 2),
+      ...register(pasid, registers.PASID_CONTROL, 2),
+      ...register(ats, registers.ATS_CONTROL, 2),
+      ...register(pri, registers.PRI_ALLOCATION, 4),
+      ...register(pri, registers.PRI_CONTROL, 2),
+      ...Array.from({ length: registers.BAR_COUNT }, (_, i) => ({ at: barRegister(i), width: 4 as const })),
+      { at: registers.CACHE_LINE_SIZE, width: 1 },
+      { at: registers.LATENCY_TIMER, width: 1 },
+      { at: registers.INTERRUPT_LINE, width: 1 },
+      { at: registers.COMMAND, width: 2 },
     ];
   }
 

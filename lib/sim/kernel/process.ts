@@ -1,8 +1,30 @@
 /** A simulated process: file descriptors, memory, and the system calls of the seam. */
-import type { AllocateOptions, DeviceMapping, Kernel, Memory, Watch } from '../../kernel';
+import {
+  O_CLOEXEC,
+  O_NONBLOCK,
+  O_RDONLY,
+  O_WRONLY,
+  POLLERR,
+  POLLHUP,
+  PROT_WRITE,
+  type AllocateOptions,
+  type DeviceMapping,
+  type Kernel,
+  type Memory,
+  type Watch,
+} from '../../kernel';
 import { errno } from '../../uapi/errno';
-import { EventFile } from './eventfd';
-import type { OpenFile } from './file';
+import {
+  checkBytes,
+  checkEvents,
+  checkInt32,
+  checkInteger,
+  checkPath,
+  checkSize,
+  checkUint32,
+} from './arguments';
+import { EFD_SEMAPHORE, EventFile } from './eventfd';
+import { NullFile, type OpenFile } from './file';
 import { MemoryFile } from './memfd';
 import type { System } from './system';
 import { PAGE_SIZE, UserMemory } from './user-memory';
@@ -10,8 +32,7 @@ import { watchFile } from './watch';
 
 /** RLIMIT_NOFILE's usual soft limit. */
 const MOST_FILES = 1024;
-/** 0, 1 and 2 are taken, as in any process. */
-const FIRST_FD = 3;
+const ACCESS_MODE = 3;
 
 export interface Credentials {
   /** User id; 0 may open everything. */
@@ -24,18 +45,21 @@ export class SimulatedProcess implements Kernel {
   readonly pageSize = PAGE_SIZE;
   readonly memory: UserMemory;
   readonly #files = new Map<number, OpenFile>();
+  /** Every descriptor below this one is in use. */
+  #lowestFree = 0;
 
   constructor(
     readonly system: System,
     readonly credentials: Credentials,
   ) {
     this.memory = new UserMemory(system.memory);
+    for (let standard = 0; standard < 3; standard++) this.install(new NullFile());
   }
 
   /** Gives an open file the lowest free descriptor, which holds one reference to it. */
   install(file: OpenFile): number {
-    let fd = FIRST_FD;
-    while (this.#files.has(fd)) fd++;
+    while (this.#files.has(this.#lowestFree)) this.#lowestFree++;
+    const fd = this.#lowestFree;
     if (fd >= MOST_FILES) return -errno.EMFILE;
     this.#files.set(fd, file.get());
     return fd;
@@ -47,7 +71,7 @@ export class SimulatedProcess implements Kernel {
 
   /** What an ioctl argument points to: the caller's bytes, or memory at an integer address. */
   userBytes(argument: Uint8Array | number): Uint8Array | undefined {
-    return typeof argument === 'number' ? undefined : argument;
+    return typeof argument === 'number' ? this.memory.rest(argument) : argument;
   }
 
   /** The process ends, as on exit or a kill: every descriptor is closed. */
@@ -56,64 +80,94 @@ export class SimulatedProcess implements Kernel {
   }
 
   open(path: string, flags: number): number {
-    if (typeof path !== 'string') throw new TypeError('path must be a string');
+    checkPath(path);
+    checkInt32(flags, 'flags');
     const file = this.system.open(path, flags, this.credentials);
-    return typeof file === 'number' ? file : this.install(file);
+    if (typeof file === 'number') return file;
+    file.access = flags & ACCESS_MODE;
+    return this.install(file);
   }
 
   close(fd: number): number {
+    checkInt32(fd, 'fd');
     const file = this.#files.get(fd);
     if (!file) return -errno.EBADF;
     this.#files.delete(fd);
+    this.#lowestFree = Math.min(this.#lowestFree, fd);
     file.put();
     return 0;
   }
 
   ioctl(fd: number, request: number, argument: Uint8Array | number = 0): number {
-    return this.#files.get(fd)?.ioctl(this, request >>> 0, argument) ?? -errno.EBADF;
+    checkInt32(fd, 'fd');
+    checkUint32(request, 'request');
+    if (typeof argument !== 'number') checkBytes(argument, 'argument');
+    else checkInteger(argument, 'argument', Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+    return this.#files.get(fd)?.ioctl(this, request, argument) ?? -errno.EBADF;
   }
 
   read(fd: number, bytes: Uint8Array): number {
-    return this.#files.get(fd)?.read(this, bytes) ?? -errno.EBADF;
+    checkBytes(bytes);
+    return this.#readable(fd)?.read(this, bytes) ?? -errno.EBADF;
   }
 
   write(fd: number, bytes: Uint8Array): number {
-    return this.#files.get(fd)?.write(this, bytes) ?? -errno.EBADF;
+    checkBytes(bytes);
+    return this.#writable(fd)?.write(this, bytes) ?? -errno.EBADF;
   }
 
   pread(fd: number, bytes: Uint8Array, offset: number): number {
-    return this.#files.get(fd)?.pread(bytes, checkOffset(offset)) ?? -errno.EBADF;
+    checkBytes(bytes);
+    checkSize(offset, 'offset');
+    return this.#readable(fd)?.pread(bytes, offset) ?? -errno.EBADF;
   }
 
   pwrite(fd: number, bytes: Uint8Array, offset: number): number {
-    return this.#files.get(fd)?.pwrite(bytes, checkOffset(offset)) ?? -errno.EBADF;
+    checkBytes(bytes);
+    checkSize(offset, 'offset');
+    return this.#writable(fd)?.pwrite(bytes, offset) ?? -errno.EBADF;
   }
 
   mmap(fd: number, offset: number, length: number, protection: number): DeviceMapping | number {
+    checkInt32(fd, 'fd');
+    checkSize(offset, 'offset');
+    checkSize(length, 'length');
+    checkInteger(protection, 'protection', 1, 3);
     const file = this.#files.get(fd);
     if (!file) return -errno.EBADF;
-    if (checkOffset(length) === 0 || checkOffset(offset) % PAGE_SIZE) return -errno.EINVAL;
+    if (length === 0 || offset % PAGE_SIZE) return -errno.EINVAL;
+    // A shared mapping can do what the descriptor can.
+    if (file.access === O_WRONLY || (protection & PROT_WRITE && file.access === O_RDONLY))
+      return -errno.EACCES;
     return file.mmap(offset, length, protection);
   }
 
   poll(fd: number, events: number): number {
+    checkInt32(fd, 'fd');
+    checkEvents(events);
     const file = this.#files.get(fd);
-    return file ? file.poll() & events : -errno.EBADF;
+    return file ? file.poll() & (events | POLLERR | POLLHUP) : -errno.EBADF;
   }
 
   watch(fd: number, events: number, callback: (ready: number) => void): Watch | number {
+    checkInt32(fd, 'fd');
+    checkEvents(events);
+    if (typeof callback !== 'function') throw new TypeError('callback must be a function');
     const file = this.#files.get(fd);
-    return file ? watchFile(file, events, callback) : -errno.EBADF;
+    if (!file) return -errno.EBADF;
+    return file.pollable ? watchFile(file, events, callback) : -errno.EPERM;
   }
 
-  eventfd(initial: number, _flags: number): number {
-    if (!Number.isInteger(initial) || initial < 0 || initial > 0xffffffff)
-      throw new RangeError(`eventfd count ${initial} is not an unsigned 32-bit integer`);
-    return this.install(new EventFile(initial));
+  eventfd(initial: number, flags: number): number {
+    checkUint32(initial, 'initial');
+    checkInt32(flags, 'flags');
+    if (flags & ~(EFD_SEMAPHORE | O_NONBLOCK | O_CLOEXEC)) return -errno.EINVAL;
+    return this.install(new EventFile(initial, (flags & EFD_SEMAPHORE) !== 0));
   }
 
   allocate(length: number, options: AllocateOptions = {}): Memory | number {
-    if (checkOffset(length) === 0) return -errno.EINVAL;
+    checkSize(length, 'length');
+    if (length === 0) return -errno.EINVAL;
     const { buffer, address } = this.memory.allocate(length, options.hugePages ?? false);
     const fd = options.memfd ? this.install(new MemoryFile(buffer)) : -1;
     if (options.memfd && fd < 0) {
@@ -149,15 +203,22 @@ export class SimulatedProcess implements Kernel {
   }
 
   writeFile(path: string, text: string): number {
-    return this.system.sysfs.writeFile(path, text);
+    return this.system.writeFile(path, text, this.credentials);
   }
 
   readlink(path: string): string | number {
     return this.system.sysfs.readlink(path);
   }
-}
 
-function checkOffset(value: number): number {
-  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${value} is not an offset or length`);
-  return value;
+  #readable(fd: number): OpenFile | undefined {
+    checkInt32(fd, 'fd');
+    const file = this.#files.get(fd);
+    return file?.access === O_WRONLY ? undefined : file;
+  }
+
+  #writable(fd: number): OpenFile | undefined {
+    checkInt32(fd, 'fd');
+    const file = this.#files.get(fd);
+    return file?.access === O_RDONLY ? undefined : file;
+  }
 }

@@ -46,12 +46,18 @@ function deviceDirectory(device: PciDevice): Directory {
     ...(device.vfioIndex >= 0
       ? {
           'vfio-dev': directory(() => ({
-            [`vfio${device.vfioIndex}`]: directory(() => ({ dev: text(() => `511:${device.vfioIndex}`) })),
+            [`vfio${device.vfioIndex}`]: directory(() => ({
+              dev: text(() => `511:${device.vfioIndex}`),
+              device: link(`../../../${device.bdf}`),
+            })),
           })),
         }
       : {}),
   }));
 }
+
+/** Lines of `resource` after the BARs': expansion ROM, bridge windows. */
+const OTHER_RESOURCES = 7;
 
 /** Start, end and flags of each BAR, one per line, as in Linux. */
 function resources(device: PciDevice): string {
@@ -63,6 +69,7 @@ function resources(device: PciDevice): string {
     const flags = 0x200 | 0x40000 | (bar.prefetchable ? 0x2008 : 0) | (bar.width === 64 ? 0x100004 : 0);
     return [start, start + bar.size - 1, flags];
   })
+    .concat(Array.from({ length: OTHER_RESOURCES }, () => [0, 0, 0]))
     .map((row) => row.map(wide).join(' '))
     .join('\n');
 }
@@ -86,32 +93,40 @@ function driverDirectory(system: System, name: string): Directory {
   }));
 }
 
-export function sysfsOf(system: System): FileTree {
-  const devices = () => system.devices.values();
-  const bdf = (device: PciDevice) => device.bdf;
-  const deviceLinks = (up: string) => () =>
-    entriesOf(devices(), bdf, (device) => link(`${up}/devices/pci0000:00/${device.bdf}`));
-  const vfioDevices = () => [...devices()].filter((device) => device.vfioIndex >= 0);
+/** Links to the devices, from a folder that has /sys `up` above it. */
+function deviceLinks(up: string, devices: Iterable<PciDevice>): Record<string, Node> {
+  return entriesOf(
+    devices,
+    (device) => device.bdf,
+    (device) => link(`${up}/devices/pci0000:00/${device.bdf}`),
+  );
+}
 
-  const bus = directory(() => ({
+/** /sys/bus. */
+function busTree(system: System): Directory {
+  return directory(() => ({
     pci: directory(() => ({
-      devices: directory(deviceLinks('../../..')),
-      drivers: directory(() => entriesOf(system.drivers(), String, (name) => driverDirectory(system, name))),
+      devices: directory(() => deviceLinks('../../..', system.devices.values())),
+      drivers: directory(() => entriesOf(system.drivers, String, (name) => driverDirectory(system, name))),
       drivers_probe: control((value) => {
         const device = system.devices.get(value.trim());
         return device ? system.probe(device) : -errno.ENODEV;
       }),
     })),
   }));
-  const groups = directory(() =>
+}
+
+/** /sys/kernel/iommu_groups. */
+function groupsTree(system: System): Directory {
+  return directory(() =>
     entriesOf(
       system.groups,
       (group) => String(group.id),
-      (group) =>
+      ({ devices }) =>
         directory(() => ({
           devices: directory(() =>
             entriesOf(
-              group.devices,
+              devices,
               (device) => device.bdf,
               (device) => link(`../../../../devices/pci0000:00/${device.bdf}`),
             ),
@@ -120,37 +135,58 @@ export function sysfsOf(system: System): FileTree {
         })),
     ),
   );
+}
+
+/** /sys/devices. */
+function devicesTree(system: System): Directory {
+  const unit = directory(() => ({
+    devices: directory(() =>
+      entriesOf(
+        system.devices.values(),
+        (device) => device.bdf,
+        (device) => link(`../../../../pci0000:00/${device.bdf}`),
+      ),
+    ),
+    'intel-iommu': directory(() => ({})),
+    subsystem: link('../../../../class/iommu'),
+  }));
+  return directory(() => ({
+    'pci0000:00': directory(() =>
+      entriesOf(
+        system.devices.values(),
+        (device) => device.bdf,
+        (device) => deviceDirectory(device),
+      ),
+    ),
+    virtual: directory(() => ({ iommu: directory(() => ({ dmar0: unit })) })),
+  }));
+}
+
+export function sysfsOf(system: System): FileTree {
+  const perVfioDevice = (node: (device: PciDevice, name: string) => Node) => {
+    const devices = [...system.devices.values()].filter((device) => device.vfioIndex >= 0);
+    const name = (device: PciDevice) => `vfio${device.vfioIndex}`;
+    return entriesOf(devices, name, (device) => node(device, name(device)));
+  };
   const sys = directory(() => ({
-    bus,
+    bus: busTree(system),
     class: directory(() => ({
       iommu: directory(() => ({ dmar0: link('../../devices/virtual/iommu/dmar0') })),
       'vfio-dev': directory(() =>
-        entriesOf(
-          vfioDevices(),
-          (device) => `vfio${device.vfioIndex}`,
-          (device) => link(`../../devices/pci0000:00/${device.bdf}/vfio-dev/vfio${device.vfioIndex}`),
-        ),
+        perVfioDevice((device, name) => link(`../../devices/pci0000:00/${device.bdf}/vfio-dev/${name}`)),
       ),
     })),
-    devices: directory(() => ({
-      'pci0000:00': directory(() => entriesOf(devices(), bdf, (device) => deviceDirectory(device))),
-      virtual: directory(() => ({
-        iommu: directory(() => ({ dmar0: directory(() => ({ 'intel-iommu': directory(() => ({})) })) })),
-      })),
-    })),
-    kernel: directory(() => ({ iommu_groups: groups })),
+    devices: devicesTree(system),
+    kernel: directory(() => ({ iommu_groups: groupsTree(system) })),
   }));
+  // Opening them is the kernel's business (System.open); writing text to them is an error.
+  const node = control(() => -errno.EINVAL);
   const dev = directory(() => ({
-    iommu: control(() => -errno.EINVAL),
-    vfio: directory(() => ({
-      devices: directory(() =>
-        entriesOf(
-          vfioDevices(),
-          (device) => `vfio${device.vfioIndex}`,
-          () => control(() => -errno.EINVAL),
-        ),
-      ),
-    })),
+    iommu: node,
+    vfio: directory(() => {
+      const nodes = perVfioDevice(() => node);
+      return Object.keys(nodes).length > 0 ? { devices: directory(() => nodes) } : {};
+    }),
   }));
   return new FileTree(directory(() => ({ sys, dev })));
 }

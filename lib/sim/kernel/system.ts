@@ -2,18 +2,24 @@
  * The simulated kernel of one machine: devices and their drivers, groups, the files programs open. Processes
  * (process.ts) make its system calls.
  */
+import { O_RDONLY, O_WRONLY } from '../../kernel';
 import { errno } from '../../uapi/errno';
 import type { PciFunction } from '../devices/pci-function';
 import type { PhysicalMemory } from '../memory';
 import type { OpenFile } from './file';
-import type { FileTree } from './file-tree';
+import type { FileTree, TextFile } from './file-tree';
 import { InterruptController } from './interrupts';
-import { IommuGroup, type IommuDriver } from './iommu/core';
+import { IommuGroup, type IommuDriver, type KernelPciDevice } from './iommu/core';
 import { IommufdFile } from './iommufd/file';
+import type { MockIommu } from './mock/driver';
 import { parseBdf, PciDevice, VFIO_PCI } from './pci';
+import { OpenDirectory, OpenTextFile } from './plain-files';
 import type { Credentials } from './process';
 import { BUILT_IN_DRIVERS, sysfsOf } from './sysfs';
 import { VfioFile } from './vfio/cdev';
+
+const ACCESS_MODE = 3;
+const O_DIRECTORY = 0o200000;
 
 /** Permission bits of what can be opened: only root may, unless `grant` says otherwise. */
 export interface AccessRule {
@@ -28,11 +34,15 @@ export interface Iommu {
 
 export class System {
   readonly interrupts = new InterruptController();
+  /** Names of the drivers there are. */
+  readonly drivers = new Set(BUILT_IN_DRIVERS);
   readonly devices = new Map<string, PciDevice>();
-  readonly groups: IommuGroup[] = [];
+  readonly groups: IommuGroup<KernelPciDevice>[] = [];
   readonly sysfs: FileTree = sysfsOf(this);
   /** Called before a program reads a register: simulated time passes while a driver polls. */
   onRegisterAccess: () => void = () => {};
+  /** Present on a kernel built with CONFIG_IOMMUFD_TEST. */
+  selftest: MockIommu | undefined;
   #iommu: Iommu | undefined;
 
   constructor(
@@ -53,7 +63,7 @@ export class System {
   addDevice(bdf: string, pci: PciFunction, groupId = this.#freeGroupId()): PciDevice {
     if (this.devices.has(bdf)) throw new RangeError(`there is a device at ${bdf} already`);
     let group = this.groups.find((candidate) => candidate.id === groupId);
-    if (!group) this.groups.push((group = new IommuGroup(groupId)));
+    if (!group) this.groups.push((group = new IommuGroup<KernelPciDevice>(groupId)));
     const device = new PciDevice(bdf, parseBdf(bdf), pci, group);
     this.devices.set(bdf, device);
     return device;
@@ -62,51 +72,82 @@ export class System {
   /** The device was pulled out. Whoever has it open keeps a dead device until the file is closed. */
   removeDevice(device: PciDevice): void {
     this.devices.delete(device.bdf);
-    device.opened?.deviceGone();
+    device.gone = true;
+    if (device.opened) device.opened.deviceGone();
+    else this.releaseDevice(device);
   }
 
-  /** Names of the drivers there are. */
-  drivers(): Set<string> {
-    const bound = [...this.devices.values()].flatMap(({ driver }) => (driver ? [driver] : []));
-    return new Set([...BUILT_IN_DRIVERS, ...bound]);
+  /** Nobody uses the device that was pulled out any more. */
+  releaseDevice(device: PciDevice): void {
+    this.unbindDriver(device);
+    const { devices } = device.group;
+    devices.splice(devices.indexOf(device), 1);
+    if (devices.length === 0) this.groups.splice(this.groups.indexOf(device.group), 1);
+    this.iommu.driver.remove(device);
   }
 
   /** Writing an address to a driver's `bind`. */
   bindDriver(device: PciDevice, name: string): number {
     if (device.driver) return -errno.EBUSY;
+    const { group } = device;
+    // Any other driver uses the kernel's DMA API, which a group in user space's hands does not have.
+    if (name !== VFIO_PCI && group.owner) return -errno.EBUSY;
     // vfio-pci knows no device ids of its own: driver_override must name it.
     if (device.driverOverride ? device.driverOverride !== name : name === VFIO_PCI) return -errno.ENODEV;
     device.driver = name;
     if (name === VFIO_PCI) device.vfioIndex = this.#freeVfioIndex();
+    else group.ownerCount++;
     return 0;
   }
 
   unbindDriver(device: PciDevice): number {
     // Linux asks the user for the device and waits; a single-threaded program would wait for itself.
     if (device.opened) return -errno.EBUSY;
+    if (device.driver && device.driver !== VFIO_PCI) device.group.ownerCount--;
     device.driver = undefined;
     device.vfioIndex = -1;
     return 0;
   }
 
-  /** Writing an address to drivers_probe. */
+  /** Writing an address to drivers_probe: it is no error if no driver wants the device. */
   probe(device: PciDevice): number {
-    return device.driverOverride ? this.bindDriver(device, device.driverOverride) : 0;
+    const name = device.driverOverride || device.nativeDriver;
+    if (!device.driver && name && this.drivers.has(name)) this.bindDriver(device, name);
+    return 0;
   }
 
-  open(path: string, _flags: number, credentials: Credentials): OpenFile | number {
-    const file = this.#file(path);
-    if (typeof file === 'number') return file;
-    return this.allows(path, credentials) ? file() : -errno.EACCES;
+  open(path: string, flags: number, credentials: Credentials): OpenFile | number {
+    const found = this.sysfs.resolve(path);
+    if (typeof found === 'number') return found;
+    const { node } = found;
+    const access = flags & ACCESS_MODE;
+    if (node.kind === 'directory') return access === O_RDONLY ? new OpenDirectory() : -errno.EISDIR;
+    if (flags & O_DIRECTORY) return -errno.ENOTDIR;
+    const device = this.#deviceFile(found.path);
+    if (device) return this.allows(found.path, credentials) ? device() : -errno.EACCES;
+    return this.#openText(found.path, node, access, credentials);
   }
 
-  #file(path: string): (() => OpenFile) | number {
+  /** Writes a text file: the bytes written, or -errno. Only those may who could open it for writing. */
+  writeFile(path: string, text: string, credentials: Credentials): number {
+    const found = this.sysfs.resolve(path);
+    if (typeof found === 'number') return found;
+    if (found.node.kind === 'file' && !this.allows(found.path, credentials)) return -errno.EACCES;
+    return this.sysfs.writeFile(path, text) || Buffer.byteLength(text);
+  }
+
+  #deviceFile(path: string): (() => OpenFile) | undefined {
     if (path === '/dev/iommu') return () => new IommufdFile(this);
-    const index = /^\/dev\/vfio\/devices\/vfio(\d+)$/.exec(path)?.[1];
-    if (index === undefined) return -errno.ENOENT;
     for (const device of this.devices.values())
-      if (device.vfioIndex === Number(index)) return () => new VfioFile(this, device);
-    return -errno.ENOENT;
+      if (device.vfioIndex >= 0 && path === `/dev/vfio/devices/vfio${device.vfioIndex}`)
+        return () => new VfioFile(this, device);
+    return undefined;
+  }
+
+  #openText(path: string, node: TextFile, access: number, credentials: Credentials): OpenFile | number {
+    if (access !== O_WRONLY && !node.read) return -errno.EACCES;
+    if (access !== O_RDONLY && (!node.write || !this.allows(path, credentials))) return -errno.EACCES;
+    return new OpenTextFile(node);
   }
 
   #freeGroupId(): number {

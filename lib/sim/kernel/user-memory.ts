@@ -12,6 +12,9 @@ const HUGE_PAGE_SIZE = 2 * 1024 * 1024;
 /** Where mappings start: below the top of a 47-bit user address space, as mmap(2) places them on x86-64. */
 const FIRST_ADDRESS = 0x7f00_0000_0000;
 
+/** Addresses from here on are the kernel's. */
+const END_OF_USER_SPACE = 1n << 47n;
+
 /** One contiguous mapping of the process: a buffer and the pages it occupies. */
 interface Area {
   /** Virtual address of the first byte, page-aligned. */
@@ -27,6 +30,10 @@ interface Area {
   /** Physical address of the first byte, or -1 while no page is pinned. */
   physical: number;
   pins: number;
+  /** The pins one by one: first page and the page after the last, counted from `start`. */
+  readonly pinned: Set<{ readonly first: number; readonly end: number; readonly owner: object }>;
+  /** Made of huge pages. */
+  readonly huge: boolean;
   /** munmap happened: no new access through the address, but pinned pages live on. */
   gone: boolean;
 }
@@ -84,25 +91,41 @@ export class UserMemory {
     this.#drop(area);
   }
 
-  /** copy_from_user: the bytes at `address`, copied, or undefined where any of them is not mapped (EFAULT). */
-  read(address: bigint, length: number): Uint8Array<ArrayBuffer> | undefined {
-    const source = this.#bytes(address, length);
-    return source && new Uint8Array(source);
+  /** Everything from `address` to the end of the buffer it is in; undefined where nothing is mapped. */
+  rest(address: number): Uint8Array | undefined {
+    const area = this.#find(address);
+    const buffer = area?.buffer.deref();
+    if (!area || !buffer || address - area.start > buffer.byteLength) return undefined;
+    return new Uint8Array(buffer, address - area.start);
   }
 
-  /** copy_to_user: false (and nothing written) where any byte is not mapped. */
+  /** copy_from_user: the bytes at `address`, copied, or undefined where any of them is not mapped (EFAULT). */
+  read(address: bigint, length: number): Uint8Array<ArrayBuffer> | undefined {
+    const source = this.#mapped(address, length);
+    return source.length === length ? new Uint8Array(source) : undefined;
+  }
+
+  /** copy_to_user: false where a byte is not mapped; those before it are written. */
   write(address: bigint, bytes: Uint8Array): boolean {
-    const target = this.#bytes(address, bytes.length);
-    target?.set(bytes);
-    return target !== undefined;
+    const target = this.#mapped(address, bytes.length);
+    target.set(bytes.subarray(0, target.length));
+    return target.length === bytes.length;
+  }
+
+  /** clear_user: likewise, with zeros. */
+  clear(address: bigint, length: number): boolean {
+    const target = this.#mapped(address, length);
+    target.fill(0);
+    return target.length === length;
   }
 
   /**
    * Pins the whole pages that hold [address, address + length), so that devices can reach them until `unpin`.
-   * Undefined where any page is not mapped (EFAULT). `address` below 2^64, `length` in bytes.
+   * Undefined where any page is not mapped (EFAULT). `address` below 2^64, `length` in bytes. Pins of one `owner` on
+   * the same page count as one.
    */
-  pin(address: bigint, length: bigint): Pin | undefined {
-    if (address + length > 1n << 47n) return undefined;
+  pin(address: bigint, length: bigint, owner: object): Pin | undefined {
+    if (address + length > END_OF_USER_SPACE) return undefined;
     const first = Number(address) - (Number(address) % PAGE_SIZE);
     const area = this.#find(first);
     const buffer = area?.buffer.deref();
@@ -112,7 +135,30 @@ export class UserMemory {
       area.held = buffer;
       area.physical = this.#physical.adopt(buffer as ArrayBuffer);
     }
-    return { physical: area.physical + (first - area.start), unpin: () => this.#unpin(area) };
+    const end = Math.ceil((Number(address + length) - area.start) / PAGE_SIZE);
+    const entry = { first: (first - area.start) / PAGE_SIZE, end, owner };
+    area.pinned.add(entry);
+    return {
+      physical: area.physical + (first - area.start),
+      unpin: () => {
+        area.pinned.delete(entry);
+        this.#unpin(area);
+      },
+    };
+  }
+
+  /**
+   * How many owners have the page at `address` pinned; -1 where that cannot be told from outside because it is part
+   * of a huge page. Undefined: not mapped (EFAULT).
+   */
+  pinCount(address: bigint): number | undefined {
+    const area = address < END_OF_USER_SPACE ? this.#find(Number(address)) : undefined;
+    if (!area) return undefined;
+    if (area.huge) return -1;
+    const page = Math.floor((Number(address) - area.start) / PAGE_SIZE);
+    const owners = new Set<object>();
+    for (const { first, end, owner } of area.pinned) if (first <= page && page < end) owners.add(owner);
+    return owners.size;
   }
 
   #unpin(area: Area): void {
@@ -136,6 +182,8 @@ export class UserMemory {
       allocated,
       physical: -1,
       pins: 0,
+      pinned: new Set(),
+      huge: alignment > PAGE_SIZE,
       gone: false,
     };
     this.#areas.push(area);
@@ -144,8 +192,10 @@ export class UserMemory {
     return area;
   }
 
+  /** Takes the area out of the address space, if it is still there: unmapping and collection may both come. */
   #drop(area: Area): void {
-    this.#areas.splice(this.#indexOf(area.start), 1);
+    const index = this.#indexOf(area.start);
+    if (this.#areas[index] === area) this.#areas.splice(index, 1);
   }
 
   /** Index of the last area that starts at or below `address`; -1 where there is none. */
@@ -165,12 +215,9 @@ export class UserMemory {
     return area && !area.gone && address < area.start + area.length ? area : undefined;
   }
 
-  #bytes(address: bigint, length: number): Uint8Array | undefined {
-    if (address >= 1n << 47n) return undefined;
-    const area = this.#find(Number(address));
-    const buffer = area?.buffer.deref();
-    if (!area || !buffer) return undefined;
-    const offset = Number(address) - area.start;
-    return offset + length <= buffer.byteLength ? new Uint8Array(buffer, offset, length) : undefined;
+  /** The bytes of [address, address + length) up to the first that is not mapped. */
+  #mapped(address: bigint, length: number): Uint8Array {
+    const bytes = address < END_OF_USER_SPACE ? this.rest(Number(address)) : undefined;
+    return bytes ? bytes.subarray(0, length) : new Uint8Array(0);
   }
 }

@@ -91,7 +91,8 @@ export class IntelAttachments {
     const PWSNP = this.unit.capabilities.SMPWCS;
     const common = { P: 1, DID: domain.did, PWSNP };
     const levels = paging.table.levels;
-    const AW = levels === 5 ? pt.AW_57_BIT : pt.AW_48_BIT;
+    // AW_39_BIT is 1, for three levels, and so on.
+    const AW = levels - 3 + pt.AW_39_BIT;
     if (domain instanceof VtdNestedDomain) {
       const { pgtbl_addr, addr_width, flags } = domain.configuration;
       const set = (flag: number) => Number((flags & BigInt(flag)) !== 0n);

@@ -6,7 +6,7 @@ import * as pci from '../../devices/pci-registers';
 import type { PhysicalMemory } from '../../memory';
 import { encodeContextEntry } from '../../vtd/context-table';
 import * as pt from '../../vtd/pasid-table';
-import type { KernelDevice } from '../iommu/core';
+import type { KernelPciDevice } from '../iommu/core';
 import type { Attachment, VtdNestedDomain, VtdPagingDomain } from './domain';
 
 /** log2 of the PASIDs that the smallest directory holds: 2^7 entries (PDTS = 0) of 64 PASIDs each. */
@@ -27,13 +27,16 @@ export class DeviceState {
   /** 0 where the device has no PASIDs. */
   readonly pasidBits: number;
   readonly #directory: number;
+  readonly #directoryPages: number;
+  /** PASID tables, of which each entry of the directory has one or none. */
+  readonly #tables: number[] = [];
   /** PDTS of the context entry: 2^(PDTS + 7) directory entries. */
   readonly #pdts: number;
 
   /** `allowed` says what the IOMMU can do; what device and IOMMU both can is turned on. */
   constructor(
     readonly memory: PhysicalMemory,
-    readonly device: KernelDevice,
+    readonly device: KernelPciDevice,
     allowed: { ats: boolean; pri: boolean; pasid: boolean },
   ) {
     this.rid = device.rid;
@@ -56,7 +59,8 @@ export class DeviceState {
     if (this.atsEnabled) config.write(ats + pci.ATS_CONTROL, 2, pci.ATS_CONTROL_ENABLE);
     this.#pdts = Math.max(this.pasidBits - SMALLEST_DIRECTORY, 0);
     const bytes = 2 ** (this.#pdts + 7) * pt.PASID_DIRECTORY_ENTRY_BYTES;
-    this.#directory = memory.allocatePages(Math.ceil(bytes / 4096));
+    this.#directoryPages = Math.ceil(bytes / 4096);
+    this.#directory = memory.allocatePages(this.#directoryPages);
     if (this.#directory < 0) throw new RangeError(`no memory for the PASID directory of ${device.bdf}`);
   }
 
@@ -79,6 +83,13 @@ export class DeviceState {
     return address >= 0 && this.memory.writeWords(address, entry);
   }
 
+  /** Gives the tables back. The hardware must have forgotten them. */
+  free(): void {
+    for (const table of this.#tables) this.memory.freePage(table);
+    for (let page = 0; page < this.#directoryPages; page++)
+      this.memory.freePage(this.#directory + page * 4096);
+  }
+
   #entryAddress(pasid: number): number {
     const directoryEntry = pt.pasidDirectoryEntryAddress(this.#directory, pasid);
     const now = new Int32Array(2);
@@ -87,6 +98,7 @@ export class DeviceState {
     if (P) return pt.pasidEntryAddress(SMPTBLPTR, pasid);
     const table = this.memory.allocatePage();
     if (table < 0) return -1;
+    this.#tables.push(table);
     this.memory.writeWords(directoryEntry, pt.encodePasidDirectoryEntry(table));
     return pt.pasidEntryAddress(table, pasid);
   }

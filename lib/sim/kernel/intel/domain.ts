@@ -8,8 +8,7 @@ import {
 } from '../../../uapi/iommufd';
 import type { Values } from '../../../uapi/layout';
 import * as inv from '../../vtd/invalidation-descriptors';
-import type { NestedDomain, PagingDomain } from '../iommu/core';
-import { copyStruct } from '../iommufd/command';
+import { IOMMU_WRITE, type NestedDomain, type PagingDomain } from '../iommu/core';
 import type { DeviceState } from './device-state';
 import type { InvalidationQueue } from './invalidation-queue';
 import { SECOND_STAGE, type PageTable } from './page-table';
@@ -89,6 +88,8 @@ export class VtdPagingDomain extends VtdDomain implements PagingDomain {
   }
 
   map(page: number, physical: number, pages: number, protection: number): number {
+    // Erratum 772415 of Sapphire Rapids, which GET_HW_INFO reports: a nesting parent has no read-only pages.
+    if (this.nestParent && !(protection & IOMMU_WRITE)) return -errno.EINVAL;
     // CAP_REG.CM is 0: the hardware caches no empty entries, so that new ones need no invalidation.
     return this.table.map(page, physical, pages, protection);
   }
@@ -137,6 +138,9 @@ export class VtdPagingDomain extends VtdDomain implements PagingDomain {
 }
 
 export class VtdNestedDomain extends VtdDomain implements NestedDomain {
+  readonly nested = true;
+  readonly entrySize = iommu_hwpt_vtd_s1_invalidate.size;
+
   constructor(
     did: number,
     queue: InvalidationQueue,
@@ -154,11 +158,7 @@ export class VtdNestedDomain extends VtdDomain implements NestedDomain {
 
   /** One struct iommu_hwpt_vtd_s1_invalidate: a range of the user's table, or all of it. */
   invalidate(entry: Uint8Array): number {
-    const { size } = iommu_hwpt_vtd_s1_invalidate;
-    if (entry.length < size) return -errno.EINVAL;
-    const bytes = copyStruct(entry, entry.length, size);
-    if (typeof bytes === 'number') return bytes;
-    const { addr, npages, flags, __reserved } = iommu_hwpt_vtd_s1_invalidate.decode(bytes);
+    const { addr, npages, flags, __reserved } = iommu_hwpt_vtd_s1_invalidate.decode(entry);
     if (flags & ~IOMMU_VTD_INV_FLAGS_LEAF || __reserved) return -errno.EOPNOTSUPP;
     if (addr & 0xfffn || (npages === U64_MAX && addr !== 0n)) return -errno.EINVAL;
     if (npages === U64_MAX || npages >= 1n << BigInt(ALL_PAGES)) this.invalidateAll();

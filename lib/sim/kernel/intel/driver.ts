@@ -30,10 +30,11 @@ import type {
   IommuDriver,
   IommuGroup,
   KernelDevice,
+  KernelPciDevice,
   PagingDomain,
+  UserData,
 } from '../iommu/core';
 import { reportPageFault } from '../iommu/page-fault';
-import { copyStruct } from '../iommufd/command';
 import { DeviceState } from './device-state';
 import { VtdNestedDomain, VtdPagingDomain } from './domain';
 import { FaultLog } from './fault-log';
@@ -81,16 +82,12 @@ export class IntelIommu implements IommuDriver {
     unit.write64(regs.RTADDR_REG, Math.floor(this.#root / 2 ** 32), (this.#root % 2 ** 32) | mode);
     unit.write32(regs.GCMD_REG, regs.GCMD_SRTP);
     unit.write32(regs.GCMD_REG, regs.GCMD_QIE);
-    this.#queue.submit(
-      inv.encodeContextCacheInvalidate({ G: inv.G_GLOBAL }),
-      inv.encodePasidCacheInvalidate({ G: inv.PASID_CACHE_G_GLOBAL }),
-      inv.encodeIotlbInvalidate({ G: inv.G_GLOBAL }),
-    );
+    this.#forgetTables();
     unit.write32(regs.GCMD_REG, regs.GCMD_QIE | regs.GCMD_TE);
   }
 
   /** A device was found: its context entry gets a PASID table, empty, so that all its DMA is blocked. */
-  probe(device: KernelDevice): void {
+  probe(device: KernelPciDevice): void {
     const { DT, PRS, PASID } = this.unit.capabilities;
     const state = new DeviceState(this.memory, device, { ats: DT === 1, pri: PRS === 1, pasid: PASID === 1 });
     this.#devices.set(device, state);
@@ -98,9 +95,10 @@ export class IntelIommu implements IommuDriver {
       contextEntryAddress(this.#contextTable(device.rid), device.rid),
       state.contextEntry(),
     );
+    this.#forgetTables();
   }
 
-  hardwareInfo(device: KernelDevice): HardwareInfo {
+  hardwareInfo(device: KernelPciDevice): HardwareInfo {
     const state = this.#state(device);
     const wide = (offset: number) =>
       (BigInt(this.unit.read32(offset + 4)) << 32n) | BigInt(this.unit.read32(offset));
@@ -125,7 +123,8 @@ export class IntelIommu implements IommuDriver {
     return [INTERRUPT_WINDOW];
   }
 
-  allocatePaging(_device: KernelDevice, flags: number): PagingDomain | number {
+  allocatePaging(_device: KernelDevice, flags: number, data?: UserData): PagingDomain | number {
+    if (data) return -errno.EOPNOTSUPP;
     // Linux prefers the first stage; a nesting parent must be a second stage.
     const nestParent = (flags & IOMMU_HWPT_ALLOC_NEST_PARENT) !== 0;
     const { NEST, FSTS, SSTS, FS1GP, SSLPS, FS5LP, SAGAW, MGAW } = this.unit.capabilities;
@@ -133,8 +132,8 @@ export class IntelIommu implements IommuDriver {
     if (nestParent && !NEST) return -errno.EOPNOTSUPP;
     const second = nestParent || !FSTS;
     if (second && !SSTS) return -errno.EOPNOTSUPP;
-    const wide = MGAW + 1 > 48;
-    const levels = (second ? wide && SAGAW & 0b1000 : wide && FS5LP) ? 5 : 4;
+    const levels = second ? secondStageLevels(MGAW + 1, SAGAW) : MGAW + 1 > 48 && FS5LP ? 5 : 4;
+    if (!levels) return -errno.EOPNOTSUPP;
     const largestLeaf = second ? (SSLPS & 2 ? 3 : SSLPS & 1 ? 2 : 1) : FS1GP ? 3 : 2;
     const did = this.#attachments.allocateDid();
     if (did < 0) return did;
@@ -144,7 +143,7 @@ export class IntelIommu implements IommuDriver {
       return table;
     }
     // Of a first stage's canonical addresses only the lower half is used (section 3.6).
-    const bits = Math.min(MGAW + 1, levels === 5 ? 57 : 48) - (second ? 0 : 1);
+    const bits = Math.min(MGAW + 1, 12 + 9 * levels) - (second ? 0 : 1);
     const free = (freed: number) => this.#attachments.freeDid(freed);
     return new VtdPagingDomain(did, this.#queue, free, table, (1n << BigInt(bits)) - 1n, nestParent);
   }
@@ -153,14 +152,14 @@ export class IntelIommu implements IommuDriver {
     _device: KernelDevice,
     parent: PagingDomain,
     flags: number,
-    data: { type: number; bytes: Uint8Array },
+    data: UserData,
   ): VtdNestedDomain | number {
     if (!this.unit.capabilities.NEST || flags & ~IOMMU_HWPT_ALLOC_PASID) return -errno.EOPNOTSUPP;
     if (data.type !== IOMMU_HWPT_DATA_VTD_S1) return -errno.EOPNOTSUPP;
     if (!(parent instanceof VtdPagingDomain) || !parent.nestParent) return -errno.EINVAL;
-    if (data.bytes.length < iommu_hwpt_vtd_s1.size) return -errno.EINVAL;
-    const bytes = copyStruct(data.bytes, data.bytes.length, iommu_hwpt_vtd_s1.size);
-    if (typeof bytes === 'number') return bytes;
+    if (data.length !== iommu_hwpt_vtd_s1.size) return -errno.EINVAL;
+    const bytes = data.read();
+    if (!bytes) return -errno.EFAULT;
     const did = this.#attachments.allocateDid();
     if (did < 0) return did;
     const free = (freed: number) => this.#attachments.freeDid(freed);
@@ -168,23 +167,30 @@ export class IntelIommu implements IommuDriver {
   }
 
   attachGroup(group: IommuGroup, handle: AttachHandle | undefined): number {
-    const states = group.devices.map((device) => this.#state(device));
-    const before = states.map((state) => state.slots.get(0)?.domain);
-    for (const [i, state] of states.entries()) {
-      const result = this.#attachments.set(state, 0, handle);
-      if (!result) continue;
-      for (let undo = 0; undo < i; undo++) this.#attachments.replace(states[undo], 0, before[undo]);
-      return result;
-    }
-    return 0;
+    return this.#attach(
+      group.devices.map((device) => this.#state(device)),
+      0,
+      handle,
+    );
   }
 
-  attachPasid(device: KernelDevice, pasid: number, handle: AttachHandle | undefined): number {
-    const state = this.#state(device);
+  attachGroupPasid(group: IommuGroup, pasid: number, handle: AttachHandle | undefined): number {
     // As in Linux: nothing is done, and nothing is said, for a device without PASIDs.
-    if (!state.pasidBits) return 0;
-    if (pasid >= 2 ** state.pasidBits) return -errno.EINVAL;
-    return this.#attachments.set(state, pasid, handle);
+    const states = group.devices.map((device) => this.#state(device)).filter((state) => state.pasidBits > 0);
+    if (states.some((state) => pasid >= 2 ** state.pasidBits)) return -errno.EINVAL;
+    return this.#attach(states, pasid, handle);
+  }
+
+  remove(device: KernelPciDevice): void {
+    const state = this.#state(device);
+    this.#devices.delete(device);
+    // A device that was plugged into its place meanwhile has the entry.
+    if (!this.#deviceOf(device.rid)) {
+      const entry = contextEntryAddress(this.#contextTable(device.rid), device.rid);
+      this.memory.writeWords(entry, new Int32Array(state.contextEntry().length));
+    }
+    this.#forgetTables();
+    state.free();
   }
 
   releaseGroup(group: IommuGroup): void {
@@ -192,7 +198,7 @@ export class IntelIommu implements IommuDriver {
     this.attachGroup(group, undefined);
   }
 
-  pageResponse(device: KernelDevice, pasid: number, grpid: number, code: number): void {
+  pageResponse(device: KernelPciDevice, pasid: number, grpid: number, code: number): void {
     this.#queue.submit(
       inv.encodePageGroupResponse({
         PP: pasid >= 0 ? 1 : 0,
@@ -204,15 +210,36 @@ export class IntelIommu implements IommuDriver {
     );
   }
 
+  /** Moves one slot of several devices: of all, or, where one refuses, of none. */
+  #attach(states: readonly DeviceState[], pasid: number, handle: AttachHandle | undefined): number {
+    const before = states.map((state) => state.slots.get(pasid)?.domain);
+    for (const [i, state] of states.entries()) {
+      const result = this.#attachments.set(state, pasid, handle);
+      if (!result) continue;
+      for (let undo = 0; undo < i; undo++) this.#attachments.replace(states[undo], pasid, before[undo]);
+      return result;
+    }
+    return 0;
+  }
+
   #state(device: KernelDevice): DeviceState {
     const state = this.#devices.get(device);
-    if (!state) throw new Error(`${device.bdf} is not behind this IOMMU`);
+    if (!state) throw new Error('the device is not behind this IOMMU');
     return state;
   }
 
-  #deviceOf(rid: number): KernelDevice | undefined {
-    for (const device of this.#devices.keys()) if (device.rid === rid) return device;
-    return undefined;
+  /** Drops whatever the hardware has cached of the tables above the pages'. */
+  #forgetTables(): void {
+    this.#queue.submit(
+      inv.encodeContextCacheInvalidate({ G: inv.G_GLOBAL }),
+      inv.encodePasidCacheInvalidate({ G: inv.PASID_CACHE_G_GLOBAL }),
+      inv.encodeIotlbInvalidate({ G: inv.G_GLOBAL }),
+    );
+  }
+
+  /** The device at a requester ID: the one plugged in last, if another that was pulled out is still open. */
+  #deviceOf(rid: number): KernelPciDevice | undefined {
+    return [...this.#devices.values()].findLast((state) => state.rid === rid)?.device;
   }
 
   /** The context table of the half bus that `rid` is on, made with its root entry if need be. */
@@ -226,4 +253,10 @@ export class IntelIommu implements IommuDriver {
     this.memory.writeWords(entry, encodeRootEntryHalf(table));
     return table;
   }
+}
+
+/** The smallest table of a width in SAGAW (bit n is n + 2 levels) that has all the address bits, or the largest; 0: none. */
+function secondStageLevels(bits: number, SAGAW: number): number {
+  const supported = [3, 4, 5].filter((levels) => SAGAW & (1 << (levels - 2)));
+  return supported.find((levels) => 12 + 9 * levels >= bits) ?? supported.at(-1) ?? 0;
 }

@@ -29,7 +29,10 @@ export class InvalidationQueue {
     unit.write64(regs.IQA_REG, Math.floor(this.#queue / 2 ** 32), (this.#queue % 2 ** 32) | regs.IQA_DW);
   }
 
-  /** Submits descriptors and waits until the hardware has carried them out. */
+  /**
+   * Submits descriptors and waits until the hardware has carried them out. An invalidation of a device that was
+   * pulled out times out: its cached translations went with it, and everything else was done.
+   */
   submit(...descriptors: readonly Int32Array[]): void {
     this.memory.write32(this.#status, 0);
     const wait = encodeInvalidationWait({ SW: 1, FN: 1, STATUS_DATA: DONE, STATUS_ADDRESS: this.#status });
@@ -39,10 +42,13 @@ export class InvalidationQueue {
       // The model works the queue off when its tail moves: one at a time never fills it.
       this.unit.write64(regs.IQT_REG, 0, this.#tail);
     }
-    if (this.memory.read32(this.#status) !== DONE)
+    if (this.memory.read32(this.#status) === DONE) return;
+    const status = this.unit.read32(regs.FSTS_REG);
+    if (!(status & regs.FSTS_ITE))
       throw new Error(
-        `invalidation queue error: FSTS ${this.unit.read32(regs.FSTS_REG).toString(16)}, ` +
+        `invalidation queue error: FSTS ${status.toString(16)}, ` +
           `IQERCD ${this.unit.read32(regs.IQERCD_REG).toString(16)}`,
       );
+    this.unit.write32(regs.FSTS_REG, regs.FSTS_ITE);
   }
 }

@@ -2,7 +2,8 @@
  * The kernel's IOMMU core: what iommufd asks of an IOMMU driver, and the state it keeps per group, in the
  * roles of Linux's iommu_ops, iommu_domain, iommu_group and iommu_attach_handle (include/linux/iommu.h).
  *
- * IOVAs are page numbers (IOVA >> 12) here: exact in a double over the whole 64-bit space, and no BigInt.
+ * IOVAs of map and unmap are page numbers here, in units of the domain's granule: exact in a double over the
+ * whole 64-bit space, and no BigInt.
  */
 import type { PciFunction } from '../../devices/pci-function';
 import type { FaultGroup, PartialFaults } from './page-fault';
@@ -13,43 +14,78 @@ export const IOMMU_NO_PASID = 0;
 export const IOMMU_READ = 1;
 export const IOMMU_WRITE = 2;
 
-/** A PCI device as the kernel knows it. */
+/** A device behind an IOMMU. */
 export interface KernelDevice {
-  /** 'domain:bus:device.function'. */
-  readonly bdf: string;
-  /** Requester ID: bus << 8 | device << 3 | function. */
-  readonly rid: number;
-  readonly pci: PciFunction;
   readonly group: IommuGroup;
   /** Page requests whose group is not complete. */
   readonly partialFaults: PartialFaults;
 }
 
+/** A PCI device as the kernel knows it. */
+export interface KernelPciDevice extends KernelDevice {
+  /** 'domain:bus:device.function'. */
+  readonly bdf: string;
+  /** Requester ID: bus << 8 | device << 3 | function. */
+  readonly rid: number;
+  readonly pci: PciFunction;
+  readonly group: IommuGroup<KernelPciDevice>;
+}
+
 /** An I/O page table that a device can be attached to. */
 export interface Domain {
+  /** True for a table of the user's, walked before another. */
+  readonly nested?: boolean;
   /** Frees the table. Nothing is attached to it any more. */
   free(): void;
 }
 
+/** The dirty bits of a table (iommu_dirty_ops): one for each of its pages, as large as they were mapped. */
+export interface DirtyTracking {
+  /** Makes the hardware set them, or not. 0 or -errno. */
+  setTracking(enabled: boolean): number;
+  /**
+   * Tells `record` every dirty page that [start, last] touches, whole, and cleans it unless `keep`. All of the range
+   * is mapped.
+   */
+  read(start: bigint, last: bigint, keep: boolean, record: (start: bigint, length: bigint) => void): void;
+}
+
 /** A table the kernel fills (IOMMU_DOMAIN_UNMANAGED). */
 export interface PagingDomain extends Domain {
-  /** Smallest page of the format in bytes: the granule of map and unmap. */
+  /** Smallest page of the format in bytes: the unit of map and unmap. A power of two, 4096 at most to be of use. */
   readonly granule: number;
   /** First and last IOVA that the table can translate. */
   readonly apertureStart: bigint;
   readonly apertureLast: bigint;
-  /** Maps `pages` 4 KiB pages at IOVA page `page` to `physical`. 0 or -ENOMEM, and then nothing is mapped. */
+  /** Present in a table made for it (IOMMU_HWPT_ALLOC_DIRTY_TRACKING). */
+  readonly dirty?: DirtyTracking | undefined;
+  /**
+   * Maps `pages` pages at IOVA `page` × granule to the memory from `physical` on. 0 or -errno, and then nothing is mapped.
+   */
   map(page: number, physical: number, pages: number, protection: number): number;
   /** Unmaps and invalidates every cache that may hold the translations, device TLBs included. */
   unmap(page: number, pages: number): void;
 }
 
+/** A struct in user space that only a driver understands. */
+export interface UserData {
+  /** IOMMU_HWPT_DATA_*. */
+  readonly type: number;
+  /** Bytes. */
+  readonly length: number;
+  /** Copies it. Undefined: EFAULT. */
+  read(): Uint8Array | undefined;
+}
+
 /** A table the user owns, walked before its parent. */
 export interface NestedDomain extends Domain {
+  readonly nested: true;
   /**
-   * Handles one entry of IOMMU_HWPT_INVALIDATE: 0 or -errno. `supports` says whether `dataType` is known.
+   * Handles one entry of IOMMU_HWPT_INVALIDATE, `entrySize` bytes: 0 or -errno. `supports` says whether `dataType`
+   * is known.
    */
   supports(dataType: number): boolean;
+  readonly entrySize: number;
   invalidate(entry: Uint8Array): number;
 }
 
@@ -61,10 +97,11 @@ export interface AttachHandle {
 }
 
 /** The unit of isolation. */
-export class IommuGroup {
-  readonly devices: KernelDevice[] = [];
+export class IommuGroup<Device extends KernelDevice = KernelDevice> {
+  readonly devices: Device[] = [];
   /** Who does DMA through the group: undefined is the kernel's DMA API. */
   owner: object | undefined;
+  /** Devices that the owner holds, or that drivers of the kernel do DMA with. */
   ownerCount = 0;
   /** PASID → attachment; the RID's own is at IOMMU_NO_PASID. Absent is blocked while the group is owned. */
   readonly handles = new Map<number, AttachHandle>();
@@ -83,20 +120,25 @@ export interface HardwareInfo {
 
 /** One IOMMU's driver. Every call returns 0 or more, or -errno. */
 export interface IommuDriver {
+  /** Users own the PASID tables of nested RIDs: faults of PASIDs nobody attached go to the RID's handle. */
+  readonly userPasidTable?: boolean;
   hardwareInfo(device: KernelDevice): HardwareInfo;
   /** IOVA ranges no mapping may use, first to last byte. */
   reservedRegions(device: KernelDevice): readonly { start: bigint; last: bigint }[];
-  /** `flags` are IOMMU_HWPT_ALLOC_* without FAULT_ID_VALID. */
-  allocatePaging(device: KernelDevice, flags: number): PagingDomain | number;
+  /** `flags` are IOMMU_HWPT_ALLOC_* without FAULT_ID_VALID; `data`, where the user gave any, says more. */
+  allocatePaging(device: KernelDevice, flags: number, data?: UserData): PagingDomain | number;
   allocateNested(
     device: KernelDevice,
     parent: PagingDomain,
     flags: number,
-    data: { type: number; bytes: Uint8Array },
+    data: UserData,
   ): NestedDomain | number;
   /** Moves every device of the group to the attachment's domain; undefined blocks all DMA. */
   attachGroup(group: IommuGroup, handle: AttachHandle | undefined): number;
-  attachPasid(device: KernelDevice, pasid: number, handle: AttachHandle | undefined): number;
+  /** The same for a PASID of theirs. Devices without PASIDs are passed over. */
+  attachGroupPasid(group: IommuGroup, pasid: number, handle: AttachHandle | undefined): number;
+  /** The device is gone: its tables go too. Nothing is attached to it any more. */
+  remove(device: KernelDevice): void;
   /** Undoes block-DMA: the group's devices belong to the kernel's own DMA API again. */
   releaseGroup(group: IommuGroup): void;
   /** Answers a page request group. `code` is an IOMMUFD_PAGE_RESP_*. */

@@ -46,6 +46,14 @@ function pasidOf(fault: PageFault): number {
   return fault.flags & IOMMU_PGFAULT_FLAGS_PASID_VALID ? fault.pasid : -1;
 }
 
+/** Who hears of the faults with `pasid`, or without one (IOMMU_NO_PASID). */
+function handleOf(driver: IommuDriver, { handles }: KernelDevice['group'], pasid: number) {
+  const handle = handles.get(pasid);
+  if (handle || !driver.userPasidTable) return handle;
+  const rid = handles.get(IOMMU_NO_PASID);
+  return rid?.domain.nested ? rid : undefined;
+}
+
 /** Takes one page request from a driver. A group without an owner is answered "invalid" at once. */
 export function reportPageFault(driver: IommuDriver, device: KernelDevice, fault: PageFault): void {
   if (!(fault.flags & IOMMU_PGFAULT_FLAGS_LAST_PAGE)) {
@@ -59,7 +67,7 @@ export function reportPageFault(driver: IommuDriver, device: KernelDevice, fault
   faults.push(fault);
 
   const pasid = fault.flags & IOMMU_PGFAULT_FLAGS_PASID_VALID ? fault.pasid : IOMMU_NO_PASID;
-  const handle = device.group.handles.get(pasid);
+  const handle = handleOf(driver, device.group, pasid);
   if (handle?.deliver) handle.deliver(new FaultGroup(device, faults, handle, driver));
   else driver.pageResponse(device, pasidOf(fault), fault.grpid, INVALID);
 }

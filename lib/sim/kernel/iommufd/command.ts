@@ -14,7 +14,11 @@ export interface Command<S extends Struct = Struct> {
   /** Writes the struct back with these fields changed, as far as the caller's `size` reaches. Returns 0. */
   respond(fields: Input<FieldsOf<S>>): number;
   /** Gives the calling process a file descriptor. */
-  readonly process: { install(file: import('../file').OpenFile): number };
+  readonly process: {
+    install(file: import('../file').OpenFile): number;
+    /** What a descriptor of the process stands for. */
+    file(fd: number): import('../file').OpenFile | undefined;
+  };
 }
 
 /** A row of the dispatch table. */
@@ -37,9 +41,11 @@ export function copyStruct(
   size: number,
   known: number,
 ): Uint8Array<ArrayBuffer> | number {
-  if (argument.length < size) return -errno.EFAULT;
+  // The tail is looked at first, up to where memory ends.
+  const present = Math.min(size, argument.length);
+  for (let i = known; i < present; i++) if (argument[i]) return -errno.E2BIG;
+  if (present < size) return -errno.EFAULT;
   const copy = new Uint8Array(known);
   copy.set(argument.subarray(0, Math.min(size, known)));
-  for (let i = known; i < size; i++) if (argument[i]) return -errno.E2BIG;
   return copy;
 }

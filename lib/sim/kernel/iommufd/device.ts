@@ -48,11 +48,13 @@ class Handle implements AttachHandle {
 }
 
 export class IommufdDevice extends IommufdObject {
+  /** `keepsFile`: whoever bound the device keeps the iommufd alive by it. */
   constructor(
     readonly file: IommufdFile,
     readonly device: KernelDevice,
     readonly driver: IommuDriver,
     readonly igroup: IommufdGroup,
+    readonly keepsFile: boolean,
   ) {
     super();
     // The driver that bound it: nobody else can destroy the object.
@@ -62,8 +64,21 @@ export class IommufdDevice extends IommufdObject {
   /** Takes the device, and with it its whole group, away from the kernel; its DMA is blocked from now on. */
   static claim(file: IommufdFile, device: KernelDevice): IommufdDevice | number {
     const { driver, isolatedMsi } = file.system.iommu;
+    return isolatedMsi ? IommufdDevice.#claim(file, device, driver, true) : -errno.EPERM;
+  }
+
+  /** The same for a device of the selftest: it sends no interrupts, and it goes with the iommufd. */
+  static claimMock(file: IommufdFile, device: KernelDevice, driver: IommuDriver): IommufdDevice | number {
+    return IommufdDevice.#claim(file, device, driver, false);
+  }
+
+  static #claim(
+    file: IommufdFile,
+    device: KernelDevice,
+    driver: IommuDriver,
+    keepsFile: boolean,
+  ): IommufdDevice | number {
     const { group } = device;
-    if (!isolatedMsi) return -errno.EPERM;
     if (group.ownerCount > 0 && group.owner !== file) return -errno.EPERM;
     if (group.ownerCount === 0) {
       const result = driver.attachGroup(group, undefined);
@@ -73,15 +88,15 @@ export class IommufdDevice extends IommufdObject {
     group.ownerCount++;
     const igroup = file.groupOf(group);
     igroup.bound++;
-    file.get();
-    return file.objects.add(new IommufdDevice(file, device, driver, igroup));
+    if (keepsFile) file.get();
+    return file.objects.add(new IommufdDevice(file, device, driver, igroup, keepsFile));
   }
 
   unbind(): void {
     this.users = 0;
     this.file.objects.remove(this);
     this.destroy();
-    this.file.put();
+    if (this.keepsFile) this.file.put();
   }
 
   override destroy(): void {
@@ -112,13 +127,25 @@ export class IommufdDevice extends IommufdObject {
     }
     const hwpt = HwptPaging.create(target, this, 0);
     if (typeof hwpt === 'number') return hwpt;
-    const result = change(hwpt);
+    // The id is taken before the table that is replaced gives its own back.
+    const { id } = this.file.objects.add(hwpt);
+    const result = replacing ? hwpt.fill() || change(hwpt) : this.#attachFirst(pasid, hwpt);
     if (result) {
+      this.file.objects.remove(hwpt);
       hwpt.destroy();
       return result;
     }
     hwpt.automatic = true;
-    return this.file.objects.add(hwpt).id;
+    return id;
+  }
+
+  /** A first attach fills the table last: mappings the device rules out fail before memory that cannot be pinned. */
+  #attachFirst(pasid: number, hwpt: HwptPaging): number {
+    const attached = this.#attach(pasid, hwpt);
+    if (attached) return attached;
+    const filled = hwpt.fill();
+    if (filled) this.detach(pasid);
+    return filled;
   }
 
   /** Nothing happens where the slot is empty. */
@@ -137,8 +164,8 @@ export class IommufdDevice extends IommufdObject {
 
   #attach(pasid: number, hwpt: Hwpt): number {
     const attachment = this.igroup.attachments.get(pasid);
-    if (attachment && attachment.hwpt !== hwpt) return -errno.EINVAL;
     if (attachment?.devices.has(this)) return -errno.EBUSY;
+    if (attachment && attachment.hwpt !== hwpt) return -errno.EINVAL;
     const reserved = this.#reserve(pasid, hwpt, [this]);
     if (reserved) return reserved;
     if (!attachment) {
@@ -166,10 +193,11 @@ export class IommufdDevice extends IommufdObject {
     const reserved = sameIoas ? 0 : this.#reserve(pasid, hwpt, devices);
     if (reserved) return reserved;
     const result = this.#compatible(hwpt, pasid) || this.#setHandle(pasid, new Handle(hwpt, this));
-    if (!sameIoas && pasid === IOMMU_NO_PASID) {
-      const loser = pagingOf(result ? hwpt : old);
+    // A failure lets the new table's IOAS forget the devices even where the old table is of the same one, and they
+    // stay attached: Linux 7.3 does that (iommufd_device_do_replace), and IOAS_IOVA_RANGES shows it.
+    const loser = pagingOf(result ? hwpt : old);
+    if (pasid === IOMMU_NO_PASID && (result || !sameIoas))
       for (const device of devices) loser?.ioas.table.unreserve(device.device);
-    }
     if (result) return result;
     attachment.hwpt = hwpt;
     hwpt.users += devices.length;
@@ -209,7 +237,7 @@ export class IommufdDevice extends IommufdObject {
     const result =
       pasid === IOMMU_NO_PASID
         ? this.driver.attachGroup(group, handle)
-        : this.driver.attachPasid(this.device, pasid, handle);
+        : this.driver.attachGroupPasid(group, pasid, handle);
     if (result) return result;
     if (handle) group.handles.set(pasid, handle);
     else group.handles.delete(pasid);
@@ -241,11 +269,10 @@ function hardwareInfo(command: Command<typeof rows.IOMMU_GET_HW_INFO.struct>): n
   const type =
     values.flags & IOMMU_HW_INFO_FLAG_INPUT_TYPE ? values.in_data_type : IOMMU_HW_INFO_TYPE_DEFAULT;
   if (type !== IOMMU_HW_INFO_TYPE_DEFAULT && type !== info.type) return -errno.EOPNOTSUPP;
-  if (values.data_len > 0) {
-    const bytes = new Uint8Array(values.data_len);
-    bytes.set(info.data.subarray(0, values.data_len));
-    if (!memory.write(values.data_uptr, bytes)) return -errno.EFAULT;
-  }
+  const known = info.data.subarray(0, values.data_len);
+  if (!memory.write(values.data_uptr, known)) return -errno.EFAULT;
+  const rest = values.data_uptr + BigInt(known.length);
+  if (!memory.clear(rest, values.data_len - known.length)) return -errno.EFAULT;
   return command.respond({
     data_len: info.data.length,
     out_data_type: info.type,

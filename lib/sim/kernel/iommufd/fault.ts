@@ -7,7 +7,7 @@ import {
   iommu_hwpt_pgfault,
 } from '../../../uapi/iommufd';
 import { IOMMU_FAULT_QUEUE_ALLOC } from '../../../uapi/iommufd-ioctls';
-import { OpenFile } from '../file';
+import { StreamFile } from '../file';
 import type { AttachHandle } from '../iommu/core';
 import type { FaultGroup } from '../iommu/page-fault';
 import type { SimulatedProcess } from '../process';
@@ -117,8 +117,8 @@ export class FaultObject extends IommufdObject {
   }
 }
 
-/** The file descriptor of a FAULT object. Closing it answers nothing. */
-class FaultFile extends OpenFile {
+/** The file of a FAULT object. Closing it answers nothing. */
+class FaultFile extends StreamFile {
   constructor(
     readonly fault: FaultObject,
     readonly context: IommufdFile,
@@ -152,7 +152,9 @@ class FaultFile extends OpenFile {
 function alloc(command: Command<typeof IOMMU_FAULT_QUEUE_ALLOC.struct>): number {
   if (command.values.flags) return -errno.EOPNOTSUPP;
   const fault = new FaultObject();
-  const fd = command.process.install(fault.open(command.file));
+  const file = fault.open(command.file).get();
+  const fd = command.process.install(file);
+  file.put();
   if (fd < 0) return fd;
   command.file.objects.add(fault);
   return command.respond({ out_fault_id: fault.id, out_fault_fd: fd });

@@ -1,4 +1,5 @@
 /** /dev/iommu: one open file is one iommufd, with objects of its own. */
+import type { DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import * as rows from '../../../uapi/iommufd-ioctls';
 import { OpenFile } from '../file';
@@ -7,10 +8,12 @@ import type { SimulatedProcess } from '../process';
 import type { System } from '../system';
 import { copyStruct, handler, type Command, type Handler } from './command';
 import { deviceHandlers, IommufdGroup } from './device';
+import { dirtyHandlers } from './dirty';
 import { faultHandlers } from './fault';
-import { hwptHandlers } from './hwpt';
+import { hwptHandlers } from './hwpt-ioctls';
 import { ioasHandlers } from './ioas';
 import { ObjectTable } from './object';
+import { selftestHandler } from './selftest';
 
 const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_DESTROY.struct>) =>
   command.file.objects.destroy(command.values.id),
@@ -18,11 +21,14 @@ const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_
 
 /** The dispatch table: request → what answers it. */
 const handlers: ReadonlyMap<number, Handler> = new Map(
-  [destroy, ...ioasHandlers, ...hwptHandlers, ...deviceHandlers, ...faultHandlers].map((entry) => [
-    entry.row.request,
-    entry,
-  ]),
+  [destroy, ...ioasHandlers, ...hwptHandlers, ...dirtyHandlers, ...deviceHandlers, ...faultHandlers].map(
+    (entry) => [entry.row.request, entry],
+  ),
 );
+
+/** Numbers (the request's low byte) of the first and the last ioctl that the uAPI has. */
+const FIRST_NUMBER = rows.IOMMU_DESTROY.request & 0xff;
+const LAST_NUMBER = rows.IOMMU_IOAS_NOIOMMU_GET_PA.request & 0xff;
 
 export class IommufdFile extends OpenFile {
   readonly objects = new ObjectTable();
@@ -43,10 +49,15 @@ export class IommufdFile extends OpenFile {
   }
 
   override ioctl(process: SimulatedProcess, request: number, argument: Uint8Array | number): number {
-    const entry = handlers.get(request);
-    if (!entry) return -errno.ENOTTY;
+    const number = request & 0xff;
+    const { selftest } = this.system;
+    const last = selftest ? selftestHandler.row.request & 0xff : LAST_NUMBER;
+    if (number < FIRST_NUMBER || number > last) return -errno.ENOTTY;
     const user = process.userBytes(argument);
     if (!user || user.length < 4) return -errno.EFAULT;
+    const isTest = selftest && request === selftestHandler.row.request;
+    const entry = isTest ? selftestHandler : handlers.get(request);
+    if (!entry) return -errno.ENOTTY;
     const size = new DataView(user.buffer, user.byteOffset, user.byteLength).getUint32(0, true);
     const { struct, minimumSize } = entry.row;
     if (size < minimumSize) return -errno.EINVAL;
@@ -63,6 +74,11 @@ export class IommufdFile extends OpenFile {
         return 0;
       },
     });
+  }
+
+  override mmap(): DeviceMapping | number {
+    // Only hardware queues have pages to map.
+    return -errno.ENXIO;
   }
 
   protected override release(): void {

@@ -5,21 +5,14 @@
  */
 import { errno } from '../../../uapi/errno';
 import { IOMMU_WRITE, type PagingDomain } from '../iommu/core';
-import { PAGE_SIZE, type Pin, type UserMemory } from '../user-memory';
+import { PAGE_SIZE, type Pin } from '../user-memory';
 import { IntervalList, type Interval } from './interval-list';
+import type { Pages } from './pages';
 
 const ULONG_MAX = (1n << 64n) - 1n;
 const PAGE = BigInt(PAGE_SIZE);
 /** Largest alignment an automatic IOVA gets: a huge page (the guest kernels have transparent huge pages). */
 const HUGE_PAGE = 2n * 1024n * 1024n;
-
-/** Memory of a process that areas are slices of; IOAS_COPY makes several areas share one. */
-export interface Pages {
-  readonly memory: UserMemory;
-  /** User virtual address of byte 0, page-aligned. */
-  readonly address: bigint;
-  readonly writable: boolean;
-}
 
 /** One mapping. */
 export interface Area extends Interval {
@@ -31,6 +24,16 @@ export interface Area extends Interval {
   readonly protection: number;
   /** Present while any domain maps the area. */
   pin: Pin | undefined;
+  /** Pinned slices that accesses hold of it. */
+  accesses: number;
+}
+
+/** A user of the mappings inside the kernel (iommufd_access). */
+export interface TableAccess {
+  /** What IOVA, length and page offset of every area must be multiples of. */
+  readonly alignment: bigint;
+  /** [iova, iova + length) is about to go: every pin in it must go first. */
+  letGo(iova: bigint, length: bigint): void;
 }
 
 /** A slice of pages to be mapped. */
@@ -68,7 +71,8 @@ export class IoPageTable {
   #reserved: Reserved[] = [];
   #allowed: readonly Interval[] = [];
   #domains: PagingDomain[] = [];
-  /** IOVA, length and page offset of every area are multiples of it: 1 while no domain is there. */
+  readonly #accesses = new Set<TableAccess>();
+  /** IOVA, length and page offset of every area are multiples of it: 1 while no domain or access is there. */
   alignment = 1n;
 
   /** Ranges outside every reservation, ascending: what IOAS_IOVA_RANGES reports. */
@@ -85,7 +89,14 @@ export class IoPageTable {
   allow(ranges: readonly Interval[]): number {
     for (const range of ranges)
       if (this.#reserved.some((r) => overlaps(r, range.start, range.last))) return -errno.EADDRINUSE;
-    this.#allowed = [...ranges].sort((a, b) => (a.start < b.start ? -1 : 1));
+    const allowed: { start: bigint; last: bigint }[] = [];
+    for (const { start, last } of [...ranges].sort((a, b) => (a.start < b.start ? -1 : 1))) {
+      const before = allowed.at(-1);
+      // Neighbours are one range: a mapping may lie across the seam.
+      if (before && before.last + 1n === start) before.last = last;
+      else allowed.push({ start, last });
+    }
+    this.#allowed = allowed;
     return 0;
   }
 
@@ -124,6 +135,8 @@ export class IoPageTable {
       if (result) break;
       next += slice.length;
     }
+    // No memory is pinned before every area has its place.
+    for (const area of added) result ||= this.#fillDomains(area);
     if (!result) return start;
     for (const area of added) this.#remove(area);
     return BigInt(result);
@@ -138,6 +151,7 @@ export class IoPageTable {
     let area;
     while ((area = this.areas.first(start, last))) {
       if (area.start < start || area.last > last) return { result: -errno.ENOENT, unmapped };
+      if (area.accesses > 0) for (const access of this.#accesses) access.letGo(area.start, area.length);
       this.#remove(area);
       unmapped += area.length;
       if (area.last >= last) break;
@@ -190,10 +204,31 @@ export class IoPageTable {
     this.#domains = this.#domains.filter((other) => other !== domain);
     for (const area of this.areas) this.#unfill(area, [domain]);
     this.unreserve(domain);
-    this.alignment = this.#domains.reduce(
-      (most, d) => (BigInt(d.granule) > most ? BigInt(d.granule) : most),
-      1n,
-    );
+    this.#align();
+  }
+
+  /** Lets an access in. 0, or EADDRINUSE where areas are not aligned as it needs them. */
+  addAccess(access: TableAccess): number {
+    this.#accesses.add(access);
+    const result = this.#align();
+    if (result) this.#accesses.delete(access);
+    return result;
+  }
+
+  /** The access has let go of everything. */
+  removeAccess(access: TableAccess): void {
+    this.#accesses.delete(access);
+    this.#align();
+  }
+
+  /** Works the alignment out anew: EADDRINUSE, and no change, where it rises above what areas have. */
+  #align(): number {
+    const needs = [...this.#domains.map(({ granule }) => BigInt(granule))];
+    for (const access of this.#accesses) needs.push(access.alignment);
+    const alignment = needs.reduce((most, need) => (need > most ? need : most), 1n);
+    if (alignment > this.alignment && !this.#conforms(alignment)) return -errno.EADDRINUSE;
+    this.alignment = alignment;
+    return 0;
   }
 
   #check(iova: bigint, length: bigint): number {
@@ -251,9 +286,15 @@ export class IoPageTable {
       startByte: slice.startByte,
       protection,
       pin: undefined,
+      accesses: 0,
     };
     this.areas.add(area);
     added.push(area);
+    return 0;
+  }
+
+  /** Maps a new area in every domain, or in none. */
+  #fillDomains(area: Area): number {
     const filled: PagingDomain[] = [];
     for (const domain of this.#domains) {
       const result = this.#map(area, domain);
@@ -287,12 +328,13 @@ export class IoPageTable {
   #map(area: Area, domain: PagingDomain): number {
     const { pages } = area;
     const pinned = area.pin === undefined;
-    area.pin ??= pages.memory.pin(pages.address + area.startByte, area.length);
+    area.pin ??= pages.pin(area.startByte, area.length);
     if (!area.pin) return -errno.EFAULT;
+    const granule = BigInt(domain.granule);
     const result = domain.map(
-      Number(area.start / PAGE),
-      area.pin.physical,
-      Number(area.length / PAGE),
+      Number(area.start / granule),
+      area.pin.physical + Number(area.startByte % PAGE),
+      Number(area.length / granule),
       area.protection,
     );
     if (result && pinned) {
@@ -305,7 +347,10 @@ export class IoPageTable {
   /** Takes the area out of `domains`, and lets its memory go where no domain is left (or `last` says so). */
   #unfill(area: Area, domains: readonly PagingDomain[], last = this.#domains.length === 0): void {
     if (!area.pin) return;
-    for (const domain of domains) domain.unmap(Number(area.start / PAGE), Number(area.length / PAGE));
+    for (const domain of domains) {
+      const granule = BigInt(domain.granule);
+      domain.unmap(Number(area.start / granule), Number(area.length / granule));
+    }
     if (!last) return;
     area.pin.unpin();
     area.pin = undefined;

@@ -12,8 +12,10 @@ import { PAGE_SIZE } from '../user-memory';
 import { handler, type Command, type Handler } from './command';
 import type { HwptPaging } from './hwpt';
 import { IoPageTable, type Slice } from './io-page-table';
+import { Pages } from './pages';
 import type { Interval } from './interval-list';
 import { IommufdObject } from './object';
+import { convertSource } from './selftest-iova';
 
 const U64_MAX = (1n << 64n) - 1n;
 const PAGE = BigInt(PAGE_SIZE);
@@ -87,10 +89,11 @@ function map(command: Command<typeof rows.IOMMU_IOAS_MAP.struct>): number {
   if (protection < 0) return protection;
   const ioas = file.objects.get(values.ioas_id, Ioas);
   if (!ioas) return -errno.ENOENT;
-  if (values.user_va + values.length > U64_MAX + 1n) return -errno.EOVERFLOW;
+  if (values.user_va + values.length > U64_MAX) return -errno.EOVERFLOW;
+  if (values.length > U64_MAX - PAGE) return -errno.EINVAL;
   const offset = values.user_va % PAGE;
   const slice: Slice = {
-    pages: { memory, address: values.user_va - offset, writable: (protection & IOMMU_WRITE) !== 0 },
+    pages: new Pages(memory, values.user_va - offset, (protection & IOMMU_WRITE) !== 0),
     startByte: offset,
     length: values.length,
   };
@@ -101,18 +104,19 @@ function map(command: Command<typeof rows.IOMMU_IOAS_MAP.struct>): number {
 
 function copy(command: Command<typeof rows.IOMMU_IOAS_COPY.struct>): number {
   const { values, file } = command;
-  if (values.flags & ~MAP_FLAGS) return -errno.EOPNOTSUPP;
-  const protection = protectionOf(values.flags, [values.length, values.src_iova, values.dst_iova]);
-  if (protection < 0) return protection;
   const source = file.objects.get(values.src_ioas_id, Ioas);
+  const { flags, src_iova } = file.system.selftest ? convertSource(source?.table, values) : values;
+  if (flags & ~MAP_FLAGS) return -errno.EOPNOTSUPP;
+  const protection = protectionOf(flags, [values.length, src_iova, values.dst_iova]);
+  if (protection < 0) return protection;
   if (!source) return -errno.ENOENT;
-  const slices = source.table.slices(values.src_iova, values.length);
+  const slices = source.table.slices(src_iova, values.length);
   if (typeof slices === 'number') return slices;
   const target = file.objects.get(values.dst_ioas_id, Ioas);
   if (!target) return -errno.ENOENT;
-  const fixed = values.flags & IOMMU_IOAS_MAP_FIXED_IOVA ? values.dst_iova : undefined;
+  const fixed = flags & IOMMU_IOAS_MAP_FIXED_IOVA ? values.dst_iova : undefined;
   const iova = target.table.map(slices, values.length, fixed, protection);
-  return iova < 0n ? Number(iova) : command.respond({ dst_iova: iova });
+  return iova < 0n ? Number(iova) : command.respond({ dst_iova: iova, flags, src_iova });
 }
 
 function unmap(command: Command<typeof rows.IOMMU_IOAS_UNMAP.struct>): number {

@@ -5,6 +5,8 @@ import { errno } from '../../../uapi/errno';
 export abstract class IommufdObject {
   /** 0 while the object is not in the table. */
   id = 0;
+  /** Its id is taken, but nobody can use it yet: the call that makes it has not returned. */
+  unfinished = false;
   /** Other objects, or an open file, that need this one: IOMMU_DESTROY is EBUSY while there are any. */
   users = 0;
 
@@ -36,7 +38,7 @@ export class ObjectTable {
   /** The object of that id and class, or undefined: both "no such id" and "another class" are ENOENT to users. */
   get<T extends IommufdObject>(id: number, type: Class<T>): T | undefined {
     const object = this.#objects.get(id);
-    return object instanceof type ? object : undefined;
+    return object instanceof type && !object.unfinished ? object : undefined;
   }
 
   /** IOMMU_DESTROY: ENOENT, or EBUSY while somebody uses the object. */

@@ -2,9 +2,10 @@
  * /dev/vfio/devices/vfioN: a PCI device in the hands of user space. Nothing of the device can be reached before
  * BIND_IOMMUFD (drivers/vfio/device_cdev.c's and vfio_pci_core.c's role).
  */
-import type { DeviceMapping } from '../../../kernel';
+import { O_RDONLY, type DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import * as vfio from '../../../uapi/vfio';
+import { POWER_STATE_D0 } from '../../devices/pci-registers';
 import { OpenFile } from '../file';
 import { IOMMU_NO_PASID } from '../iommu/core';
 import { copyStruct } from '../iommufd/command';
@@ -15,26 +16,46 @@ import type { SimulatedProcess } from '../process';
 import type { System } from '../system';
 import { VirtualConfig } from './config';
 import { VfioInterrupts } from './interrupts';
-import { mapBar, offsetOf, readRegion, regionFlags, regionSize, writeRegion } from './regions';
+import {
+  mapBar,
+  offsetOf,
+  readRegion,
+  regionCapabilities,
+  regionFlags,
+  regionSize,
+  writeRegion,
+} from './regions';
+
+/** PASIDs above are refused before anything else is looked at: Linux keeps them in an ida. */
+const LAST_PASID = 2 ** 31 - 1;
+
+/** A token is a UUID. */
+const TOKEN_BYTES = 16;
+
+/** What there is of an opened device once it is bound. */
+interface Bound {
+  readonly device: IommufdDevice;
+  readonly config: VirtualConfig;
+  readonly interrupts: VfioInterrupts;
+  /** The RID has a page table. */
+  attached: boolean;
+  /** PASIDs that have one. */
+  readonly pasids: Set<number>;
+}
 
 export class VfioFile extends OpenFile {
-  #bound: IommufdDevice | undefined;
-  /** PASIDs that are attached; the RID under IOMMU_NO_PASID. */
-  readonly #attached = new Set<number>();
-  readonly #config: VirtualConfig;
-  readonly #interrupts: VfioInterrupts;
+  #bound: Bound | undefined;
 
   constructor(
     readonly system: System,
     readonly device: PciDevice,
   ) {
     super();
-    this.#config = new VirtualConfig(device.pci, () => device.reset());
-    this.#interrupts = new VfioInterrupts(device.pci, system.interrupts);
   }
 
   override ioctl(process: SimulatedProcess, request: number, argument: Uint8Array | number): number {
-    if (request !== vfio.VFIO_DEVICE_BIND_IOMMUFD.request && !this.#bound) return -errno.EINVAL;
+    const bound = this.#bound;
+    if (request !== vfio.VFIO_DEVICE_BIND_IOMMUFD.request && !bound) return -errno.EINVAL;
     if (request === vfio.VFIO_DEVICE_RESET.request) return this.#reset();
     const row = vfio.vfioIoctls.find((candidate) => candidate.request === request);
     if (!row) return -errno.ENOTTY;
@@ -44,50 +65,53 @@ export class VfioFile extends OpenFile {
       case vfio.VFIO_DEVICE_BIND_IOMMUFD.request:
         return this.#bind(process, user);
       case vfio.VFIO_DEVICE_ATTACH_IOMMUFD_PT.request:
-        return this.#attach(user);
+        return this.#attach(bound as Bound, user);
       case vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT.request:
-        return this.#detach(user);
+        return this.#detach(bound as Bound, user);
       case vfio.VFIO_DEVICE_GET_INFO.request:
         return this.#info(user);
       case vfio.VFIO_DEVICE_GET_REGION_INFO.request:
         return this.#regionInfo(user);
       case vfio.VFIO_DEVICE_GET_IRQ_INFO.request:
-        return this.#irqInfo(user);
+        return this.#irqInfo(bound as Bound, user);
       default:
-        return this.#interrupts.set(process, user);
+        return (bound as Bound).interrupts.set(process, user);
     }
   }
 
   override pread(bytes: Uint8Array, offset: number): number {
     if (!this.#bound) return -errno.EINVAL;
     this.system.onRegisterAccess();
-    return readRegion(this.device.pci, this.#config, bytes, offset);
+    return readRegion(this.device, this.#bound.config, bytes, offset);
   }
 
   override pwrite(bytes: Uint8Array, offset: number): number {
     if (!this.#bound) return -errno.EINVAL;
-    return writeRegion(this.device.pci, this.#config, bytes, offset);
+    return writeRegion(this.device, this.#bound.config, bytes, offset);
   }
 
   override mmap(offset: number, length: number): DeviceMapping | number {
-    if (!this.#bound) return -errno.EINVAL;
+    // A descriptor that is only for reading has no shared mappings, and device memory has no others.
+    if (!this.#bound || this.access === O_RDONLY) return -errno.EINVAL;
     return mapBar(this.system, this.device.pci, offset, length);
   }
 
   /** Asks the user to let go, as Linux does before it removes a device. */
   deviceGone(): void {
-    this.#interrupts.requestDevice();
+    this.#bound?.interrupts.requestDevice();
   }
 
   protected override release(): void {
     const bound = this.#bound;
     if (!bound) return;
-    this.device.opened = undefined;
-    this.#interrupts.close();
-    for (const pasid of [...this.#attached].sort((a, b) => b - a)) bound.detach(pasid);
-    this.device.disable();
     this.#bound = undefined;
-    bound.unbind();
+    this.device.opened = undefined;
+    bound.interrupts.close();
+    this.device.disable();
+    for (const pasid of [...bound.pasids].sort((a, b) => a - b)) bound.device.detach(pasid);
+    if (bound.attached) bound.device.detach(IOMMU_NO_PASID);
+    bound.device.unbind();
+    if (this.device.gone) this.system.releaseDevice(this.device);
   }
 
   #bind(process: SimulatedProcess, user: Uint8Array): number {
@@ -96,60 +120,67 @@ export class VfioFile extends OpenFile {
     if (argsz < minimumSize) return -errno.EINVAL;
     const bytes = copyStruct(user, argsz, struct.size);
     if (typeof bytes === 'number') return bytes;
-    const { iommufd, flags } = struct.decode(bytes);
+    const { iommufd, flags, token_uuid_ptr: token } = struct.decode(bytes);
     if (iommufd < 0 || flags & ~vfio.VFIO_DEVICE_BIND_FLAG_TOKEN) return -errno.EINVAL;
     if (this.#bound) return -errno.EINVAL;
     // No simulated device is a virtual function: a token has nothing to match.
-    if (flags & vfio.VFIO_DEVICE_BIND_FLAG_TOKEN) return -errno.EINVAL;
+    if (flags & vfio.VFIO_DEVICE_BIND_FLAG_TOKEN)
+      return process.memory.read(token, TOKEN_BYTES) ? -errno.EINVAL : -errno.EFAULT;
     const file = process.file(iommufd);
     if (!file) return -errno.EBADF;
     if (!(file instanceof IommufdFile)) return -errno.EBADFD;
     if (this.device.opened) return -errno.EINVAL;
-    const bound = IommufdDevice.claim(file, this.device);
-    if (typeof bound === 'number') return bound;
-    this.#bound = bound;
+    if (this.device.gone) return -errno.ENODEV;
+    const device = IommufdDevice.claim(file, this.device);
+    if (typeof device === 'number') return device;
     this.device.opened = this;
     this.device.enable();
-    this.#config.load();
-    struct.write(new DataView(user.buffer, user.byteOffset), 0, { out_devid: bound.id });
+    this.#bound = this.#open(device);
+    struct.write(new DataView(user.buffer, user.byteOffset), 0, { out_devid: device.id });
     return 0;
   }
 
-  #attach(user: Uint8Array): number {
+  #open(device: IommufdDevice): Bound {
+    const interrupts = new VfioInterrupts(this.device.pci, this.system.interrupts);
+    const config = new VirtualConfig(this.device.pci, {
+      reset: () => this.#reset(),
+      setPowerState: (state) => {
+        this.device.setPowerState(state);
+        interrupts.restore();
+      },
+      disableIntx: (disabled) => interrupts.disableIntx(disabled),
+      get msi() {
+        return interrupts.msi;
+      },
+    });
+    return { device, config, interrupts, attached: false, pasids: new Set() };
+  }
+
+  #attach(bound: Bound, user: Uint8Array): number {
     const { struct, minimumSize } = vfio.VFIO_DEVICE_ATTACH_IOMMUFD_PT;
-    const pasid = this.#pasid(user, minimumSize, vfio.VFIO_DEVICE_ATTACH_PASID, struct.offsets.pasid);
-    if (pasid < 0) return pasid;
+    const pasid = pasidOf(user, minimumSize, vfio.VFIO_DEVICE_ATTACH_PASID, struct.offsets.pasid);
+    if (pasid !== undefined && pasid < 0) return pasid;
     const view = new DataView(user.buffer, user.byteOffset);
     const ptId = view.getUint32(struct.offsets.pt_id, true);
-    const result = (this.#bound as IommufdDevice).attach(pasid, ptId, this.#attached.has(pasid));
+    const replacing = pasid === undefined ? bound.attached : bound.pasids.has(pasid);
+    if (pasid !== undefined && pasid > LAST_PASID) return -errno.ENOSPC;
+    const result = bound.device.attach(pasid ?? IOMMU_NO_PASID, ptId, replacing);
     if (result < 0) return result;
-    this.#attached.add(pasid);
+    if (pasid === undefined) bound.attached = true;
+    else bound.pasids.add(pasid);
     // An IOAS gives back the HWPT that was chosen or made.
     view.setUint32(struct.offsets.pt_id, result, true);
     return 0;
   }
 
-  #detach(user: Uint8Array): number {
+  #detach(bound: Bound, user: Uint8Array): number {
     const { struct, minimumSize } = vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT;
-    const pasid = this.#pasid(user, minimumSize, vfio.VFIO_DEVICE_DETACH_PASID, struct.offsets.pasid);
-    if (pasid < 0) return pasid;
-    if (this.#attached.delete(pasid)) (this.#bound as IommufdDevice).detach(pasid);
+    const pasid = pasidOf(user, minimumSize, vfio.VFIO_DEVICE_DETACH_PASID, struct.offsets.pasid);
+    if (pasid !== undefined && pasid < 0) return pasid;
+    if (pasid === undefined ? bound.attached : bound.pasids.delete(pasid))
+      bound.device.detach(pasid ?? IOMMU_NO_PASID);
+    if (pasid === undefined) bound.attached = false;
     return 0;
-  }
-
-  /** The slot that ATTACH and DETACH name: IOMMU_NO_PASID, or the struct's PASID where its flag is set. */
-  #pasid(user: Uint8Array, minimum: number, flag: number, offset: number): number {
-    if (user.length < minimum) return -errno.EFAULT;
-    const view = new DataView(user.buffer, user.byteOffset, user.byteLength);
-    const argsz = view.getUint32(0, true);
-    const flags = view.getUint32(4, true);
-    if (argsz < minimum || flags & ~flag) return -errno.EINVAL;
-    if (!(flags & flag)) return IOMMU_NO_PASID;
-    if (argsz < offset + 4) return -errno.EINVAL;
-    if (user.length < offset + 4) return -errno.EFAULT;
-    const pasid = view.getUint32(offset, true);
-    // PASID 0 is the RID's own slot, and PASIDs have 20 bits at most (PCIe, PASID TLP prefix).
-    return pasid === IOMMU_NO_PASID || pasid >= 1 << 20 ? -errno.EINVAL : pasid;
   }
 
   #info(user: Uint8Array): number {
@@ -171,29 +202,47 @@ export class VfioFile extends OpenFile {
       const size = regionSize(this.device.pci, index);
       if (size < 0) return -errno.EINVAL;
       const flags = regionFlags(this.device.pci, index);
-      return struct.encode({ argsz, flags, index, cap_offset, size, offset: offsetOf(index) });
+      const known = { index, size, offset: offsetOf(index) };
+      const capabilities = regionCapabilities(this.device.pci, index);
+      if (capabilities.length === 0) return struct.encode({ ...known, argsz, flags, cap_offset });
+      const all = { ...known, flags: flags | vfio.VFIO_REGION_INFO_FLAG_CAPS };
+      const needed = struct.size + capabilities.length;
+      // Too short for the capabilities: the caller learns how much they need.
+      if (argsz < needed) return struct.encode({ ...all, argsz: needed, cap_offset: 0 });
+      if (user.length < needed) return -errno.EFAULT;
+      user.set(capabilities, struct.size);
+      return struct.encode({ ...all, argsz, cap_offset: struct.size });
     });
   }
 
-  #irqInfo(user: Uint8Array): number {
+  #irqInfo({ interrupts }: Bound, user: Uint8Array): number {
     const { struct, minimumSize } = vfio.VFIO_DEVICE_GET_IRQ_INFO;
     return fillStruct(user, struct.size, minimumSize, (argsz) => {
       const { index } = struct.decode(user);
       if (index >= vfio.VFIO_PCI_NUM_IRQS) return -errno.EINVAL;
-      const intx = vfio.VFIO_IRQ_INFO_MASKABLE | vfio.VFIO_IRQ_INFO_AUTOMASKED;
-      const resizable = index === vfio.VFIO_PCI_MSIX_IRQ_INDEX;
-      const more =
-        index === vfio.VFIO_PCI_INTX_IRQ_INDEX ? intx : resizable ? 0 : vfio.VFIO_IRQ_INFO_NORESIZE;
-      const count = this.#interrupts.count(index);
-      return struct.encode({ argsz, flags: vfio.VFIO_IRQ_INFO_EVENTFD | more, index, count });
+      return struct.encode({ argsz, flags: interrupts.flags(index), index, count: interrupts.count(index) });
     });
   }
 
   #reset(): number {
     if (!this.device.pci.resettable) return -errno.EINVAL;
+    this.device.setPowerState(POWER_STATE_D0);
     this.device.reset();
+    this.#bound?.interrupts.restore();
     return 0;
   }
+}
+
+/** The PASID that ATTACH or DETACH names, undefined where its flag is not set: the RID; or -errno. */
+function pasidOf(user: Uint8Array, minimum: number, flag: number, offset: number): number | undefined {
+  if (user.length < minimum) return -errno.EFAULT;
+  const view = new DataView(user.buffer, user.byteOffset, user.byteLength);
+  const argsz = view.getUint32(0, true);
+  const flags = view.getUint32(4, true);
+  if (argsz < minimum || flags & ~flag) return -errno.EINVAL;
+  if (!(flags & flag)) return undefined;
+  if (argsz < offset + 4) return -errno.EINVAL;
+  return user.length < offset + 4 ? -errno.EFAULT : view.getUint32(offset, true);
 }
 
 /**

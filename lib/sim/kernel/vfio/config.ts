@@ -1,101 +1,174 @@
 /**
- * Configuration space as vfio-pci shows it to user space: base address registers and interrupt capabilities are
- * virtual (the kernel owns the real ones), some registers pass through, and everything else is read-only
- * (drivers/vfio/pci/vfio_pci_config.c's role).
+ * Configuration space as vfio-pci shows it to user space (drivers/vfio/pci/vfio_pci_config.c's role). Of each
+ * byte some bits are virtual, kept here and not in the device, and some can be written (config-permissions.ts).
+ * Whatever changes how the kernel itself uses the device becomes a call of an action.
  */
 import type { PciFunction } from '../../devices/pci-function';
 import * as registers from '../../devices/pci-registers';
+import { ConfigPermissions, EXPANSION_ROM } from './config-permissions';
 
-/** Command register bits that user space may change on the device. */
-const COMMAND_BITS =
-  registers.COMMAND_MEMORY_SPACE |
-  registers.COMMAND_BUS_MASTER |
-  registers.COMMAND_PARITY_ERROR_RESPONSE |
-  registers.COMMAND_SERR_ENABLE |
-  registers.COMMAND_INTERRUPT_DISABLE;
+/** Bits 6:4 of MSI message control: how many vectors software has enabled, as a power of two. */
+const MSI_ENABLED_VECTORS = 0x70;
+const MAX_READ_REQUEST = 0x7000;
+
+/** What the kernel does when user space writes certain registers. */
+export interface ConfigActions {
+  /** A function level reset through the PCI Express capability. */
+  reset(): void;
+  setPowerState(state: number): void;
+  /** Interrupt Disable is virtual: it masks INTx. */
+  disableIntx(disabled: boolean): void;
+  /** MSI as VFIO_DEVICE_SET_IRQS has set it up. */
+  readonly msi: { readonly enabled: boolean; readonly log2Vectors: number };
+}
 
 export class VirtualConfig {
-  /** What user space wrote where it does not reach the device. */
-  readonly #shadow = new Uint8Array(registers.EXTENDED_CONFIG_SPACE_SIZE);
-  /** 1 where reads come from the shadow. */
-  readonly #shadowed = new Uint8Array(registers.EXTENDED_CONFIG_SPACE_SIZE);
-  readonly #view = new DataView(this.#shadow.buffer);
+  readonly #permissions: ConfigPermissions;
+  /** Values of the virtual bits. */
+  readonly #virtual: Uint8Array;
+  readonly #view: DataView;
+  #intxDisabled = false;
+  /** User space wrote a BAR: its fixed bits must be put back before anybody reads it. */
+  #barsWritten = true;
 
-  /** `resetFunction` is what the kernel does when user space asks for a function level reset. */
+  /** Takes the device's own values, as when a device is opened. */
   constructor(
     readonly pci: PciFunction,
-    readonly resetFunction: () => void,
+    readonly actions: ConfigActions,
   ) {
-    const { config } = this.pci;
-    const shadow = (offset: number, length: number) => this.#shadowed.fill(1, offset, offset + length);
-    shadow(registers.BASE_ADDRESS_REGISTERS, 4 * registers.BAR_COUNT);
-    shadow(registers.CACHE_LINE_SIZE, 2);
-    shadow(registers.INTERRUPT_LINE, 1);
-    // Message control, address and data: 14 bytes at most, without the masks behind them.
-    const msi = config.capability(registers.CAPABILITY_MSI);
-    if (msi) shadow(msi + registers.MSI_CONTROL, 12);
-    const msix = config.capability(registers.CAPABILITY_MSIX);
-    if (msix) shadow(msix + registers.MSIX_CONTROL, 2);
-    this.load();
+    const { config } = pci;
+    this.#virtual = new Uint8Array(config.size);
+    this.#view = new DataView(this.#virtual.buffer);
+    config.readBytes(0, this.#virtual);
+    this.#permissions = new ConfigPermissions(config, this.#virtual);
   }
 
-  /** Takes the device's own values, as when the device is opened. */
-  load(): void {
-    for (let offset = 0; offset < this.pci.config.size; offset++)
-      if (this.#shadowed[offset]) this.#shadow[offset] = this.pci.config.read(offset, 1);
-  }
-
+  /** -EFAULT is for the caller: [offset, offset + length) must be inside the space. */
   read(offset: number, into: Uint8Array): void {
-    this.pci.config.readBytes(offset, into);
-    for (let i = 0; i < into.length; i++) if (this.#shadowed[offset + i]) into[i] = this.#shadow[offset + i];
-  }
-
-  write(offset: number, from: Uint8Array): void {
-    for (let i = 0; i < from.length; i++) if (this.#shadowed[offset + i]) this.#shadow[offset + i] = from[i];
-    const touches = (start: number, length: number) =>
-      offset < start + length && offset + from.length > start;
-    if (touches(registers.BASE_ADDRESS_REGISTERS, 4 * registers.BAR_COUNT)) this.#maskBars();
-    if (touches(registers.COMMAND, 2)) this.#pass(registers.COMMAND, COMMAND_BITS, offset, from);
-    const pm = this.pci.config.capability(registers.CAPABILITY_POWER_MANAGEMENT);
-    if (pm && touches(pm + registers.PM_CONTROL_STATUS, 2))
-      this.#pass(pm + registers.PM_CONTROL_STATUS, 0xffff, offset, from);
-    const express = this.pci.config.capability(registers.CAPABILITY_EXPRESS);
-    if (express && touches(express + registers.EXPRESS_DEVICE_CONTROL, 2)) {
-      const control = express + registers.EXPRESS_DEVICE_CONTROL;
-      const wanted = this.#merge(control, offset, from);
-      if (wanted & registers.EXPRESS_INITIATE_FLR) this.resetFunction();
-      else this.#pass(control, 0xffff, offset, from);
+    if (this.#barsWritten) this.#fixBars();
+    const { virtual } = this.#permissions;
+    for (let i = 0; i < into.length; i++) {
+      const at = offset + i;
+      // Nobody answers for a device that was pulled out.
+      const device = this.pci.connected ? this.pci.config.read(at, 1) : 0xff;
+      into[i] = (device & ~virtual[at]) | (this.#virtual[at] & virtual[at]);
     }
   }
 
-  /** A 16-bit register as a write of `from` at `offset` would leave it. */
-  #merge(register: number, offset: number, from: Uint8Array): number {
-    const bytes = [this.pci.config.read(register, 1), this.pci.config.read(register + 1, 1)];
-    for (let i = 0; i < 2; i++) bytes[i] = from[register + i - offset] ?? bytes[i];
-    return bytes[0] | (bytes[1] << 8);
+  /** Cuts the write into aligned accesses of 4 bytes at most, each within one capability. */
+  write(offset: number, from: Uint8Array): void {
+    for (let done = 0; done < from.length;) {
+      const at = offset + done;
+      const left = Math.min(from.length - done, this.#permissions.remaining(at));
+      const width = left >= 4 && at % 4 === 0 ? 4 : left >= 2 && at % 2 === 0 ? 2 : 1;
+      this.#writeChunk(at, width, from.subarray(done, done + width));
+      done += width;
+    }
   }
 
-  #pass(register: number, bits: number, offset: number, from: Uint8Array): void {
-    const now = this.pci.config.read(register, 2);
-    this.pci.config.write(register, 2, (now & ~bits) | (this.#merge(register, offset, from) & bits));
+  #writeChunk(at: number, width: number, bytes: Uint8Array): void {
+    const { virtual, writable, start } = this.#permissions;
+    const { config } = this.pci;
+    const readRequest = this.#readRequest();
+    let value = 0;
+    let changesDevice = false;
+    for (let i = 0; i < width; i++) {
+      const ours = virtual[at + i] & writable[at + i];
+      const theirs = writable[at + i] & ~virtual[at + i];
+      this.#virtual[at + i] = (this.#virtual[at + i] & ~ours) | (bytes[i] & ours);
+      if (theirs) changesDevice = true;
+      value |= ((config.read(at + i, 1) & ~theirs) | (bytes[i] & theirs)) << (8 * i);
+    }
+    if (changesDevice && this.pci.connected) config.write(at, width, value >>> 0);
+    const touches = (register: number, length: number) => at < register + length && at + width > register;
+    if (start[at] === 0) this.#headerWritten(touches);
+    else this.#capabilityWritten(start[at], at, bytes, touches, readRequest);
+  }
+
+  #headerWritten(touches: (register: number, length: number) => boolean): void {
+    if (touches(registers.BASE_ADDRESS_REGISTERS, 4 * registers.BAR_COUNT)) this.#barsWritten = true;
+    if (touches(EXPANSION_ROM, 4)) this.#barsWritten = true;
+    if (!touches(registers.COMMAND, 2)) return;
+    const disabled =
+      (this.#view.getUint16(registers.COMMAND, true) & registers.COMMAND_INTERRUPT_DISABLE) !== 0;
+    if (disabled === this.#intxDisabled) return;
+    this.#intxDisabled = disabled;
+    this.actions.disableIntx(disabled);
+  }
+
+  #capabilityWritten(
+    start: number,
+    at: number,
+    bytes: Uint8Array,
+    touches: (register: number, length: number) => boolean,
+    readRequest: number,
+  ): void {
+    const { config } = this.pci;
+    if (start === config.capability(registers.CAPABILITY_POWER_MANAGEMENT)) {
+      // The state bits are not written like others: the kernel moves the device itself.
+      if (at === start + registers.PM_CONTROL_STATUS)
+        this.actions.setPowerState(bytes[0] & registers.PM_POWER_STATE);
+    } else if (start === config.capability(registers.CAPABILITY_EXPRESS)) {
+      this.#expressWritten(start, readRequest);
+    } else if (start === config.capability(registers.CAPABILITY_MSI)) {
+      if (touches(start + registers.MSI_CONTROL, 2)) this.#msiWritten(start + registers.MSI_CONTROL);
+    }
+  }
+
+  #readRequest(): number {
+    const express = this.pci.config.capability(registers.CAPABILITY_EXPRESS);
+    if (!express) return 0;
+    return this.#view.getUint16(express + registers.EXPRESS_DEVICE_CONTROL, true) & MAX_READ_REQUEST;
+  }
+
+  #expressWritten(express: number, readRequest: number): void {
+    const { config } = this.pci;
+    const at = express + registers.EXPRESS_DEVICE_CONTROL;
+    const control = this.#view.getUint16(at, true);
+    if (control & registers.EXPRESS_INITIATE_FLR) {
+      this.#view.setUint16(at, control & ~registers.EXPRESS_INITIATE_FLR, true);
+      const capabilities = config.read(express + registers.EXPRESS_DEVICE_CAPABILITIES, 4);
+      if (capabilities & registers.EXPRESS_FUNCTION_LEVEL_RESET) this.actions.reset();
+    }
+    const wanted = control & MAX_READ_REQUEST;
+    if (wanted !== readRequest)
+      config.write(
+        at,
+        2,
+        (config.read(at, 2) & ~(MAX_READ_REQUEST | registers.EXPRESS_INITIATE_FLR)) | wanted,
+      );
+  }
+
+  /** Only SET_IRQS turns MSI on, and with no more vectors than it asked for. */
+  #msiWritten(at: number): void {
+    const { enabled, log2Vectors } = this.actions.msi;
+    let control = this.#view.getUint16(at, true);
+    if (!enabled) control &= ~registers.MSI_CONTROL_ENABLE;
+    if ((control & MSI_ENABLED_VECTORS) >> 4 > log2Vectors)
+      control = (control & ~MSI_ENABLED_VECTORS) | (log2Vectors << 4);
+    this.#view.setUint16(at, control, true);
+    this.pci.config.write(at, 2, control);
   }
 
   /** Address bits below a BAR's size read as zero, which is how software finds the size; flags are fixed. */
-  #maskBars(): void {
+  #fixBars(): void {
+    const { config } = this.pci;
     for (let index = 0; index < registers.BAR_COUNT; index++) {
       const at = registers.BASE_ADDRESS_REGISTERS + 4 * index;
-      const bar = this.pci.config.bar(index);
-      const lower = index > 0 ? this.pci.config.bar(index - 1) : undefined;
+      const bar = config.bar(index);
+      const lower = index > 0 ? config.bar(index - 1) : undefined;
+      const now = this.#view.getUint32(at, true);
+      let fixed = 0;
       if (bar) {
-        const flags = this.pci.config.read(at, 4) & registers.BAR_FLAGS;
-        const low = bar.size >= 2 ** 32 ? 0 : -bar.size;
-        this.#view.setUint32(at, (this.#view.getUint32(at, true) & low & ~registers.BAR_FLAGS) | flags, true);
+        const mask = bar.size >= 2 ** 32 ? 0 : -bar.size;
+        fixed = (now & mask & ~registers.BAR_FLAGS) | (config.read(at, 4) & registers.BAR_FLAGS);
       } else if (lower?.width === 64) {
-        const high = lower.size >= 2 ** 32 ? -(lower.size / 2 ** 32) : -1;
-        this.#view.setUint32(at, this.#view.getUint32(at, true) & high, true);
-      } else {
-        this.#view.setUint32(at, 0, true);
+        fixed = now & (lower.size >= 2 ** 32 ? -(lower.size / 2 ** 32) : -1);
       }
+      this.#view.setUint32(at, fixed, true);
     }
+    // No simulated device has an expansion ROM.
+    this.#view.setUint32(EXPANSION_ROM, 0, true);
+    this.#barsWritten = false;
   }
 }

@@ -1,11 +1,15 @@
 /**
- * Interrupts of a VFIO PCI device: eventfds behind INTx, MSI and MSI-X (drivers/vfio/pci/vfio_pci_intrs.c's
- * role).
+ * Interrupts of a VFIO PCI device: eventfds behind INTx, MSI and MSI-X, and the error and request notifiers
+ * (drivers/vfio/pci/vfio_pci_intrs.c's role).
  */
 import type { PciFunction } from '../../devices/pci-function';
 import * as registers from '../../devices/pci-registers';
 import { errno } from '../../../uapi/errno';
 import {
+  VFIO_IRQ_INFO_AUTOMASKED,
+  VFIO_IRQ_INFO_EVENTFD,
+  VFIO_IRQ_INFO_MASKABLE,
+  VFIO_IRQ_INFO_NORESIZE,
   VFIO_IRQ_SET_ACTION_MASK,
   VFIO_IRQ_SET_ACTION_TRIGGER,
   VFIO_IRQ_SET_ACTION_TYPE_MASK,
@@ -23,48 +27,71 @@ import {
   vfio_irq_set,
 } from '../../../uapi/vfio';
 import { EventFile } from '../eventfd';
-import type { InterruptController, Vector } from '../interrupts';
+import type { InterruptController } from '../interrupts';
 import type { SimulatedProcess } from '../process';
+import { Intx } from './intx';
+import { MessageInterrupts } from './msi';
 
 /** Offset of `data` in struct vfio_irq_set. */
 const DATA = vfio_irq_set.offsets.data;
 
-interface Line {
-  eventfd: EventFile;
-  readonly vector: Vector | undefined;
+/** A VFIO_DEVICE_SET_IRQS that has passed the general checks. */
+interface Request {
+  readonly process: SimulatedProcess;
+  /** One VFIO_IRQ_SET_DATA_*. */
+  readonly type: number;
+  readonly start: number;
+  readonly count: number;
+  /** `count` elements. */
+  readonly data: Uint8Array;
 }
 
 export class VfioInterrupts {
-  /** Index (INTx, MSI or MSI-X) that is enabled; -1 for none. A device has one kind at a time. */
-  #enabled = -1;
-  readonly #lines = new Map<number, Line>();
-  #intxMasked = false;
+  readonly #intx: Intx;
+  readonly #messages: MessageInterrupts;
   /** Error and request notifiers, by index. */
   readonly #notifiers = new Map<number, EventFile>();
 
   constructor(
     readonly pci: PciFunction,
-    readonly controller: InterruptController,
+    controller: InterruptController,
   ) {
-    pci.onIntx = (asserted) => {
-      if (asserted) this.#intx();
-    };
+    this.#intx = new Intx(pci);
+    this.#messages = new MessageInterrupts(pci, controller);
   }
 
   /** How many interrupts an index has. */
   count(index: number): number {
     const { config } = this.pci;
-    if (index === VFIO_PCI_INTX_IRQ_INDEX) return config.read(registers.INTERRUPT_PIN, 1) ? 1 : 0;
-    if (index === VFIO_PCI_MSI_IRQ_INDEX) {
-      const msi = config.capability(registers.CAPABILITY_MSI);
-      return msi ? 1 << ((config.read(msi + registers.MSI_CONTROL, 2) >> 1) & 7) : 0;
+    switch (index) {
+      case VFIO_PCI_INTX_IRQ_INDEX:
+        return config.read(registers.INTERRUPT_PIN, 1) ? 1 : 0;
+      case VFIO_PCI_MSI_IRQ_INDEX: {
+        const msi = config.capability(registers.CAPABILITY_MSI);
+        return msi ? 1 << ((config.read(msi + registers.MSI_CONTROL, 2) >> 1) & 7) : 0;
+      }
+      case VFIO_PCI_MSIX_IRQ_INDEX: {
+        const msix = config.capability(registers.CAPABILITY_MSIX);
+        return msix ? (config.read(msix + registers.MSIX_CONTROL, 2) & 0x7ff) + 1 : 0;
+      }
+      default:
+        return index === VFIO_PCI_ERR_IRQ_INDEX || index === VFIO_PCI_REQ_IRQ_INDEX ? 1 : 0;
     }
-    if (index === VFIO_PCI_MSIX_IRQ_INDEX) {
-      const msix = config.capability(registers.CAPABILITY_MSIX);
-      return msix ? (config.read(msix + registers.MSIX_CONTROL, 2) & 0x7ff) + 1 : 0;
-    }
-    if (index === VFIO_PCI_ERR_IRQ_INDEX) return config.capability(registers.CAPABILITY_EXPRESS) ? 1 : 0;
-    return index === VFIO_PCI_REQ_IRQ_INDEX ? 1 : 0;
+  }
+
+  /** VFIO_IRQ_INFO_*. */
+  flags(index: number): number {
+    if (index === VFIO_PCI_INTX_IRQ_INDEX)
+      return VFIO_IRQ_INFO_EVENTFD | VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED;
+    // Vectors of MSI-X can be added one by one.
+    const resizable = index === VFIO_PCI_MSIX_IRQ_INDEX && this.count(index) > 0;
+    return VFIO_IRQ_INFO_EVENTFD | (resizable ? 0 : VFIO_IRQ_INFO_NORESIZE);
+  }
+
+  /** MSI, for the virtual configuration space. */
+  get msi(): { enabled: boolean; log2Vectors: number } {
+    const { kind, log2Vectors } = this.#messages;
+    return { enabled: kind === registers.CAPABILITY_MSI, log2Vectors };
   }
 
   /** VFIO_DEVICE_SET_IRQS. `bytes` is the whole struct, data included. */
@@ -85,28 +112,22 @@ export class VfioInterrupts {
     if (width === undefined || argsz - DATA < count * width) return -errno.EINVAL;
     if (bytes.length < DATA + count * width) return -errno.EFAULT;
     const data = bytes.subarray(DATA, DATA + count * width);
-
-    const action = flags & VFIO_IRQ_SET_ACTION_TYPE_MASK;
-    if (index === VFIO_PCI_INTX_IRQ_INDEX) return this.#setIntx(process, action, type, start, count, data);
-    if (action !== VFIO_IRQ_SET_ACTION_TRIGGER) return -errno.ENOTTY;
-    if (index === VFIO_PCI_ERR_IRQ_INDEX || index === VFIO_PCI_REQ_IRQ_INDEX)
-      return this.#setNotifier(process, index, type, count, data);
-    return this.#setMsi(process, index, type, start, count, data);
+    return this.#act(index, flags & VFIO_IRQ_SET_ACTION_TYPE_MASK, { process, type, start, count, data });
   }
 
-  /** Everything off, as on close. */
-  disable(): void {
-    for (const line of this.#lines.values()) this.#drop(line);
-    this.#lines.clear();
-    const capability =
-      this.#enabled === VFIO_PCI_MSI_IRQ_INDEX ? registers.CAPABILITY_MSI : registers.CAPABILITY_MSIX;
-    if (this.#enabled > VFIO_PCI_INTX_IRQ_INDEX) this.#enableCapability(capability, false, 0);
-    this.#enabled = -1;
-    this.#intxMasked = false;
+  /** What user space may do through Interrupt Disable of the command register. */
+  disableIntx(disabled: boolean): void {
+    this.#intx.disable(disabled);
+  }
+
+  /** The device was reset: it needs its messages again. */
+  restore(): void {
+    this.#messages.program();
   }
 
   close(): void {
-    this.disable();
+    this.#intx.close();
+    this.#messages.disable();
     for (const eventfd of this.#notifiers.values()) eventfd.put();
     this.#notifiers.clear();
   }
@@ -116,153 +137,77 @@ export class VfioInterrupts {
     this.#notifiers.get(VFIO_PCI_REQ_IRQ_INDEX)?.signal();
   }
 
-  #intx(): void {
-    const line = this.#enabled === VFIO_PCI_INTX_IRQ_INDEX ? this.#lines.get(0) : undefined;
-    if (!line || this.#intxMasked) return;
-    // A level interrupt stays up until the driver has handled it: masked until the user unmasks.
-    this.#intxMasked = true;
-    line.eventfd.signal();
-  }
-
-  #setIntx(
-    process: SimulatedProcess,
-    action: number,
-    type: number,
-    start: number,
-    count: number,
-    data: Uint8Array,
-  ): number {
-    const on = this.#enabled === VFIO_PCI_INTX_IRQ_INDEX;
-    if (action === VFIO_IRQ_SET_ACTION_MASK || action === VFIO_IRQ_SET_ACTION_UNMASK) {
-      if (!on || start !== 0 || count !== 1) return -errno.EINVAL;
-      // An eventfd to mask or unmask by belongs to KVM's irqfds; nothing here would signal it.
-      if (type === VFIO_IRQ_SET_DATA_EVENTFD) return -errno.ENOTTY;
-      if (type === VFIO_IRQ_SET_DATA_NONE || data[0]) this.#maskIntx(action === VFIO_IRQ_SET_ACTION_MASK);
-      return 0;
+  #act(index: number, action: number, request: Request): number {
+    if (index === VFIO_PCI_INTX_IRQ_INDEX) {
+      if (action === VFIO_IRQ_SET_ACTION_MASK) return this.#maskIntx(request);
+      if (action === VFIO_IRQ_SET_ACTION_UNMASK) return this.#unmaskIntx(request);
     }
     if (action !== VFIO_IRQ_SET_ACTION_TRIGGER) return -errno.ENOTTY;
-    if (on && count === 0 && type === VFIO_IRQ_SET_DATA_NONE) {
-      this.disable();
-      return 0;
-    }
-    if ((!on && this.#enabled >= 0) || start !== 0 || count !== 1) return -errno.EINVAL;
-    if (type === VFIO_IRQ_SET_DATA_EVENTFD) {
-      const eventfd = eventfdOf(process, data, 0);
-      if (typeof eventfd === 'number') return eventfd;
-      this.#enabled = VFIO_PCI_INTX_IRQ_INDEX;
-      this.#assign(0, eventfd, undefined);
-      if (this.pci.intxAsserted) this.#intx();
-      return 0;
-    }
-    if (!on) return -errno.EINVAL;
-    if (type === VFIO_IRQ_SET_DATA_NONE || data[0]) this.#lines.get(0)?.eventfd.signal();
+    if (index === VFIO_PCI_INTX_IRQ_INDEX) return this.#setIntx(request);
+    if (index === VFIO_PCI_ERR_IRQ_INDEX || index === VFIO_PCI_REQ_IRQ_INDEX)
+      return this.#setNotifier(index, request);
+    return this.#setMessages(index, request);
+  }
+
+  #maskIntx({ type, start, count, data }: Request): number {
+    if (!this.#intx.on || start !== 0 || count !== 1) return -errno.EINVAL;
+    if (type === VFIO_IRQ_SET_DATA_EVENTFD) return -errno.ENOTTY;
+    if (type === VFIO_IRQ_SET_DATA_NONE || data[0]) this.#intx.mask();
     return 0;
   }
 
-  #maskIntx(masked: boolean): void {
-    this.#intxMasked = masked;
-    if (!masked && this.pci.intxAsserted) this.#intx();
+  #unmaskIntx({ process, type, start, count, data }: Request): number {
+    if (!this.#intx.on || start !== 0 || count !== 1) return -errno.EINVAL;
+    if (type === VFIO_IRQ_SET_DATA_EVENTFD) {
+      const eventfd = eventfdOf(process, data, 0);
+      return typeof eventfd === 'number' ? eventfd : this.#intx.unmaskBy(eventfd);
+    }
+    if (type === VFIO_IRQ_SET_DATA_NONE || data[0]) this.#intx.unmask();
+    return 0;
   }
 
-  #setMsi(
-    process: SimulatedProcess,
-    index: number,
-    type: number,
-    start: number,
-    count: number,
-    data: Uint8Array,
-  ): number {
-    const on = this.#enabled === index;
+  #setIntx({ process, type, start, count, data }: Request): number {
+    const { on } = this.#intx;
     if (on && count === 0 && type === VFIO_IRQ_SET_DATA_NONE) {
-      this.disable();
+      this.#intx.turnOff();
       return 0;
     }
-    if (!on && this.#enabled >= 0) return -errno.EINVAL;
+    if (this.#messages.kind || start !== 0 || count !== 1) return -errno.EINVAL;
     if (type === VFIO_IRQ_SET_DATA_EVENTFD) {
-      const eventfds: (EventFile | undefined)[] = [];
-      for (let i = 0; i < count; i++) {
-        const eventfd = eventfdOf(process, data, i);
-        if (typeof eventfd === 'number') return eventfd;
-        eventfds.push(eventfd);
-      }
-      this.#enabled = index;
-      const result = this.#assignVectors(index, start, eventfds);
-      if (result && !on) this.disable();
+      const eventfd = eventfdOf(process, data, 0);
+      if (typeof eventfd === 'number') return eventfd;
+      this.#intx.enable(eventfd);
+      return 0;
+    }
+    if (!on) return -errno.EINVAL;
+    if (type === VFIO_IRQ_SET_DATA_NONE || data[0]) this.#intx.signal();
+    return 0;
+  }
+
+  #setMessages(index: number, { process, type, start, count, data }: Request): number {
+    const messages = this.#messages;
+    const kind = index === VFIO_PCI_MSI_IRQ_INDEX ? registers.CAPABILITY_MSI : registers.CAPABILITY_MSIX;
+    const on = messages.kind === kind;
+    if (on && count === 0 && type === VFIO_IRQ_SET_DATA_NONE) {
+      messages.disable();
+      return 0;
+    }
+    if (!on && (messages.kind || this.#intx.on)) return -errno.EINVAL;
+    if (type === VFIO_IRQ_SET_DATA_EVENTFD) {
+      const enabled = on ? 0 : messages.enable(kind, start + count);
+      if (enabled) return enabled;
+      const triggers = Array.from({ length: count }, (_, i) => () => eventfdOf(process, data, i));
+      const result = messages.setTriggers(start, triggers);
+      if (result && !on) messages.disable();
       return result;
     }
     if (!on) return -errno.EINVAL;
     for (let i = 0; i < count; i++)
-      if (type === VFIO_IRQ_SET_DATA_NONE || data[i]) this.#lines.get(start + i)?.eventfd.signal();
+      if (type === VFIO_IRQ_SET_DATA_NONE || data[i]) messages.signal(start + i);
     return 0;
   }
 
-  #assignVectors(index: number, start: number, eventfds: readonly (EventFile | undefined)[]): number {
-    for (const [i, eventfd] of eventfds.entries()) {
-      const number = start + i;
-      const vector = eventfd && this.controller.allocate(() => this.#lines.get(number)?.eventfd.signal());
-      if (eventfd && !vector) return -errno.ENOSPC;
-      this.#assign(number, eventfd, vector);
-      if (index === VFIO_PCI_MSIX_IRQ_INDEX) this.#programMsix(number, vector);
-      else if (vector && number === 0) this.#programMsi(vector);
-    }
-    const capability =
-      index === VFIO_PCI_MSI_IRQ_INDEX ? registers.CAPABILITY_MSI : registers.CAPABILITY_MSIX;
-    this.#enableCapability(capability, true, Math.ceil(Math.log2(Math.max(start + eventfds.length, 1))));
-    return 0;
-  }
-
-  #assign(number: number, eventfd: EventFile | undefined, vector: Vector | undefined): void {
-    const old = this.#lines.get(number);
-    if (old) this.#drop(old);
-    if (eventfd) this.#lines.set(number, { eventfd: eventfd.get(), vector });
-    else this.#lines.delete(number);
-  }
-
-  #drop(line: Line): void {
-    line.vector?.free();
-    line.eventfd.put();
-  }
-
-  #programMsi({ addressHigh, addressLow, data }: Vector): void {
-    const { config } = this.pci;
-    const msi = config.capability(registers.CAPABILITY_MSI);
-    const wide = (config.read(msi + registers.MSI_CONTROL, 2) & registers.MSI_CONTROL_64BIT) !== 0;
-    config.write(msi + registers.MSI_ADDRESS, 4, addressLow);
-    if (wide) config.write(msi + registers.MSI_UPPER_ADDRESS, 4, addressHigh);
-    config.write(msi + registers.MSI_UPPER_ADDRESS + (wide ? 4 : 0), 2, data);
-  }
-
-  /** Writes the table entry; a vector without an eventfd stays masked. */
-  #programMsix(number: number, vector: Vector | undefined): void {
-    const { config } = this.pci;
-    const at = config.read(config.capability(registers.CAPABILITY_MSIX) + registers.MSIX_TABLE, 4);
-    const bar = at & 7;
-    const entry = (at & ~7) + number * registers.MSIX_ENTRY_SIZE;
-    if (vector) {
-      this.pci.writeBar(bar, entry, 4, vector.addressLow);
-      this.pci.writeBar(bar, entry + 4, 4, vector.addressHigh);
-      this.pci.writeBar(bar, entry + 8, 4, vector.data);
-    }
-    this.pci.writeBar(bar, entry + 12, 4, vector ? 0 : 1);
-  }
-
-  #enableCapability(id: number, on: boolean, log2: number): void {
-    const { config } = this.pci;
-    const at = config.capability(id) + registers.MSI_CONTROL;
-    const bit =
-      id === registers.CAPABILITY_MSI ? registers.MSI_CONTROL_ENABLE : registers.MSIX_CONTROL_ENABLE;
-    const multiple = id === registers.CAPABILITY_MSI ? 7 << 4 : 0;
-    const now = config.read(at, 2) & ~bit & ~multiple;
-    config.write(at, 2, on ? now | bit | ((log2 << 4) & multiple) : now);
-  }
-
-  #setNotifier(
-    process: SimulatedProcess,
-    index: number,
-    type: number,
-    count: number,
-    data: Uint8Array,
-  ): number {
+  #setNotifier(index: number, { process, type, count, data }: Request): number {
     const now = this.#notifiers.get(index);
     if (type === VFIO_IRQ_SET_DATA_NONE) {
       if (!now) return -errno.EINVAL;
@@ -275,6 +220,8 @@ export class VfioInterrupts {
       if (data[0]) now?.signal();
       return 0;
     }
+    // Here, and only here, of the negative descriptors −1 alone says "none".
+    if (descriptor(data, 0) < -1) return -errno.EINVAL;
     const eventfd = eventfdOf(process, data, 0);
     if (typeof eventfd === 'number') return eventfd;
     this.#replaceNotifier(index, eventfd);
@@ -288,10 +235,14 @@ export class VfioInterrupts {
   }
 }
 
-/** The i-th eventfd of the data: undefined for −1, -errno where the descriptor is not an eventfd. */
+function descriptor(data: Uint8Array, i: number): number {
+  return new DataView(data.buffer, data.byteOffset, data.byteLength).getInt32(4 * i, true);
+}
+
+/** The i-th eventfd of the data: undefined for a negative descriptor, -errno where it is not an eventfd. */
 function eventfdOf(process: SimulatedProcess, data: Uint8Array, i: number): EventFile | undefined | number {
-  const fd = new DataView(data.buffer, data.byteOffset, data.byteLength).getInt32(4 * i, true);
-  if (fd < 0) return fd === -1 ? undefined : -errno.EINVAL;
+  const fd = descriptor(data, i);
+  if (fd < 0) return undefined;
   const file = process.file(fd);
   if (!file) return -errno.EBADF;
   return file instanceof EventFile ? file : -errno.EINVAL;

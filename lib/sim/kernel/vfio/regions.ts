@@ -7,6 +7,7 @@ import { errno } from '../../../uapi/errno';
 import * as vfio from '../../../uapi/vfio';
 import type { Halves, PciFunction } from '../../devices/pci-function';
 import * as registers from '../../devices/pci-registers';
+import type { PciDevice } from '../pci';
 import type { System } from '../system';
 import { PAGE_SIZE } from '../user-memory';
 import type { VirtualConfig } from './config';
@@ -35,6 +36,17 @@ export function regionFlags(device: PciFunction, index: number): number {
   if (size <= 0) return 0;
   const access = vfio.VFIO_REGION_INFO_FLAG_READ | vfio.VFIO_REGION_INFO_FLAG_WRITE;
   return isBar(index) && size >= PAGE_SIZE ? access | vfio.VFIO_REGION_INFO_FLAG_MMAP : access;
+}
+
+/** VFIO_REGION_INFO_CAP_MSIX_MAPPABLE: the MSI-X table may be mapped with the rest of its BAR. */
+const MSIX_MAPPABLE = 3;
+
+/** The capability chain behind struct vfio_region_info; empty for most regions. */
+export function regionCapabilities(device: PciFunction, index: number): Uint8Array {
+  const msix = device.config.capability(registers.CAPABILITY_MSIX);
+  if (!msix || (device.config.read(msix + registers.MSIX_TABLE, 4) & 7) !== index) return new Uint8Array(0);
+  if (!(regionFlags(device, index) & vfio.VFIO_REGION_INFO_FLAG_MMAP)) return new Uint8Array(0);
+  return vfio.vfio_info_cap_header.encode({ id: MSIX_MAPPABLE, version: 1 });
 }
 
 /** Splits a file offset, and clips the length at the region's end. */
@@ -71,66 +83,78 @@ function* accesses(device: PciFunction, bar: number, start: number, length: numb
   }
 }
 
+/**
+ * pread(2) and pwrite(2) have the same checks: the access that is to be made, cut at the end of a BAR, or -errno. A
+ * configuration access beyond the end is refused whole.
+ */
+function check({ pci, asleep }: PciDevice, offset: number, length: number) {
+  const { index, start, length: cut } = locate(pci, offset, length);
+  if (index === vfio.VFIO_PCI_CONFIG_REGION_INDEX)
+    return start + length <= pci.config.size ? { index, start, length } : -errno.EFAULT;
+  if (cut < 0) return -errno.EINVAL;
+  return pci.config.memoryEnabled && !asleep ? { index, start, length: cut } : -errno.EIO;
+}
+
 export function readRegion(
-  device: PciFunction,
+  device: PciDevice,
   config: VirtualConfig,
   bytes: Uint8Array,
   offset: number,
 ): number {
-  const { index, start, length } = locate(device, offset, bytes.length);
-  if (length < 0) return -errno.EINVAL;
-  if (!device.connected) {
-    // Nobody answers on the bus: all ones.
-    bytes.fill(0xff, 0, length);
-    return length;
-  }
-  if (index === vfio.VFIO_PCI_CONFIG_REGION_INDEX) {
-    config.read(start, bytes.subarray(0, length));
-    return length;
-  }
-  if (!device.config.memoryEnabled) return -errno.EIO;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const halves: Halves = { high: 0, low: 0 };
-  for (const { at, width, bytes: count } of accesses(device, index, start, length)) {
-    const to = at - start;
-    if (width === 0) bytes.fill(0xff, to, to + count);
-    else if (width === 8) {
-      device.readBar64(index, at, halves);
-      view.setUint32(to, halves.low, true);
-      view.setUint32(to + 4, halves.high, true);
-    } else {
-      const value = device.readBar(index, at, width);
-      for (let i = 0; i < width; i++) bytes[to + i] = value >>> (8 * i);
-    }
-  }
+  if (bytes.length === 0) return 0;
+  const place = check(device, offset, bytes.length);
+  if (typeof place === 'number') return place;
+  const { index, start, length } = place;
+  if (index === vfio.VFIO_PCI_CONFIG_REGION_INDEX) config.read(start, bytes);
+  // Nobody answers on the bus: all ones.
+  else if (!device.pci.connected) bytes.fill(0xff, 0, length);
+  else readBar(device.pci, index, start, bytes.subarray(0, length));
   return length;
 }
 
 export function writeRegion(
-  device: PciFunction,
+  device: PciDevice,
   config: VirtualConfig,
   bytes: Uint8Array,
   offset: number,
 ): number {
-  const { index, start, length } = locate(device, offset, bytes.length);
-  if (length < 0) return -errno.EINVAL;
-  if (!device.connected) return length;
-  if (index === vfio.VFIO_PCI_CONFIG_REGION_INDEX) {
-    config.write(start, bytes.subarray(0, length));
-    return length;
-  }
-  if (!device.config.memoryEnabled) return -errno.EIO;
+  if (bytes.length === 0) return 0;
+  const place = check(device, offset, bytes.length);
+  if (typeof place === 'number') return place;
+  const { index, start, length } = place;
+  if (index === vfio.VFIO_PCI_CONFIG_REGION_INDEX) config.write(start, bytes);
+  else if (device.pci.connected) writeBar(device.pci, index, start, bytes.subarray(0, length));
+  return length;
+}
+
+function readBar(device: PciFunction, bar: number, start: number, bytes: Uint8Array): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (const { at, width } of accesses(device, index, start, length)) {
+  const halves: Halves = { high: 0, low: 0 };
+  for (const { at, width, bytes: count } of accesses(device, bar, start, bytes.length)) {
+    const to = at - start;
+    if (width === 0) bytes.fill(0xff, to, to + count);
+    else if (width === 8) {
+      device.readBar64(bar, at, halves);
+      view.setUint32(to, halves.low, true);
+      view.setUint32(to + 4, halves.high, true);
+    } else {
+      const value = device.readBar(bar, at, width);
+      for (let i = 0; i < width; i++) bytes[to + i] = value >>> (8 * i);
+    }
+  }
+}
+
+function writeBar(device: PciFunction, bar: number, start: number, bytes: Uint8Array): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  for (const { at, width } of accesses(device, bar, start, bytes.length)) {
     const from = at - start;
-    if (width === 8) device.writeBar64(index, at, view.getUint32(from + 4, true), view.getUint32(from, true));
+    if (width === 8) device.writeBar64(bar, at, view.getUint32(from + 4, true), view.getUint32(from, true));
     else if (width > 0) {
       let value = 0;
       for (let i = 0; i < width; i++) value |= bytes[from + i] << (8 * i);
-      device.writeBar(index, at, width, value >>> 0);
+      device.writeBar(bar, at, width, value >>> 0);
     }
   }
-  return length;
 }
 
 /** mmap of a BAR: accesses become handler calls of the device, at the width the program asked for. */

@@ -1,0 +1,166 @@
+/**
+ * ACCESS objects: how the kernel itself reaches memory by IOVA, without DMA (iommufd_access in
+ * drivers/iommu/iommufd/device.c).
+ */
+import { errno } from '../../../uapi/errno';
+import { IOMMU_READ, IOMMU_WRITE } from '../iommu/core';
+import { PAGE_SIZE, type Pin, type UserMemory } from '../user-memory';
+import type { IommufdFile } from './file';
+import type { Area, TableAccess } from './io-page-table';
+import type { Ioas } from './ioas';
+import { IommufdObject } from './object';
+
+const U64_MAX = (1n << 64n) - 1n;
+const PAGE = BigInt(PAGE_SIZE);
+
+/** A piece of an IOVA range within one area. */
+interface Piece {
+  readonly area: Area;
+  /** Byte of the area's pages. */
+  readonly startByte: bigint;
+  readonly length: bigint;
+}
+
+/** Pages that stay where they are until they are let go. */
+export interface PinnedRange {
+  readonly iova: bigint;
+  readonly last: bigint;
+  /** Physical addresses of the pages, in order of IOVA. */
+  readonly physical: readonly number[];
+  unpin(): void;
+}
+
+export class Access extends IommufdObject implements TableAccess {
+  readonly alignment: bigint;
+  #ioas: Ioas | undefined;
+
+  /**
+   * `pinsPages`: it takes pages, not only bytes. `release` is told which range [iova, iova + length) must not stay
+   * pinned.
+   */
+  constructor(
+    readonly file: IommufdFile,
+    readonly pinsPages: boolean,
+    readonly release: (iova: bigint, length: bigint) => void,
+  ) {
+    super();
+    this.alignment = pinsPages ? PAGE : 1n;
+    // Whoever made it: nobody else can destroy the object.
+    this.users = 1;
+    file.get();
+  }
+
+  letGo(iova: bigint, length: bigint): void {
+    this.release(iova, length);
+  }
+
+  /** Ends it. Nothing of it is pinned any more. */
+  close(): void {
+    this.users = 0;
+    this.file.objects.remove(this);
+    this.destroy();
+    this.file.put();
+  }
+
+  destroy(): void {
+    this.change(undefined);
+  }
+
+  get ioas(): Ioas | undefined {
+    return this.#ioas;
+  }
+
+  /** Moves it to another IOAS. 0, or EADDRINUSE where its areas are not aligned as it needs them. */
+  change(ioas: Ioas | undefined): number {
+    const old = this.#ioas;
+    if (old === ioas) return 0;
+    const result = ioas?.table.addAccess(this) ?? 0;
+    if (result) return result;
+    if (ioas) ioas.users++;
+    if (old) {
+      this.release(0n, U64_MAX);
+      old.table.removeAccess(this);
+      old.users--;
+    }
+    this.#ioas = ioas;
+    return 0;
+  }
+
+  /** Pins the pages of [iova, iova + length). Page-aligned pieces only. */
+  pin(iova: bigint, length: bigint, write: boolean): PinnedRange | number {
+    const pins: { area: Area; pin: Pin; pages: number }[] = [];
+    const unpin = () => {
+      for (const { area, pin } of pins.splice(0)) {
+        pin.unpin();
+        area.accesses--;
+      }
+    };
+    const result = this.#forEach(iova, length, ({ area, startByte, length: bytes }, isLast) => {
+      // One page must not hold the end of one piece and the start of another.
+      if (startByte % PAGE || (!isLast && (startByte + bytes) % PAGE)) return -errno.EINVAL;
+      if (!permits(area, write)) return -errno.EPERM;
+      const pin = area.pages.pin(startByte, bytes);
+      if (!pin) return -errno.EFAULT;
+      area.accesses++;
+      pins.push({ area, pin, pages: Number((bytes + PAGE - 1n) / PAGE) });
+      return 0;
+    });
+    if (result) {
+      unpin();
+      return result;
+    }
+    const physical = pins.flatMap(({ pin, pages }) =>
+      Array.from({ length: pages }, (_, i) => pin.physical + i * PAGE_SIZE),
+    );
+    return { iova, last: iova + length - 1n, physical, unpin };
+  }
+
+  /** Copies to or from the memory at `iova`. What was copied before an error stays. */
+  copy(iova: bigint, data: Uint8Array, write: boolean): number {
+    let done = 0;
+    return this.#forEach(iova, BigInt(data.length), ({ area, startByte, length }) => {
+      if (!permits(area, write)) return -errno.EPERM;
+      const bytes = data.subarray(done, (done += Number(length)));
+      return copyPages(area.pages.memory, area.pages.address + startByte, bytes, write);
+    });
+  }
+
+  /** Goes through the areas behind the range; ENOENT at the first hole. */
+  #forEach(iova: bigint, length: bigint, visit: (piece: Piece, isLast: boolean) => number): number {
+    if (length === 0n) return -errno.EINVAL;
+    const last = iova + length - 1n;
+    if (last > U64_MAX) return -errno.EOVERFLOW;
+    if (!this.#ioas) return -errno.ENOENT;
+    while (iova <= last) {
+      const area = this.#ioas.table.areas.first(iova, iova);
+      if (!area) return -errno.ENOENT;
+      const end = area.last < last ? area.last : last;
+      const piece = { area, startByte: area.startByte + (iova - area.start), length: end - iova + 1n };
+      const result = visit(piece, end === last);
+      if (result) return result;
+      iova = end + 1n;
+    }
+    return 0;
+  }
+}
+
+function permits({ protection, pages }: Area, write: boolean): boolean {
+  return write ? (protection & IOMMU_WRITE) !== 0 && pages.writable : (protection & IOMMU_READ) !== 0;
+}
+
+/** Page by page: an address space may end in the middle. */
+function copyPages(memory: UserMemory, address: bigint, data: Uint8Array, write: boolean): number {
+  for (let done = 0; done < data.length;) {
+    const at = address + BigInt(done);
+    const part = data.subarray(done, done + PAGE_SIZE - Number(at % PAGE));
+    if (write) {
+      if (!memory.write(at, part)) return -errno.EFAULT;
+    } else {
+      const bytes = memory.read(at, part.length);
+      if (!bytes) return -errno.EFAULT;
+      part.set(bytes);
+    }
+    done += part.length;
+  }
+  return 0;
+}

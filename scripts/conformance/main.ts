@@ -1,0 +1,100 @@
+// `npm run conformance -- [options]`: see options.ts.
+import { randomBytes } from 'node:crypto';
+import { Comparison, Counts } from './compare';
+import { Generator } from './generate/flavours';
+import { knownDifferences } from './known-differences';
+import { HELP, parseOptions, UsageError, type ConformanceOptions } from './options';
+import { linuxPeer, simulatedPeer } from './peer';
+import { foundText, sequenceText } from './report';
+import { serve } from './rounds';
+import { suite } from './suite';
+import { unsupported } from './unsupported';
+import { VmPeer } from './vm-peer';
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+function say(text: string): void {
+  process.stderr.write(`conformance: ${text}\n`);
+}
+
+async function runBackend(options: ConformanceOptions): Promise<number> {
+  const peer = options.backend === 'linux' ? linuxPeer() : simulatedPeer();
+  const excluded = unsupported(simulatedPeer());
+  const generator = new Generator({ seed: options.seed, excluded, only: options.only });
+  const random = Array.from({ length: options.sequences }, (_, i) => generator.sequence(i));
+  for (const sequence of [...suite(excluded), ...random]) {
+    const [records] = await peer.run([sequence]);
+    print(options.json ? JSON.stringify({ ...sequence, records }) : sequenceText(sequence, records));
+  }
+  await peer.close();
+  return 0;
+}
+
+function result(comparison: Comparison, options: ConformanceOptions) {
+  const { sequences, differences, unsteady, counts } = comparison;
+  return {
+    sequences,
+    calls: counts.calls,
+    differences,
+    unsteady,
+    byIoctl: counts.byIoctl,
+    seed: options.seed,
+    unsupported: comparison.options.generator.excluded,
+    known: knownDifferences,
+    found: [...comparison.found.values()].sort((a, b) => b.times - a.times),
+  };
+}
+
+async function runComparison(options: ConformanceOptions): Promise<number> {
+  const counts = new Counts();
+  const simulated = simulatedPeer(counts.observe);
+  const excluded = unsupported(simulatedPeer());
+  const linux = new VmPeer(options.timeout);
+  const comparison = new Comparison(simulated, linux, counts, {
+    generator: { seed: options.seed, excluded, only: options.only },
+    sequences: options.sequences,
+    suite: suite(excluded),
+    shrink: options.shrink,
+    progress: say,
+  });
+  try {
+    await comparison.run();
+  } finally {
+    await linux.close();
+  }
+  const { found, ...summary } = result(comparison, options);
+  if (options.json) print(JSON.stringify({ ...summary, found }));
+  else {
+    for (const each of found) print(`${foundText(each)}\n`);
+    print(JSON.stringify(summary));
+  }
+  return comparison.differences === 0 ? 0 : 1;
+}
+
+async function main(): Promise<number> {
+  try {
+    const options = parseOptions(process.argv.slice(2), randomBytes(4).readUInt32LE(0));
+    if (options === 'help') {
+      process.stdout.write(HELP);
+      return 0;
+    }
+    if (options.mode === 'compare') return await runComparison(options);
+    if (options.mode === 'backend') return await runBackend(options);
+    await serve(options.folder, linuxPeer());
+    return 0;
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    say(error.message);
+    return 2;
+  }
+}
+
+main().then(
+  (status) => (process.exitCode = status),
+  (error: unknown) => {
+    say(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    process.exitCode = 2;
+  },
+);

@@ -1,0 +1,100 @@
+// The command line of `npm run conformance`.
+import { parseArgs } from 'node:util';
+
+export interface ConformanceOptions {
+  readonly mode: 'backend' | 'compare' | 'serve';
+  readonly backend: 'simulated' | 'linux';
+  readonly json: boolean;
+  /** Random sequences. */
+  readonly sequences: number;
+  /** 32 bits. */
+  readonly seed: number;
+  /** Flavours of random sequences; all if empty. */
+  readonly only: readonly string[];
+  /** Most differences that are made shorter. */
+  readonly shrink: number;
+  /** Seconds until the guest is ended. */
+  readonly timeout: number;
+  /** The folder of rounds that a guest serves. */
+  readonly folder: string;
+}
+
+/** A command line that makes no sense; the message says what to change. */
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+export const DEFAULT_SEQUENCES = 3000;
+
+export const HELP = `Usage: npm run conformance -- --backend simulated|linux [--json]
+       npm run conformance -- --compare [options]
+
+Runs one suite of raw call sequences on a kernel and prints what each call did, or, with --compare, runs it and
+random sequences on the simulated kernel and on Linux in the virtual machine and prints where they differ.
+
+  --backend NAME   simulated, or linux: the kernel this runs on
+  --compare        both kernels, Linux in the virtual machine (IOMMUFD_VM_KERNEL: see npm run vm -- --help)
+  --sequences N    random sequences, 0 to 100 million (default ${DEFAULT_SEQUENCES}; without --compare 0)
+  --seed N         of the random sequences, 0 to 2^32 - 1 (default: another one each time)
+  --flavours LIST  only these kinds of random sequences: plain, several, bound, mock
+  --shrink N       differences to find the shortest sequence for (default 20)
+  --timeout N      end the guest after N seconds (default 3600)
+  --json           print JSON
+  --help           show this
+
+Exit status: 0 if there is no difference, 1 if there is one, 2 if it could not be run.
+`;
+
+const SPECIFICATION = {
+  backend: { type: 'string' },
+  compare: { type: 'boolean', default: false },
+  serve: { type: 'string' },
+  sequences: { type: 'string' },
+  seed: { type: 'string' },
+  flavours: { type: 'string', default: '' },
+  shrink: { type: 'string', default: '20' },
+  timeout: { type: 'string', default: '3600' },
+  json: { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
+} as const;
+
+function parse(args: string[]) {
+  try {
+    return parseArgs({ args, options: SPECIFICATION, strict: true }).values;
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+}
+
+function integer(name: string, text: string, most: number): number {
+  const value = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (!(value <= most)) throw new UsageError(`--${name} is a whole number up to ${most}, not '${text}'`);
+  return value;
+}
+
+/** `fresh` is the seed where none is given. Throws UsageError. */
+export function parseOptions(args: string[], fresh: number): ConformanceOptions | 'help' {
+  const values = parse(args);
+  if (values.help) return 'help';
+  const { backend = 'simulated', compare, serve } = values;
+  if (backend !== 'simulated' && backend !== 'linux')
+    throw new UsageError(`--backend is simulated or linux, not '${backend}'`);
+  if ([values.backend, compare || undefined, serve].filter((each) => each !== undefined).length !== 1)
+    throw new UsageError('either --backend or --compare is needed: see --help');
+  const known = ['plain', 'several', 'bound', 'mock'];
+  const only = values.flavours === '' ? [] : values.flavours.split(',');
+  const strange = only.find((name) => !known.includes(name));
+  if (strange !== undefined)
+    throw new UsageError(`--flavours is a list of ${known.join(', ')}, not '${strange}'`);
+  return {
+    mode: compare ? 'compare' : serve === undefined ? 'backend' : 'serve',
+    backend,
+    json: values.json,
+    sequences: integer('sequences', values.sequences ?? String(compare ? DEFAULT_SEQUENCES : 0), 1e8),
+    seed: values.seed === undefined ? fresh : integer('seed', values.seed, 2 ** 32 - 1),
+    only,
+    shrink: integer('shrink', values.shrink, 1000),
+    timeout: integer('timeout', values.timeout, 2_147_483),
+    folder: serve ?? '',
+  };
+}

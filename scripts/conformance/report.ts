@@ -1,0 +1,89 @@
+/** Sequences and results as text. */
+import { resultName } from './difference';
+import { fieldAt } from './layouts';
+import type { Call, CallRecord, Change, FdRef, Sequence, Value, Words } from './program';
+import type { Found } from './compare';
+
+function literal(value: number | string): string {
+  const number = typeof value === 'number' ? value : Number(value);
+  return typeof value === 'number' && Math.abs(number) > 255 ? `0x${number.toString(16)}` : String(value);
+}
+
+function fdText(fd: FdRef): string {
+  return typeof fd === 'number' ? `#${fd}` : fd;
+}
+
+function valueText(value: Value): string {
+  if (typeof value !== 'object') return literal(value);
+  if ('fd' in value) return `fd ${fdText(value.fd)}`;
+  if ('at' in value) return `&${value.at}[${literal(value.offset)}]`;
+  return `#${value.of}.${value.field}${value.plus ? ` + ${literal(value.plus)}` : ''}`;
+}
+
+function wordsText({ offset, width, values }: Words, what: string): string {
+  return ` ${what}[${literal(offset)}] = u${width * 8} {${values.map(valueText).join(', ')}}`;
+}
+
+function callText(call: Call): string {
+  switch (call.op) {
+    case 'open':
+      return `open ${call.path}`;
+    case 'eventfd':
+      return `eventfd ${literal(call.initial)}`;
+    case 'close':
+      return `close ${fdText(call.fd)}`;
+    case 'poll':
+      return `poll ${fdText(call.fd)} events ${literal(call.events)}`;
+    case 'mmap':
+      return `mmap ${fdText(call.fd)} offset ${literal(call.offset)} length ${literal(call.length)}`;
+    case 'read':
+      return `read ${fdText(call.fd)} ${call.length} bytes`;
+    case 'pread':
+      return `pread ${fdText(call.fd)} ${call.length} bytes at ${literal(call.offset)}`;
+    case 'write':
+      return `write ${fdText(call.fd)} ${call.length} bytes${wordsText(call.bytes, 'buffer')}`;
+    case 'pwrite':
+      return `pwrite ${fdText(call.fd)} ${call.length} bytes at ${literal(call.offset)}${wordsText(call.bytes, 'buffer')}`;
+    case 'ioctl': {
+      const fields = Object.entries(call.fields).map(([name, value]) => `${name}: ${valueText(value)}`);
+      const extra = call.extra ? wordsText(call.extra, 'argument') : '';
+      const scratch = (call.scratch ?? []).map((words) => wordsText(words, 'scratch')).join('');
+      const argument = call.argument === undefined ? '' : ` argument ${literal(call.argument)}`;
+      const request = typeof call.request === 'number' ? literal(call.request) : call.request;
+      return `${request} ${fdText(call.fd)} {${fields.join(', ')}}${extra}${scratch}${argument}`;
+    }
+  }
+}
+
+function changeText(call: Call, { area, offset, bytes }: Change): string {
+  const field = area === 'argument' && call.op === 'ioctl' ? fieldAt(String(call.request), offset) : '';
+  return `${field || `${area}[${literal(offset)}]`}=${bytes.length > 64 ? `${bytes.slice(0, 64)}…` : bytes}`;
+}
+
+export function recordText(call: Call, { result, changes }: CallRecord): string {
+  return [resultName(result), ...changes.map((change) => changeText(call, change))].join(' ');
+}
+
+/** One line per call: label, call, result. */
+export function sequenceText({ name, calls }: Sequence, records: readonly CallRecord[]): string {
+  const lines = calls.map(
+    (call, i) => `  #${call.label} ${callText(call)} → ${recordText(call, records[i])}`,
+  );
+  return [name, ...lines].join('\n');
+}
+
+/** A difference: the sequence with what the last call did on each. */
+export function foundText({ signature, times, sequence, simulated, linux }: Found): string {
+  const { calls } = sequence;
+  const last = calls.length - 1;
+  const before = calls
+    .slice(0, -1)
+    .map((call, i) => `  #${call.label} ${callText(call)} → ${recordText(call, linux[i])}`);
+  return [
+    `${signature}  (${times} sequences)`,
+    ...before,
+    `  #${calls[last].label} ${callText(calls[last])}`,
+    `      simulated: ${recordText(calls[last], simulated[last])}`,
+    `      Linux:     ${recordText(calls[last], linux[last])}`,
+  ].join('\n');
+}

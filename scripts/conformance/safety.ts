@@ -1,0 +1,55 @@
+/**
+ * Calls that are not made: their arguments are right by the uAPI's rules, but let the kernel write past the memory
+ * that the runner has for it, into the program that runs there.
+ */
+import { IOMMU_TEST_OP_ACCESS_RW, IOMMU_TEST_OP_DIRTY, IOMMU_TEST_OP_DMABUF_GET } from '../../lib/uapi';
+import type { Fields, IoctlCall } from './program';
+
+/** Bytes that may be written from a pointer on. */
+const ROOM = 2 ** 19;
+
+function number(fields: Fields, name: string): number {
+  const value = fields[name] ?? 0;
+  // What an earlier call returned is an id or an IOVA.
+  return typeof value === 'object' ? 2 ** 32 : Number(value);
+}
+
+function pointsIn(fields: Fields, name: string): boolean {
+  return typeof fields[name] === 'object';
+}
+
+function bitmapBytes(fields: Fields, prefix: string): number {
+  const pageSize = number(fields, `${prefix}page_size`);
+  return pageSize === 0 ? 0 : number(fields, `${prefix}length`) / pageSize / 8;
+}
+
+/** Linux 7.3's test command leaves the new descriptor open and does not say which it is. */
+function leaksDescriptor(fields: Fields): boolean {
+  const length = number(fields, 'dmabuf_get.length');
+  return length > 0 && length <= 2 ** 21;
+}
+
+export function isUnsafe({ request, fields }: IoctlCall): boolean {
+  switch (request) {
+    case 'IOMMU_GET_HW_INFO':
+      return pointsIn(fields, 'data_uptr') && number(fields, 'data_len') > ROOM;
+    case 'IOMMU_HWPT_GET_DIRTY_BITMAP':
+      return pointsIn(fields, 'data') && bitmapBytes(fields, '') > ROOM;
+    case 'IOMMU_HWPT_INVALIDATE': {
+      const [count, size] = [number(fields, 'entry_num'), number(fields, 'entry_len')];
+      // Larger ones are refused by the kernel.
+      return pointsIn(fields, 'data_uptr') && count <= 2 ** 19 && size <= 4096 && count * size > ROOM;
+    }
+    case 'IOMMU_TEST_CMD':
+      if (fields.op === IOMMU_TEST_OP_DIRTY)
+        return pointsIn(fields, 'dirty.uptr') && bitmapBytes(fields, 'dirty.') > ROOM;
+      if (fields.op === IOMMU_TEST_OP_DMABUF_GET) return leaksDescriptor(fields);
+      return (
+        fields.op === IOMMU_TEST_OP_ACCESS_RW &&
+        pointsIn(fields, 'access_rw.uptr') &&
+        number(fields, 'access_rw.length') > ROOM
+      );
+    default:
+      return false;
+  }
+}

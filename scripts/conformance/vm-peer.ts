@@ -1,0 +1,60 @@
+/** Linux in the virtual machine, as a peer: one guest for all rounds. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Batch, Peer } from './peer';
+import type { CallRecord, Sequence } from './program';
+import { ask, putDown, roundFile } from './rounds';
+
+const RUNNER = join(__dirname, '../vm/main.js');
+const PROGRAM = join(__dirname, 'main.js');
+const LAST_WORDS = 4000;
+/** Whether memory is in huge pages shows in how often it is pinned (IOMMU_TEST_OP_MD_CHECK_REFS), and is chance. */
+const PARAMETERS = 'transparent_hugepage=never';
+
+export class VmPeer implements Peer {
+  readonly name = 'linux';
+  readonly #folder = mkdtempSync(join(tmpdir(), 'iommufd-conformance-'));
+  readonly #vm: ChildProcess;
+  readonly #ended: Promise<unknown>;
+  #said = '';
+  #gone: string | undefined;
+  #round = 0;
+
+  /** `seconds` until the guest is ended, whatever it does. */
+  constructor(seconds: number) {
+    const vm = ['--append', PARAMETERS, '--timeout', String(seconds), '--share', this.#folder, '--'];
+    const command = [process.execPath, '--enable-source-maps', PROGRAM, '--serve', this.#folder];
+    this.#vm = spawn(process.execPath, [RUNNER, ...vm, ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [this.#vm.stdout, this.#vm.stderr])
+      stream?.on(
+        'data',
+        (chunk: Buffer) => (this.#said = (this.#said + chunk.toString()).slice(-LAST_WORDS)),
+      );
+    this.#ended = once(this.#vm, 'exit').then(([code]) => {
+      this.#gone = `exit status ${String(code)}\n${this.#said}`;
+    });
+  }
+
+  async hashes(batch: Batch): Promise<Uint32Array> {
+    const bytes = await this.#ask({ kind: 'hashes', batch });
+    return Uint32Array.from({ length: bytes.length / 4 }, (_, i) => bytes.readUInt32LE(4 * i));
+  }
+
+  async run(sequences: readonly Sequence[]): Promise<CallRecord[][]> {
+    if (sequences.length === 0) return [];
+    return JSON.parse((await this.#ask({ kind: 'run', sequences })).toString('utf8')) as CallRecord[][];
+  }
+
+  async close(): Promise<void> {
+    if (this.#gone === undefined) putDown(roundFile(this.#folder, this.#round, 'json'), '{"kind":"end"}');
+    await this.#ended;
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  #ask(round: Parameters<typeof ask>[2]): Promise<Buffer> {
+    return ask(this.#folder, this.#round++, round, () => this.#gone);
+  }
+}
