@@ -73,7 +73,14 @@ async function runComparison(options: ConformanceOptions): Promise<number> {
   return comparison.differences === 0 ? 0 : 1;
 }
 
+/** A signal ends the guest too. */
+function exitOnSignal(): void {
+  process.once('SIGTERM', () => process.exit(143));
+  process.once('SIGINT', () => process.exit(130));
+}
+
 async function main(): Promise<number> {
+  exitOnSignal();
   try {
     const options = parseOptions(process.argv.slice(2), randomBytes(4).readUInt32LE(0));
     if (options === 'help') {

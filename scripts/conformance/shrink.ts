@@ -1,20 +1,41 @@
 /** Makes a sequence shorter and simpler as long as it still shows what it shows. */
 import type { Call, IoctlCall, Sequence, Value } from './program';
 
-/** Which of these still show it. Asked for many at once, because asking may be slow. */
+/** Which of these still show it. Asked for several at once, because asking may be slow. */
 export type Shows = (candidates: readonly Sequence[]) => Promise<boolean[]>;
 
-function without(sequence: Sequence, start: number, count: number): Sequence {
-  return { ...sequence, calls: sequence.calls.filter((_, i) => i < start || i >= start + count) };
+/** Labels of the calls that a call refers to. */
+function references(call: Call): number[] {
+  const found: number[] = [];
+  const visit = (value: unknown): void => {
+    if (typeof value !== 'object' || value === null) return;
+    if ('of' in value && typeof value.of === 'number') found.push(value.of);
+    for (const [name, inner] of Object.entries(value)) {
+      if (name === 'fd' && typeof inner === 'number') found.push(inner);
+      visit(inner);
+    }
+  };
+  visit(call);
+  return found;
 }
 
-/** All sequences that lack a run of calls, the longest runs first. */
-function shorter(sequence: Sequence): Sequence[] {
-  const { length } = sequence.calls;
+/** The last call and what it needs, directly or not. */
+function needed(sequence: Sequence): Sequence {
+  const last = sequence.calls.at(-1);
+  const labels = new Set(last ? [last.label] : []);
+  for (const call of sequence.calls.toReversed())
+    if (labels.has(call.label)) for (const label of references(call)) labels.add(label);
+  return { ...sequence, calls: sequence.calls.filter(({ label }) => labels.has(label)) };
+}
+
+/** All sequences that lack `size` calls in a row; the last call stays. */
+function without(sequence: Sequence, size: number): Sequence[] {
+  const { calls } = sequence;
   const candidates: Sequence[] = [];
-  for (let size = length - 1; size >= 1; size = Math.floor(size / 2))
-    for (let start = 0; start + size <= length; start += Math.max(1, size >> 1))
-      candidates.push(without(sequence, start, size));
+  for (let start = 0; start < calls.length - 1; start += size) {
+    const end = Math.min(start + size, calls.length - 1);
+    candidates.push({ ...sequence, calls: calls.toSpliced(start, end - start) });
+  }
   return candidates;
 }
 
@@ -49,23 +70,44 @@ function simpler(sequence: Sequence): Sequence[] {
   );
 }
 
-/** Numbers in the fields of a sequence: fewer is simpler. */
+/** How much there is to read. */
 function weight({ calls }: Sequence): number {
   return calls.reduce((sum, call) => sum + 1000 + JSON.stringify(call).length, 0);
 }
 
-/**
- * The simplest sequence that can be reached by taking out calls and fields, one step at a time. `sequence` itself
- * shows it. At most `rounds` questions are asked.
- */
-export async function shrink(sequence: Sequence, shows: Shows, rounds = 60): Promise<Sequence> {
-  let best = sequence;
-  for (let round = 0; round < rounds; round++) {
-    const candidates = [...shorter(best), ...simpler(best)];
-    const good = await shows(candidates);
-    const remaining = candidates.filter((candidate, i) => good[i] && weight(candidate) < weight(best));
-    if (remaining.length === 0) return best;
-    best = remaining.reduce((least, each) => (weight(each) < weight(least) ? each : least));
+/** The simplest of the candidates that shows it, if any is simpler than `sequence`. */
+async function best(
+  sequence: Sequence,
+  candidates: readonly Sequence[],
+  shows: Shows,
+): Promise<Sequence | undefined> {
+  const lighter = candidates.filter((candidate) => weight(candidate) < weight(sequence));
+  if (lighter.length === 0) return undefined;
+  const good = await shows(lighter);
+  const remaining = lighter.filter((_, i) => good[i]);
+  return remaining.toSorted((a, b) => weight(a) - weight(b))[0];
+}
+
+async function shorten(sequence: Sequence, shows: Shows): Promise<Sequence> {
+  let shortest = (await best(sequence, [needed(sequence)], shows)) ?? sequence;
+  for (let size = shortest.calls.length >> 1; size >= 1;) {
+    const found = await best(shortest, without(shortest, size), shows);
+    if (found) shortest = found;
+    size = found ? Math.min(size, shortest.calls.length >> 1) : size >> 1;
   }
-  return best;
+  return shortest;
+}
+
+/**
+ * A sequence from which no single call and no field can be taken without losing what it shows. `sequence` itself
+ * shows it, with its last call.
+ */
+export async function shrink(sequence: Sequence, shows: Shows): Promise<Sequence> {
+  let shortest = await shorten(sequence, shows);
+  for (;;) {
+    const found = await best(shortest, simpler(shortest), shows);
+    if (!found) return shortest;
+    // What a field referred to may not be needed any more.
+    shortest = await shorten(found, shows);
+  }
 }

@@ -33,10 +33,17 @@ export class VmPeer implements Peer {
         'data',
         (chunk: Buffer) => (this.#said = (this.#said + chunk.toString()).slice(-LAST_WORDS)),
       );
+    process.once('exit', this.#abandon);
     this.#ended = once(this.#vm, 'exit').then(([code]) => {
       this.#gone = `exit status ${String(code)}\n${this.#said}`;
     });
   }
+
+  /** This process ends before the guest has. */
+  readonly #abandon = (): void => {
+    this.#vm.kill('SIGTERM');
+    rmSync(this.#folder, { recursive: true, force: true });
+  };
 
   async hashes(batch: Batch): Promise<Uint32Array> {
     const bytes = await this.#ask({ kind: 'hashes', batch });
@@ -51,6 +58,7 @@ export class VmPeer implements Peer {
   async close(): Promise<void> {
     if (this.#gone === undefined) putDown(roundFile(this.#folder, this.#round, 'json'), '{"kind":"end"}');
     await this.#ended;
+    process.off('exit', this.#abandon);
     rmSync(this.#folder, { recursive: true, force: true });
   }
 

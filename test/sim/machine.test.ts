@@ -313,3 +313,36 @@ describe('time', () => {
     expect(one.machine.refusedDma).toHaveLength(0);
   });
 });
+
+describe('the interrupt window', () => {
+  test('takes aligned 4-byte writes, as messages, and nothing else', () => {
+    const bench = new Bench();
+    bench.bind();
+    const { interrupts } = bench.machine.system;
+    const heard: string[] = [];
+    const vector = interrupts.allocate(() => heard.push('interrupt'))!;
+    const { addressLow, data } = vector;
+    expect(bench.probe.write(addressLow, [data, 0, 0, 0])).toBe(true);
+    expect(heard).toEqual([]);
+    bench.machine.idle();
+    expect(heard).toEqual(['interrupt']);
+    expect(bench.probe.write(addressLow, [data, 0])).toBe(false);
+    expect(bench.probe.write(addressLow + 2, [data, 0, 0, 0])).toBe(false);
+    expect(bench.probe.write(addressLow, [data, 0, 0, 0, 0, 0, 0, 0])).toBe(false);
+    expect(bench.probe.read(addressLow, 4)).toBeUndefined();
+    bench.machine.idle();
+    expect(heard).toEqual(['interrupt']);
+    vector.free();
+    expect(interrupts.spurious).toBe(0);
+    bench.probe.write(addressLow, [data, 0, 0, 0]);
+    bench.machine.idle();
+    expect([heard.length, interrupts.spurious]).toEqual([1, 1]);
+  });
+
+  test('needs Bus Master Enable, like any write', () => {
+    const bench = new Bench();
+    bench.bind();
+    bench.kernel.pwrite(bench.vfio, new Uint8Array([2, 0]), CONFIG + 4);
+    expect(bench.probe.write(0xfee0_0000, [0x30, 0, 0, 0])).toBe(false);
+  });
+});

@@ -46,6 +46,8 @@ describe.each(CASES)('pulled out, with faults %s, with a PASID %s', (faults, pas
       if (first === 'device') engine.close();
       if (first === 'space') space.close();
       iommu.close();
+      expect([...machine.system.devices.keys()]).toEqual([EDU]);
+      expect(machine.system.groups.every(({ owner }) => owner === undefined)).toBe(true);
     }
   });
 
