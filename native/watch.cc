@@ -22,7 +22,9 @@ static int ToUvEvents(short events) {
 
 Watch::Watch(Napi::Env env, int fd, short events, Napi::Function callback)
     : env_(env), callback_(Napi::Persistent(callback)),
-      context_(env, "iommufd.watch"), fd_(fd), events_(events) {
+      resource_(Napi::Persistent(Napi::Object::New(env))),
+      context_(env, "iommufd.watch", resource_.Value()), fd_(fd),
+      events_(events) {
   poll_.data = this;
 }
 

@@ -29,6 +29,9 @@ private:
 
   Napi::Env env_;
   Napi::FunctionReference callback_;
+  // Node keeps an async resource it is given only weakly: collected, it would
+  // take the callback's async context (AsyncLocalStorage) along.
+  Napi::ObjectReference resource_;
   Napi::AsyncContext context_;
   napi_async_cleanup_hook_handle hook_ = nullptr;
   uv_poll_t poll_{};

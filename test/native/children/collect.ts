@@ -1,7 +1,8 @@
 /** What becomes of memory and mappings that were freed, and of those that were only dropped. */
 import assert from 'node:assert';
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import type { DeviceMapping, Memory } from '../../../lib/kernel';
+import { EFD_NONBLOCK, POLLIN, type DeviceMapping, type Memory } from '../../../lib/kernel';
 import { LinuxKernel } from '../../../lib/linux/kernel';
 
 const kernel = new LinuxKernel();
@@ -79,6 +80,21 @@ async function freed(): Promise<void> {
   assert.strictEqual(mapped(), 0);
 }
 
+/** A watch keeps the async context it was made in, whatever is collected before the file is ready. */
+async function contexts(): Promise<void> {
+  const storage = new AsyncLocalStorage<string>();
+  const fd = kernel.eventfd(0, EFD_NONBLOCK);
+  const seen: unknown[] = [];
+  const watch = storage.run('mine', () => kernel.watch(fd, POLLIN, () => seen.push(storage.getStore())));
+  assert(typeof watch !== 'number');
+  await collect();
+  kernel.write(fd, Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0));
+  assert(await collectUntil(() => seen.length > 0));
+  watch.close();
+  kernel.close(fd);
+  assert.strictEqual(seen[0], 'mine');
+}
+
 async function mappings(): Promise<void> {
   const memory = allocate();
   const kept = map(memory);
@@ -110,6 +126,7 @@ async function main(): Promise<void> {
   await bytesOutliveTheirMemory();
   await freed();
   await mappings();
+  await contexts();
   freedAtOnce();
   console.log('done');
 }
