@@ -1,5 +1,5 @@
 import { Edu } from './edu';
-import { fill, openEdu, PAGE } from './support';
+import { errorOf, fill, open, openEdu, PAGE } from './support';
 
 const IOVA = 0x10_0000n;
 /** Less than edu's buffer: QEMU 7.2 aborts on a transfer that ends at its very end. */
@@ -125,5 +125,13 @@ describe('DMA', () => {
     await edu.fetch(high, LENGTH);
     await edu.store(high + BigInt(PAGE), LENGTH);
     expect(same(buffer.bytes.subarray(PAGE), buffer.bytes)).toBe(true);
+  });
+});
+
+test('more memory than there is gives ENOMEM', () => {
+  expect(errorOf(() => open().allocateDma(2 ** 40))).toMatchObject({
+    code: 'ENOMEM',
+    errno: -12,
+    syscall: 'mmap',
   });
 });

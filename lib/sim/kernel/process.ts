@@ -168,7 +168,9 @@ export class SimulatedProcess implements Kernel {
   allocate(length: number, options: AllocateOptions = {}): Memory | number {
     checkSize(length, 'length');
     if (length === 0) return -errno.EINVAL;
-    const { buffer, address } = this.memory.allocate(length, options.hugePages ?? false);
+    const memory = this.#allocate(length, options.hugePages ?? false);
+    if (!memory) return -errno.ENOMEM;
+    const { buffer, address } = memory;
     const fd = options.memfd ? this.install(new MemoryFile(buffer)) : -1;
     if (options.memfd && fd < 0) {
       this.memory.unmap(address);
@@ -187,6 +189,15 @@ export class SimulatedProcess implements Kernel {
         this.memory.unmap(address);
       },
     };
+  }
+
+  #allocate(length: number, huge: boolean): { buffer: ArrayBuffer; address: number } | undefined {
+    try {
+      return this.memory.allocate(length, huge);
+    } catch {
+      // The length is an integer: what is left to refuse is its size.
+      return undefined;
+    }
   }
 
   addressOf(bytes: ArrayBufferView): bigint {

@@ -63,7 +63,7 @@ export class UserMemory {
     return area.start + view.byteOffset;
   }
 
-  /** mmap(2) of anonymous memory: zeroed, whole pages. */
+  /** mmap(2) of anonymous memory: zeroed, whole pages. RangeError where V8 has not that much. */
   allocate(length: number, huge: boolean): { buffer: ArrayBuffer; address: number } {
     const granule = huge ? HUGE_PAGE_SIZE : PAGE_SIZE;
     const buffer = new ArrayBuffer(Math.ceil(length / granule) * granule);
