@@ -37,6 +37,23 @@ export interface TranslationCompletion {
   readonly untranslatedOnly: boolean;
 }
 
+/** "No translation" (R = W = 0): the page is not mapped, or not as asked. */
+export const NOT_MAPPED: TranslationCompletion = Object.freeze({
+  success: true,
+  high: 0,
+  low: 0,
+  length: 4096,
+  read: false,
+  write: false,
+  execute: false,
+  privileged: false,
+  global: false,
+  untranslatedOnly: false,
+});
+
+/** Unsupported Request: who may not ask gets this. */
+export const REFUSED: TranslationCompletion = Object.freeze({ ...NOT_MAPPED, success: false });
+
 /** A Page Request message (PCIe ATS, section 10.4.1). */
 export interface PageRequest {
   readonly pasid: number;

@@ -9,6 +9,7 @@ import {
   type DmaPort,
   NO_PASID,
   type PageRequest,
+  REFUSED,
   type TranslationCompletion,
 } from '../bus';
 import { TranslationCache } from './atc';
@@ -24,20 +25,6 @@ export interface Halves {
   high: number;
   low: number;
 }
-
-/** Unsupported Request: what a function gets that may not make translation requests. */
-const REFUSED: TranslationCompletion = Object.freeze({
-  success: false,
-  high: 0,
-  low: 0,
-  length: 4096,
-  read: false,
-  write: false,
-  execute: false,
-  privileged: false,
-  global: false,
-  untranslatedOnly: false,
-});
 
 const ALL_ONES = 0xffffffff;
 

@@ -10,6 +10,8 @@ import {
   NO_PASID,
   PageRequest,
   TranslationCompletion,
+  NOT_MAPPED,
+  REFUSED,
 } from '../bus';
 import { PhysicalMemory } from '../memory';
 import { VtdCapabilities } from './capabilities';
@@ -19,14 +21,7 @@ import { AT_TRANSLATED, AT_TRANSLATION, AT_UNTRANSLATED, FaultRecorder } from '.
 import { SCT_5_DTE_CLEAR, SCT_8_PRE_CLEAR, SGN_4_BEYOND_HAW, SGN_8_INTERRUPT_RANGE } from './fault-reasons';
 import { Iotlb } from './iotlb';
 import { joinHalves } from './layout';
-import {
-  complete,
-  findBest,
-  interruptRange,
-  isRecoverable,
-  NOT_MAPPED,
-  REFUSED,
-} from './translation-request';
+import { complete, findBest, interruptRange, isRecoverable } from './translation-request';
 import { Translator } from './translator';
 import { isBeyond, isInterruptAddress, PAGE_OFFSET, REQUEST_KIND } from './walk';
 

@@ -2,7 +2,7 @@
  * Completions of translation requests (PCIe ATS).
  * Intel VT-d Architecture Specification rev. 4.1, sections 4.1.3 "Address Translation Requests" and 7.1.3, table 26.
  */
-import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_WRITE, TranslationCompletion } from '../bus';
+import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_WRITE, NOT_MAPPED, TranslationCompletion } from '../bus';
 import {
   SFS_2_NOT_PRESENT,
   SFS_5_NESTED_WIDTH,
@@ -18,21 +18,6 @@ import {
 import { CachedPasid } from './pasid-cache';
 import { Translator } from './translator';
 import { PAGE_OFFSET, pageMaskLow, Walk } from './walk';
-
-export const NOT_MAPPED: TranslationCompletion = Object.freeze({
-  success: true,
-  high: 0,
-  low: 0,
-  length: 4096,
-  read: false,
-  write: false,
-  execute: false,
-  privileged: false,
-  global: false,
-  untranslatedOnly: false,
-});
-
-export const REFUSED: TranslationCompletion = Object.freeze({ ...NOT_MAPPED, success: false });
 
 /** Interrupt messages are never translated: the device may write there, with untranslated requests only. */
 export function interruptRange(low: number): TranslationCompletion {

@@ -2,7 +2,7 @@
  * A DMA remapping hardware unit: the register block, the queues behind it, and the requests of devices.
  * Intel VT-d Architecture Specification rev. 4.1, scalable mode (section 3.4.3).
  */
-import { AtsEndpoint, PageRequest, PRG_SUCCESS, TranslationCompletion } from '../bus';
+import { AtsEndpoint, PageRequest, PRG_SUCCESS, REFUSED, TranslationCompletion } from '../bus';
 import { PhysicalMemory } from '../memory';
 import { composeCapabilities, VtdCapabilities } from './capabilities';
 import { FaultRecorder } from './fault-recording';
@@ -39,7 +39,6 @@ import {
   RTADDR_TTM_SHIFT,
 } from './registers';
 import { Remapper } from './remapper';
-import { REFUSED } from './translation-request';
 import { isInterruptAddress } from './walk';
 
 export interface VtdUnitOptions {
