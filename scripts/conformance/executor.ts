@@ -79,6 +79,20 @@ function need(memory: Memory | number): Memory {
   return memory;
 }
 
+/**
+ * Huge pages: how large an entry of a page table is follows from where pages lie in physical memory, and shows in what
+ * a dirty bit stands for. Ordinary memory where there are none.
+ */
+function mappable(kernel: Kernel): Memory {
+  const memory = kernel.allocate(DATA_BYTES, { hugePages: true });
+  return typeof memory === 'number' ? need(kernel.allocate(DATA_BYTES + HUGE)) : memory;
+}
+
+/** Automatic IOVAs follow the alignment of addresses: the same for every kernel. */
+function alignedStart({ address }: Memory): bigint {
+  return ((address + BigInt(HUGE) - 1n) / BigInt(HUGE)) * BigInt(HUGE);
+}
+
 function toBigInt(value: number | bigint | string): bigint {
   return typeof value === 'bigint' ? value : BigInt(value);
 }
@@ -87,6 +101,8 @@ export class Executor {
   readonly #data: Memory;
   readonly #dataStart: bigint;
   readonly #scratch: Memory;
+  readonly #scratchStart: bigint;
+  readonly #scratchBytes: Uint8Array;
   readonly #argument: Memory;
   readonly #memfd: Memory;
   readonly #argumentView: DataView;
@@ -97,6 +113,7 @@ export class Executor {
   #fds = new Map<number, number>();
   #values = new Map<number, Record<string, bigint>>();
   #opened: number[] = [];
+  #realDevice = false;
   #sink: Sink = new HashSink();
 
   /** `settle` waits until what the kernel does in the background is done. */
@@ -104,18 +121,20 @@ export class Executor {
     readonly kernel: Kernel,
     readonly settle: () => void,
   ) {
-    this.#data = need(kernel.allocate(DATA_BYTES + HUGE));
-    this.#dataStart = ((this.#data.address + BigInt(HUGE) - 1n) / BigInt(HUGE)) * BigInt(HUGE);
-    this.#scratch = need(kernel.allocate(SCRATCH_BYTES));
+    this.#data = mappable(kernel);
+    this.#dataStart = alignedStart(this.#data);
+    this.#scratch = need(kernel.allocate(SCRATCH_BYTES + HUGE));
+    this.#scratchStart = alignedStart(this.#scratch);
+    this.#scratchBytes = this.#scratch.bytes.subarray(Number(this.#scratchStart - this.#scratch.address));
     this.#argument = need(kernel.allocate(ARGUMENT_BYTES));
     this.#memfd = need(kernel.allocate(MEMFD_BYTES, { memfd: true }));
     for (const { bytes } of [this.#data, this.#scratch, this.#memfd]) bytes.fill(0);
     // However large `size` is, the bytes past the argument's memory are never asked for.
     this.#argument.bytes[ARGUMENT_BYTES - 1] = 0xff;
     this.#argumentView = new DataView(this.#argument.bytes.buffer);
-    this.#scratchView = new DataView(this.#scratch.bytes.buffer);
+    this.#scratchView = new DataView(this.#scratchBytes.buffer, this.#scratchBytes.byteOffset);
     this.#argumentBefore = this.#argument.bytes.slice(0, SEEN_BYTES);
-    this.#scratchBefore = this.#scratch.bytes.slice(0, SEEN_BYTES);
+    this.#scratchBefore = this.#scratchBytes.slice(0, SEEN_BYTES);
   }
 
   /** What each call did. */
@@ -141,7 +160,8 @@ export class Executor {
     this.#sink = sink;
     this.#fds.clear();
     this.#values.clear();
-    this.#scratch.bytes.fill(0, 0, 65536);
+    this.#realDevice = false;
+    this.#scratchBytes.fill(0, 0, 65536);
     this.#scratchBefore.fill(0);
     try {
       for (const call of sequence.calls) this.#call(call);
@@ -228,13 +248,13 @@ export class Executor {
     const layout = typeof call.request === 'string' ? layouts.get(call.request) : undefined;
     const request = typeof call.request === 'number' ? call.request : layout?.row.request;
     if (request === undefined) throw new RangeError(`there is no ioctl ${call.request}`);
-    if (isUnsafe(call)) return this.#sink.call(REFUSED);
+    if (isUnsafe(call, this.#realDevice)) return this.#sink.call(REFUSED);
     this.#argument.bytes.fill(0, 0, SEEN_BYTES);
     if (layout) this.#fields(layout, call);
     if (call.extra) this.#words(this.#argumentView, call.extra);
     for (const words of call.scratch ?? []) this.#words(this.#scratchView, words);
     this.#argumentBefore.set(this.#argument.bytes.subarray(0, SEEN_BYTES));
-    this.#scratchBefore.set(this.#scratch.bytes.subarray(0, SEEN_BYTES));
+    this.#scratchBefore.set(this.#scratchBytes.subarray(0, SEEN_BYTES));
     const argument = call.argument === undefined ? Number(this.#argument.address) : Number(call.argument);
     const result = this.kernel.ioctl(this.#fd(call.fd), request, argument);
     this.#finish(label, call, layout, result);
@@ -262,9 +282,10 @@ export class Executor {
       }
       this.#remember(label, layout);
     }
+    if (result >= 0 && call.request === 'VFIO_DEVICE_BIND_IOMMUFD') this.#realDevice = true;
     this.#sink.call(result);
     this.#changes('argument', this.#argument.bytes, this.#argumentBefore, call);
-    this.#changes('scratch', this.#scratch.bytes, this.#scratchBefore, call);
+    this.#changes('scratch', this.#scratchBytes, this.#scratchBefore, call);
     // The only call that leaves work for later: the fault goes through a queue of the kernel's.
     if (result >= 0 && call.fields.op === IOMMU_TEST_OP_TRIGGER_IOPF) this.settle();
   }
@@ -296,7 +317,7 @@ export class Executor {
     if (typeof value === 'string') return BigInt(value);
     if ('fd' in value) return this.#fd(value.fd);
     if ('at' in value)
-      return (value.at === 'data' ? this.#dataStart : this.#scratch.address) + BigInt(value.offset);
+      return (value.at === 'data' ? this.#dataStart : this.#scratchStart) + BigInt(value.offset);
     return (this.#values.get(value.of)?.[value.field] ?? 0n) + toBigInt(value.plus ?? 0);
   }
 

@@ -24,7 +24,7 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
-export const DEFAULT_SEQUENCES = 3000;
+export const DEFAULT_SEQUENCES = 4000;
 
 export const HELP = `Usage: npm run conformance -- --backend simulated|linux [--json]
        npm run conformance -- --compare [options]

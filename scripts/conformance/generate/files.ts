@@ -65,6 +65,8 @@ export function iommufd(builder: Builder): void {
 export function mmap(builder: Builder): void {
   const { random } = builder;
   const fd = random.oneIn(2) || builder.files.length === 0 ? builder.context : random.pick(builder.files).fd;
+  // A memfd is no device memory.
+  if (fd === 'memfd') return;
   builder.add({
     op: 'mmap',
     fd,

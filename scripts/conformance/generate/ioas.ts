@@ -6,6 +6,8 @@ import type { Builder, Mapping } from './builder';
 import { hostileInteger, hostilePointer } from './hostile';
 
 const PAGE = 4096;
+/** Where in the scratch memory mappings may be: after what pointers point to. */
+export const SMALL_PAGES = 3 * 2 ** 18;
 
 /** Where fixed mappings go: few places, so that they meet. In the mock's aperture too. */
 function iova(builder: Builder): number {
@@ -26,6 +28,9 @@ function length(builder: Builder): number {
 function userMemory(builder: Builder, bytes: number): Value {
   const { random } = builder;
   if (random.oneIn(30)) return hostilePointer(random);
+  // The one memory that is in small pages: what it is pinned for can be counted.
+  if (bytes <= PAGE && random.oneIn(10))
+    return { at: 'scratch', offset: SMALL_PAGES + random.below(4) * PAGE };
   const room = Math.max(DATA_BYTES - bytes, 0);
   const page = random.oneIn(3) ? random.pick([0, 1, 256, 511, 512]) : random.below(64);
   const offset = page * PAGE + (random.oneIn(10) ? random.pick([1, 0x10, 0x800, 0x801]) : 0);

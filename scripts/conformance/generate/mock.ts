@@ -3,7 +3,7 @@ import * as uapi from '../../../lib/uapi';
 import type { Fields, Literal, Value } from '../program';
 import type { Builder } from './builder';
 import { hostileInteger, hostilePointer } from './hostile';
-import { mapping } from './ioas';
+import { mapping, SMALL_PAGES } from './ioas';
 
 const PASIDS: readonly Literal[] = [0, 1, 2, 1024, 0xf_ffff, 0x10_0000];
 
@@ -64,7 +64,10 @@ export function checkRefs(builder: Builder): void {
   const { random } = builder;
   test(builder, uapi.IOMMU_TEST_OP_MD_CHECK_REFS, 0, {
     'check_refs.length': random.pick([0, 4096, 8192, 100]),
-    'check_refs.uptr': { at: 'data', offset: random.below(16) * 4096 + (random.oneIn(8) ? 8 : 0) },
+    'check_refs.uptr': {
+      at: 'scratch',
+      offset: SMALL_PAGES + random.below(4) * 4096 + (random.oneIn(8) ? 8 : 0),
+    },
     'check_refs.refs': random.below(3),
   });
 }

@@ -1,7 +1,7 @@
 /** Random calls on a VFIO device. */
 import * as uapi from '../../../lib/uapi';
 import { layouts } from '../layouts';
-import type { Literal, Value, Words } from '../program';
+import type { FdRef, Literal, Value, Words } from '../program';
 import type { Builder } from './builder';
 import { hostileInteger } from './hostile';
 
@@ -137,11 +137,17 @@ export function other(builder: Builder): void {
   builder.ioctl(name, fields, { fd: builder.fd('vfio') });
 }
 
+/** The device's file, or another: but not one that grows when it is written to. */
+function device(builder: Builder): FdRef {
+  const fd = builder.fd('vfio');
+  return fd === 'memfd' ? 'none' : fd;
+}
+
 /** Configuration space: what is read, and writes that leave the device where it is. */
 export function config(builder: Builder): void {
   const { random } = builder;
   const base = uapi.VFIO_PCI_CONFIG_REGION_INDEX * REGION_SHIFT;
-  const fd = builder.fd('vfio');
+  const fd = device(builder);
   if (random.oneIn(4)) {
     const [offset, length] = random.pick([
       [4, 2],
@@ -170,7 +176,7 @@ export function config(builder: Builder): void {
 /** BAR 0 of edu: reads of registers that say what they are, without a side effect. */
 export function bar(builder: Builder): void {
   const { random } = builder;
-  const fd = builder.fd('vfio');
+  const fd = device(builder);
   const region = random.oneIn(8) ? random.below(10) : 0;
   if (random.oneIn(4)) {
     builder.add({

@@ -231,15 +231,26 @@ const describing = script('VFIO: what a device says of itself', (s) => {
   s.call('VFIO_DEVICE_RESET', {});
 });
 
-const configuration = script('VFIO: every aligned word of configuration space', (s) => {
+const configuration = script('VFIO: configuration space', (s) => {
   s.bind();
-  const base = 7 * 2 ** 40;
-  for (let offset = 0; offset < 256; offset += 4)
-    s.builder.add({ op: 'pread', fd: s.device, offset: base + offset, length: 4 });
-  for (let offset = 0; offset < 256; offset += 4) {
+  const base = uapi.VFIO_PCI_CONFIG_REGION_INDEX * 2 ** 40;
+  const read = (offset: number, length: number) =>
+    s.builder.add({ op: 'pread', fd: s.device, offset: base + offset, length });
+  for (let offset = 0; offset < 256; offset += 4) read(offset, 4);
+  for (const [offset, length] of [
+    [0xfe, 4],
+    [0x100, 4],
+    [0x1000, 4],
+    [0, 0],
+    [1, 7],
+    [0, 256],
+  ])
+    read(offset, length);
+  // What the kernel keeps to itself: ids, class, BARs. Past the capabilities QEMU's own registers can be written.
+  for (const offset of [0x00, 0x08, 0x10, 0x14, 0x2c, 0x30]) {
     const bytes = { offset: 0, width: 4, values: [0xffff_ffff] } as const;
     s.builder.add({ op: 'pwrite', fd: s.device, offset: base + offset, length: 4, bytes });
-    s.builder.add({ op: 'pread', fd: s.device, offset: base + offset, length: 4 });
+    read(offset, 4);
   }
 });
 

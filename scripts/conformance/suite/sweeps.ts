@@ -2,6 +2,7 @@
 import * as uapi from '../../../lib/uapi';
 import { isDescriptor, isPointer } from '../generate/hostile';
 import { SELFTEST } from '../generate/hwpt';
+import { SMALL_PAGES } from '../generate/ioas';
 import { layouts, type Layout } from '../layouts';
 import type { FdRef, Fields, Literal, Sequence, Value } from '../program';
 import { data, MOCK_IOVA, PAGE, Script, script, scratch, u64 } from './world';
@@ -82,7 +83,7 @@ function typicalTests({ ioas, other, mock, parent, nested, access }: World): Rec
     [uapi.IOMMU_TEST_OP_MOCK_DOMAIN]: { id: ioas },
     [uapi.IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS]: { id: ioas },
     [uapi.IOMMU_TEST_OP_MD_CHECK_MAP]: { id: mock.hwpt, ...member('check_map', { ...found, uptr: data(0) }) },
-    [uapi.IOMMU_TEST_OP_MD_CHECK_REFS]: member('check_refs', { length: PAGE, uptr: data(2 ** 20) }),
+    [uapi.IOMMU_TEST_OP_MD_CHECK_REFS]: member('check_refs', { length: PAGE, uptr: scratch(SMALL_PAGES) }),
     [uapi.IOMMU_TEST_OP_CREATE_ACCESS]: { id: ioas },
     [uapi.IOMMU_TEST_OP_ACCESS_PAGES]: {
       id: { fd: access },
@@ -122,11 +123,12 @@ function typicalTests({ ioas, other, mock, parent, nested, access }: World): Rec
 }
 
 /** One of everything. The mock's objects are left out where a kernel has no mock IOMMU. */
-function makeWorld(made: Script, withMock: boolean): World {
+function makeWorld(made: Script, withMock: boolean, real: boolean): World {
   const ioas = made.ioas();
   made.map(ioas, MOCK_IOVA, 4 * PAGE);
   const other = made.ioas();
-  const device = made.bind();
+  // Test commands are for the mock's own devices only.
+  const device = real ? made.bind() : 0;
   const hwpt = made.hwpt(device, ioas);
   const { id: fault } = made.faultQueue();
   const nothing = { stdev: 0, device: 0, hwpt: 0 };
@@ -202,7 +204,7 @@ function usedLeaves({ leaves, sizeField }: Layout, fields: Fields) {
 
 function sweep(name: string, key: string, withMock: boolean, each: Sweep): Sequence {
   return script(name, (made) => {
-    const fields = typical(makeWorld(made, withMock))[key] ?? {};
+    const fields = typical(makeWorld(made, withMock, !key.startsWith('IOMMU_TEST_CMD')))[key] ?? {};
     each(made, key, layouts.get(key.split(' ')[0])!, fields);
   });
 }
@@ -210,7 +212,7 @@ function sweep(name: string, key: string, withMock: boolean, each: Sweep): Seque
 /** All sweeps over the ioctls that both kernels have. */
 export function sweeps(excluded: readonly string[]): Sequence[] {
   const withMock = !excluded.includes('IOMMU_TEST_CMD');
-  const known = typical(makeWorld(new Script(), withMock));
+  const known = typical(makeWorld(new Script(), withMock, true));
   const names = [...layouts.keys()].filter((name) => name !== 'IOMMU_TEST_CMD' && !excluded.includes(name));
   const tests = withMock ? Object.keys(known).filter((key) => key.startsWith('IOMMU_TEST_CMD ')) : [];
   return [...names, ...tests].flatMap((key) => {
