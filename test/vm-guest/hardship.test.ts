@@ -50,10 +50,13 @@ test('a program killed in the middle leaves nothing behind', async () => {
 
 test('without permission, the error says so: no silent simulation', () => {
   const program = `
+    // Loaded first: this user may not be able to read the package's folder.
+    const { Iommu } = require('iommufd');
+    require('iommufd/kernel').openKernel('linux');
     process.setgroups([]);
     process.setgid(12345);
     process.setuid(12345);
-    try { require('iommufd').Iommu.open(); }
+    try { Iommu.open(); }
     catch (error) { console.log(JSON.stringify({ ...error, message: error.message })); }`;
   const { stdout, stderr } = spawnSync(process.execPath, ['-e', program], {
     cwd: ROOT,
