@@ -73,8 +73,9 @@ async function runComparison(options: ConformanceOptions): Promise<number> {
   return comparison.differences === 0 ? 0 : 1;
 }
 
-/** A signal ends the guest too. */
+/** A signal ends the guest too, and so does a reader that has seen enough. */
 function exitOnSignal(): void {
+  process.stdout.on('error', () => process.exit(141));
   process.once('SIGTERM', () => process.exit(143));
   process.once('SIGINT', () => process.exit(130));
 }
