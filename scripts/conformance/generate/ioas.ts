@@ -5,7 +5,7 @@ import type { Literal, Value, Words } from '../program';
 import type { Builder, Mapping } from './builder';
 import { hostileInteger, hostilePointer } from './hostile';
 
-const PAGE = 4096;
+export const PAGE = 4096;
 const HUGE = 2 * 2 ** 20;
 /** Where in the scratch memory mappings may be: after what pointers point to. */
 export const SMALL_PAGES = 3 * 2 ** 18;
@@ -64,7 +64,8 @@ function mapFlags(builder: Builder): number {
   return access | (random.oneIn(3) ? 0 : FIXED);
 }
 
-function remember(
+/** Lets later calls find a mapping. */
+export function remember(
   builder: Builder,
   made: { label: number; ioas: Value; field: string; fixed: number | undefined },
   length: number,

@@ -4,7 +4,7 @@ import type { Literal, Value } from '../program';
 import type { Builder } from './builder';
 import { hostileInteger } from './hostile';
 import { SELFTEST } from './hwpt';
-import { mapping } from './ioas';
+import { mapping, PAGE, remember } from './ioas';
 
 export function viommuAlloc(builder: Builder): void {
   const { random } = builder;
@@ -83,6 +83,19 @@ function attach(builder: Builder, viommu: Value, device: Value, stdev: Value): v
   builder.exactly('IOMMU_TEST_CMD', { op, id: stdev, 'mock_domain_replace.pt_id': nested });
 }
 
+/** Memory for hardware queues: two mappings side by side, whose memory is side by side now and then. */
+function mapQueues(builder: Builder, ioas: Value): void {
+  const { random } = builder;
+  const length = 2 * PAGE;
+  const flags = uapi.IOMMU_IOAS_MAP_FIXED_IOVA | uapi.IOMMU_IOAS_MAP_READABLE;
+  for (const [i, page] of [random.below(8), random.pick([2, 4, 9])].entries()) {
+    const iova = uapi.MOCK_APERTURE_START + i * length;
+    const user_va = { at: 'data', offset: page * PAGE } as const;
+    const label = builder.exactly('IOMMU_IOAS_MAP', { flags, ioas_id: ioas, iova, length, user_va });
+    remember(builder, { label, ioas, field: 'iova', fixed: iova }, length, true);
+  }
+}
+
 /** A mock device behind a virtual IOMMU, as far as chance goes. The iommufd and an address space are there. */
 export function makeWorld(builder: Builder, ioas: Value): void {
   const { random } = builder;
@@ -92,6 +105,7 @@ export function makeWorld(builder: Builder, ioas: Value): void {
   const flags = uapi.IOMMU_HWPT_ALLOC_NEST_PARENT;
   const table = builder.exactly('IOMMU_HWPT_ALLOC', { dev_id: device, pt_id: ioas, flags });
   const parent = builder.made('parent', table, 'out_hwpt_id');
+  if (random.oneIn(2)) mapQueues(builder, ioas);
   if (random.oneIn(8)) return;
   const fields = { type: SELFTEST.viommu, dev_id: device, hwpt_id: parent };
   const data = random.oneIn(2) ? { data_len: 24, data_uptr: { at: 'scratch', offset: 0 } as const } : {};
