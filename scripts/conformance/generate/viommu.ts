@@ -50,7 +50,7 @@ export function veventqAlloc(builder: Builder): void {
 
 export function hwQueueAlloc(builder: Builder): void {
   const { random } = builder;
-  const found = mapping(builder);
+  const found = random.oneIn(2) ? builder.mappings.at(0) : mapping(builder);
   const start = random.oneIn(6) ? random.pick([0x10, 0x800, 0x1000]) : 0;
   const label = builder.ioctl('IOMMU_HW_QUEUE_ALLOC', {
     viommu_id: builder.id('viommu'),
@@ -105,7 +105,7 @@ export function makeWorld(builder: Builder, ioas: Value): void {
   const flags = uapi.IOMMU_HWPT_ALLOC_NEST_PARENT;
   const table = builder.exactly('IOMMU_HWPT_ALLOC', { dev_id: device, pt_id: ioas, flags });
   const parent = builder.made('parent', table, 'out_hwpt_id');
-  if (random.oneIn(2)) mapQueues(builder, ioas);
+  if (!random.oneIn(4)) mapQueues(builder, ioas);
   if (random.oneIn(8)) return;
   const fields = { type: SELFTEST.viommu, dev_id: device, hwpt_id: parent };
   const data = random.oneIn(2) ? { data_len: 24, data_uptr: { at: 'scratch', offset: 0 } as const } : {};

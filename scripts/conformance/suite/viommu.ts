@@ -240,6 +240,26 @@ const liveQueues = script('viommu: hardware queues keep their memory', (s) => {
   queue(0, PAGE);
 });
 
+/** Linux 7.3 takes the first queue for the one that goes. */
+const forgottenQueue = script('viommu: which hardware queue is gone', (s) => {
+  const { ioas, viommu } = start(s);
+  s.map(ioas, MOCK_IOVA, 2 * PAGE);
+  const fields = { viommu_id: viommu, type: SELFTEST.hwQueue, nesting_parent_iova: MOCK_IOVA, length: PAGE };
+  const queue = (index: number) => ({
+    of: s.call('IOMMU_HW_QUEUE_ALLOC', { ...fields, index }),
+    field: 'out_hw_queue_id',
+  });
+  const [first, second] = [queue(0), queue(1)];
+  s.destroy(second);
+  queue(1);
+  const third = queue(0);
+  queue(0);
+  queue(1);
+  s.destroy(first);
+  queue(0);
+  for (const id of [third, viommu]) s.destroy(id);
+});
+
 const unaligned = script('viommu: a hardware queue makes mappings page-aligned', (s) => {
   const { ioas, viommu } = start(s);
   s.map(ioas, MOCK_IOVA, 0x800);
@@ -278,5 +298,5 @@ const pages = script('viommu: memory that programs map', (s) => {
 
 export const viommuSemantics: readonly Sequence[] = [
   ...[allocation, devices, attachment, invalidation, events, staleId],
-  ...[queues, liveQueues, unaligned, pages],
+  ...[queues, liveQueues, forgottenQueue, unaligned, pages],
 ];

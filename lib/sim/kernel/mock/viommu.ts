@@ -122,7 +122,8 @@ class MockQueues implements HwQueueOperations {
     this.#queues[index] = core;
     return {
       free: () => {
-        this.#queues[index] = undefined;
+        // Whichever it is: Linux 7.3 does not remember the index. A last queue cannot be made a second time.
+        this.#queues[0] = undefined;
         previous?.release();
       },
     };
