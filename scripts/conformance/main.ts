@@ -1,6 +1,7 @@
 // `npm run conformance -- [options]`: see options.ts.
 import { randomBytes } from 'node:crypto';
 import { Comparison, Counts } from './compare';
+import { missing } from './expected';
 import { Generator } from './generate/flavours';
 import { knownDifferences } from './known-differences';
 import { HELP, parseOptions, UsageError, type ConformanceOptions } from './options';
@@ -41,6 +42,7 @@ function result(comparison: Comparison, options: ConformanceOptions) {
     unsteady,
     byIoctl: counts.byIoctl,
     seed: options.seed,
+    missing: missing(counts.byIoctl),
     unsupported: comparison.options.generator.excluded,
     known: knownDifferences,
     found: [...comparison.found.values()].sort((a, b) => b.times - a.times),
@@ -52,9 +54,11 @@ async function runComparison(options: ConformanceOptions): Promise<number> {
   const simulated = simulatedPeer(counts.observe);
   const excluded = unsupported(simulatedPeer());
   const linux = new VmPeer(options.timeout);
+  const end = Date.now() + options.seconds * 1000;
   const comparison = new Comparison(simulated, linux, counts, {
     generator: { seed: options.seed, excluded, only: options.only },
     sequences: options.sequences,
+    goOn: () => Date.now() < end,
     suite: suite(excluded),
     shrink: options.shrink,
     progress: say,

@@ -36,6 +36,7 @@ export async function compareWith(
   const comparison = new Comparison(simulated, alteredPeer(alteration), counts, {
     generator: { seed: options.seed ?? 1, excluded, only: [] },
     sequences: options.sequences ?? 0,
+    goOn: () => true,
     suite: options.suite ? suite(excluded) : [],
     shrink: 3,
     progress: () => {},
