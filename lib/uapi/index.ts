@@ -5,3 +5,4 @@ export * from './iommufd-ioctls';
 export * from './iommufd-test';
 export * from './layout';
 export * from './vfio';
+export * from './vfio-type1';

@@ -13,6 +13,7 @@ import * as iommufd from '../../lib/uapi/iommufd';
 import { iommufdIoctls } from '../../lib/uapi/iommufd-ioctls';
 import type { Struct } from '../../lib/uapi/layout';
 import * as vfio from '../../lib/uapi/vfio';
+import * as type1 from '../../lib/uapi/vfio-type1';
 
 type Facts = Record<string, number>;
 
@@ -21,10 +22,15 @@ const fixture = join(__dirname, '../../../test/fixtures/uapi-7.3.4.json');
 
 const isStruct = (value: unknown): value is Struct =>
   typeof value === 'object' && value !== null && 'offsets' in value;
-const exported: [string, unknown][] = [...Object.entries(iommufd), ...Object.entries(vfio)];
+const exported: [string, unknown][] = [iommufd, vfio, type1].flatMap((module) => Object.entries(module));
 const structs = exported.map(([, value]) => value).filter(isStruct);
 const constants = exported.filter(([name, value]) => typeof value === 'number' && name !== 'VFIO_TYPE');
-const ioctls = [...iommufdIoctls, ...vfio.vfioIoctls];
+const ioctls = [
+  ...iommufdIoctls,
+  ...vfio.vfioIoctls,
+  ...type1.vfioContainerIoctls,
+  ...type1.vfioGroupIoctls,
+];
 
 /** What our layouts say. */
 function ours(): Facts {

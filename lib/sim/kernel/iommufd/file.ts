@@ -13,6 +13,7 @@ import { faultHandlers } from './fault';
 import { hwptHandlers } from './hwpt-ioctls';
 import { ioasHandlers } from './ioas';
 import { ObjectTable } from './object';
+import { optionHandlers } from './option';
 import { selftestHandler } from './selftest';
 
 const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_DESTROY.struct>) =>
@@ -21,9 +22,15 @@ const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_
 
 /** The dispatch table: request → what answers it. */
 const handlers: ReadonlyMap<number, Handler> = new Map(
-  [destroy, ...ioasHandlers, ...hwptHandlers, ...dirtyHandlers, ...deviceHandlers, ...faultHandlers].map(
-    (entry) => [entry.row.request, entry],
-  ),
+  [
+    destroy,
+    ...ioasHandlers,
+    ...optionHandlers,
+    ...hwptHandlers,
+    ...dirtyHandlers,
+    ...deviceHandlers,
+    ...faultHandlers,
+  ].map((entry) => [entry.row.request, entry]),
 );
 
 /** Numbers (the request's low byte) of the first and the last ioctl that the uAPI has. */
@@ -32,6 +39,8 @@ const LAST_NUMBER = rows.IOMMU_IOAS_NOIOMMU_GET_PA.request & 0xff;
 
 export class IommufdFile extends OpenFile {
   readonly objects = new ObjectTable();
+  /** Pinned memory counts against the limit of the process that mapped it, not against its user's. */
+  accountsPerProcess = false;
   readonly #groups = new Map<IommuGroup, IommufdGroup>();
 
   constructor(readonly system: System) {
