@@ -5,3 +5,5 @@ export * from './iommufd-ioctls';
 export * from './iommufd-test';
 export * from './layout';
 export * from './vfio';
+export * from './vfio-capabilities';
+export * from './vfio-features';
