@@ -25,12 +25,7 @@ const isStruct = (value: unknown): value is Struct =>
 const exported: [string, unknown][] = [iommufd, vfio, type1].flatMap((module) => Object.entries(module));
 const structs = exported.map(([, value]) => value).filter(isStruct);
 const constants = exported.filter(([name, value]) => typeof value === 'number' && name !== 'VFIO_TYPE');
-const ioctls = [
-  ...iommufdIoctls,
-  ...vfio.vfioIoctls,
-  ...type1.vfioContainerIoctls,
-  ...type1.vfioGroupIoctls,
-];
+const ioctls = [...iommufdIoctls, ...vfio.vfioIoctls, ...type1.vfioContainerIoctls, ...type1.vfioGroupIoctls];
 
 /** What our layouts say. */
 function ours(): Facts {

@@ -6,7 +6,7 @@ import { errno } from '../../../uapi/errno';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/core';
 import { PAGE_SIZE, type Pin, type UserMemory } from '../user-memory';
 import type { IommufdFile } from './file';
-import type { Area, TableAccess } from './io-page-table';
+import type { Area, TableAccess } from './area';
 import type { Ioas } from './ioas';
 import { IommufdObject } from './object';
 

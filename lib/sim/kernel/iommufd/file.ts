@@ -11,10 +11,12 @@ import { deviceHandlers, IommufdGroup } from './device';
 import { dirtyHandlers } from './dirty';
 import { faultHandlers } from './fault';
 import { hwptHandlers } from './hwpt-ioctls';
-import { ioasHandlers } from './ioas';
+import { noIommuHandlers } from './hwpt-noiommu';
+import { ioasHandlers, type Ioas } from './ioas';
 import { ObjectTable } from './object';
 import { optionHandlers } from './option';
 import { selftestHandler } from './selftest';
+import { vfioCompatHandlers, vfioCompatIoctl } from './vfio-compat';
 
 const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_DESTROY.struct>) =>
   command.file.objects.destroy(command.values.id),
@@ -30,6 +32,8 @@ const handlers: ReadonlyMap<number, Handler> = new Map(
     ...dirtyHandlers,
     ...deviceHandlers,
     ...faultHandlers,
+    ...noIommuHandlers,
+    ...vfioCompatHandlers,
   ].map((entry) => [entry.row.request, entry]),
 );
 
@@ -41,10 +45,23 @@ export class IommufdFile extends OpenFile {
   readonly objects = new ObjectTable();
   /** Pinned memory counts against the limit of the process that mapped it, not against its user's. */
   accountsPerProcess = false;
+  /** A group that no IOMMU is in front of was put into it, as into a VFIO container. */
+  noIommuMode = false;
+  #compatIoas: Ioas | undefined;
   readonly #groups = new Map<IommuGroup, IommufdGroup>();
 
   constructor(readonly system: System) {
     super();
+  }
+
+  /** The IOAS that ioctls of VFIO containers mean. */
+  get compatIoas(): Ioas | undefined {
+    // One that was destroyed has no id any more.
+    return this.#compatIoas?.id ? this.#compatIoas : undefined;
+  }
+
+  set compatIoas(ioas: Ioas | undefined) {
+    this.#compatIoas = ioas;
   }
 
   groupOf(group: IommuGroup): IommufdGroup {
@@ -61,7 +78,7 @@ export class IommufdFile extends OpenFile {
     const number = request & 0xff;
     const { selftest } = this.system;
     const last = selftest ? selftestHandler.row.request & 0xff : LAST_NUMBER;
-    if (number < FIRST_NUMBER || number > last) return -errno.ENOTTY;
+    if (number < FIRST_NUMBER || number > last) return vfioCompatIoctl(this, process, request, argument);
     const user = process.userBytes(argument);
     if (!user || user.length < 4) return -errno.EFAULT;
     const isTest = selftest && request === selftestHandler.row.request;

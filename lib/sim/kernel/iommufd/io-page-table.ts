@@ -5,65 +5,16 @@
  */
 import { errno } from '../../../uapi/errno';
 import { IOMMU_WRITE, type PagingDomain } from '../iommu/core';
-import { PAGE_SIZE, type Pin } from '../user-memory';
-import { IntervalList, type Interval } from './interval-list';
-import type { Pages } from './pages';
+import { PAGE_SIZE } from '../user-memory';
+import type { Area, Slice, TableAccess } from './area';
+import { IntervalList, overlaps, type Interval } from './interval-list';
+import { chooseIova } from './iova-choice';
 
 const ULONG_MAX = (1n << 64n) - 1n;
 const PAGE = BigInt(PAGE_SIZE);
-/** Largest alignment an automatic IOVA gets: a huge page (the guest kernels have transparent huge pages). */
-const HUGE_PAGE = 2n * 1024n * 1024n;
-
-/** One mapping. */
-export interface Area extends Interval {
-  readonly length: bigint;
-  readonly pages: Pages;
-  /** Byte of `pages` that `start` maps to. */
-  readonly startByte: bigint;
-  /** IOMMU_READ | IOMMU_WRITE. */
-  readonly protection: number;
-  /** Present while any domain maps the area. */
-  pin: Pin | undefined;
-  /** Pinned slices that accesses hold of it. */
-  accesses: number;
-}
-
-/** A user of the mappings inside the kernel (iommufd_access). */
-export interface TableAccess {
-  /** What IOVA, length and page offset of every area must be multiples of. */
-  readonly alignment: bigint;
-  /** [iova, iova + length) is about to go: every pin in it must go first. */
-  letGo(iova: bigint, length: bigint): void;
-}
-
-/** A slice of pages to be mapped. */
-export interface Slice {
-  readonly pages: Pages;
-  readonly startByte: bigint;
-  readonly length: bigint;
-}
 
 interface Reserved extends Interval {
   readonly owner: object;
-}
-
-function overlaps(a: Interval, start: bigint, last: bigint): boolean {
-  return a.start <= last && a.last >= start;
-}
-
-function alignUp(value: bigint, alignment: bigint): bigint {
-  return (value + alignment - 1n) & ~(alignment - 1n);
-}
-
-function roundUpToPowerOfTwo(value: bigint): bigint {
-  return value <= 1n ? 1n : 1n << BigInt((value - 1n).toString(2).length);
-}
-
-/** Where a range of `length` fits into [start, last], or -1n. */
-function fit(start: bigint, last: bigint, length: bigint, alignment: bigint, pageOffset: bigint): bigint {
-  const aligned = alignUp(start, alignment) | pageOffset;
-  // The strict comparison is the kernel's: a hole of exactly one byte is never used.
-  return aligned >= last || last - aligned < length - 1n ? -1n : aligned;
 }
 
 export class IoPageTable {
@@ -121,7 +72,7 @@ export class IoPageTable {
     const mask = this.alignment - 1n;
     if (length === 0n || length & mask) return BigInt(-errno.EINVAL);
     const [first] = slices;
-    const start = iova ?? this.#allocateIova(first.pages.address + first.startByte, length);
+    const start = iova ?? this.#choose(first.pages.address + first.startByte, length);
     if (start < 0n) return start;
     if (iova !== undefined) {
       const checked = this.#check(iova, length);
@@ -159,6 +110,37 @@ export class IoPageTable {
       start = area.last + 1n;
     }
     return { result: 0, unmapped };
+  }
+
+  /** Page sizes that every domain has, as VFIO reports them: what is below a page of the processor counts as one. */
+  get pageSizes(): bigint {
+    let sizes = ULONG_MAX;
+    for (const domain of this.#domains) sizes &= domain.pageSizes;
+    return sizes & (PAGE - 1n) ? (sizes & -PAGE) | PAGE : sizes;
+  }
+
+  unmapAll(): { result: number; unmapped: bigint } {
+    return this.unmap(0n, ULONG_MAX);
+  }
+
+  /** Unmaps `length` bytes; 0 is EINVAL, and a range past the last IOVA EOVERFLOW. */
+  unmapRange(iova: bigint, length: bigint): { result: number; unmapped: bigint } {
+    const last = iova + length - 1n;
+    if (length === 0n) return { result: -errno.EINVAL, unmapped: 0n };
+    return last > ULONG_MAX ? { result: -errno.EOVERFLOW, unmapped: 0n } : this.unmap(iova, last);
+  }
+
+  /**
+   * Cuts areas so that each of `ends` is the last byte of one, if it is mapped (VFIO's type1 unmaps parts of mappings).
+   * Entries of domains stay as they are: none may be larger than a page. 0, or -errno at the first that cannot be.
+   */
+  cut(ends: readonly bigint[]): number {
+    for (const end of ends) {
+      const area = this.areas.first(end, end);
+      const result = area ? this.#split(area, end) : 0;
+      if (result) return result;
+    }
+    return 0;
   }
 
   /** The slices behind [iova, iova + length), or ENOENT where a byte is not mapped. */
@@ -202,8 +184,13 @@ export class IoPageTable {
   }
 
   removeDomain(domain: PagingDomain): void {
-    this.#domains = this.#domains.filter((other) => other !== domain);
-    for (const area of this.areas) this.#unfill(area, [domain]);
+    // As in the kernel, the last one takes its place.
+    const tail = this.#domains.pop();
+    if (tail && tail !== domain) this.#domains[this.#domains.indexOf(domain)] = tail;
+    for (const area of this.areas) {
+      this.#unfill(area, [domain]);
+      if (area.storage === domain) area.storage = this.#domains[0];
+    }
     this.unreserve(domain);
     this.#align();
   }
@@ -253,48 +240,23 @@ export class IoPageTable {
     return 0;
   }
 
+  #choose(address: bigint, length: bigint): bigint {
+    return chooseIova({
+      areas: this.areas,
+      reserved: this.#reserved,
+      allowed: this.#allowed,
+      alignment: this.alignment,
+      address,
+      length,
+    });
+  }
+
   #check(iova: bigint, length: bigint): number {
     const last = iova + length - 1n;
     if (iova & (this.alignment - 1n)) return -errno.EINVAL;
     if (last > ULONG_MAX) return -errno.EOVERFLOW;
     if (this.#reserved.some((r) => overlaps(r, iova, last))) return -errno.EINVAL;
     return this.areas.first(iova, last) ? -errno.EEXIST : 0;
-  }
-
-  /** First fit, ascending, aligned as the memory is so that huge pages can be used. */
-  #allocateIova(address: bigint, length: bigint): bigint {
-    if (length >= ULONG_MAX / 2n) return BigInt(-errno.EOVERFLOW);
-    let alignment = roundUpToPowerOfTwo(length);
-    const lowestBit = address & -address;
-    if (address !== 0n && lowestBit < alignment) alignment = lowestBit;
-    if (alignment > HUGE_PAGE) alignment = HUGE_PAGE;
-    if (alignment < this.alignment) return BigInt(-errno.EINVAL);
-
-    const pageOffset = address % PAGE;
-    const everything = [{ start: PAGE, last: ULONG_MAX - PAGE }];
-    for (const allowed of this.#allowed.length > 0 ? this.#allowed : everything) {
-      const lowest = allowed.start < PAGE ? PAGE : allowed.start;
-      const last = allowed.last > ULONG_MAX - PAGE ? ULONG_MAX - PAGE : allowed.last;
-      const start = fit(lowest, last, length, alignment, pageOffset);
-      if (start < 0n) continue;
-      const found = this.#firstHole(start, last, length, alignment, pageOffset);
-      if (found >= 0n) return found;
-    }
-    return BigInt(-errno.ENOSPC);
-  }
-
-  #firstHole(start: bigint, last: bigint, length: bigint, alignment: bigint, pageOffset: bigint): bigint {
-    while (start <= last) {
-      let blocker: Interval | undefined = this.areas.first(start, last);
-      for (const reserved of this.#reserved)
-        if (overlaps(reserved, start, last) && (!blocker || reserved.start < blocker.start))
-          blocker = reserved;
-      const holeLast = blocker ? blocker.start - 1n : last;
-      const found = holeLast >= start ? fit(start, holeLast, length, alignment, pageOffset) : -1n;
-      if (found >= 0n || !blocker) return found;
-      start = blocker.last + 1n;
-    }
-    return -1n;
   }
 
   #insert(slice: Slice, start: bigint, protection: number, added: Area[]): number {
@@ -308,10 +270,35 @@ export class IoPageTable {
       startByte: slice.startByte,
       protection,
       pin: undefined,
+      storage: undefined,
       accesses: 0,
     };
     this.areas.add(area);
     added.push(area);
+    return 0;
+  }
+
+  /** Makes two areas of one, the first of which ends with `last`. */
+  #split(area: Area, last: bigint): number {
+    // The first byte passes for an end too, as in the kernel.
+    if (last === area.start || last === area.last) return 0;
+    const start = last + 1n;
+    const length = start - area.start;
+    const startByte = area.startByte + length;
+    if ((start | startByte) & (this.alignment - 1n)) return -errno.EINVAL;
+    // What is pinned of an area is counted for all of it.
+    if (area.accesses > 0) return -errno.EINVAL;
+    const { pages, pin } = area;
+    const halves: Area[] = [
+      { ...area, last, length },
+      { ...area, start, startByte, length: area.length - length },
+    ];
+    this.areas.remove(area);
+    for (const half of halves) {
+      if (pin) half.pin = pages.pin(half.startByte, half.length);
+      this.areas.add(half);
+    }
+    pin?.unpin();
     return 0;
   }
 
@@ -353,11 +340,10 @@ export class IoPageTable {
     area.pin ??= pages.pin(area.startByte, area.length);
     if (!area.pin) return -errno.EFAULT;
     const physical = area.pin.physical + Number(area.startByte % PAGE);
-    const result = this.#write(area, domain, physical);
-    if (result && pinned) {
-      area.pin.unpin();
-      area.pin = undefined;
-    }
+    // No table has an entry for memory that may be neither read nor written.
+    const result = area.protection ? this.#write(area, domain, physical) : -errno.EINVAL;
+    if (!result) area.storage ??= domain;
+    else if (pinned) this.#unpin(area);
     return result;
   }
 
@@ -386,9 +372,13 @@ export class IoPageTable {
       const granule = BigInt(domain.granule);
       domain.unmap(Number(area.start / granule), Number(area.length / granule));
     }
-    if (!last) return;
-    area.pin.unpin();
+    if (last) this.#unpin(area);
+  }
+
+  #unpin(area: Area): void {
+    area.pin?.unpin();
     area.pin = undefined;
+    area.storage = undefined;
   }
 
   #conforms(alignment: bigint): boolean {

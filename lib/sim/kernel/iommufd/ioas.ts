@@ -8,10 +8,10 @@ import {
   iommu_iova_range,
 } from '../../../uapi/iommufd';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/core';
-import { PAGE_SIZE } from '../user-memory';
+import { PAGE_SIZE, type UserMemory } from '../user-memory';
 import { handler, type Command, type Handler } from './command';
 import type { HwptPaging } from './hwpt';
-import { IoPageTable, type Slice } from './io-page-table';
+import { IoPageTable } from './io-page-table';
 import { Pages } from './pages';
 import type { Interval } from './interval-list';
 import { IommufdObject } from './object';
@@ -27,7 +27,7 @@ export class Ioas extends IommufdObject {
   readonly hwpts: HwptPaging[] = [];
 
   destroy(): void {
-    this.table.unmap(0n, U64_MAX);
+    this.table.unmapAll();
   }
 }
 
@@ -82,6 +82,22 @@ function allowIovas(command: Command<typeof rows.IOMMU_IOAS_ALLOW_IOVAS.struct>)
   return ioas.table.allow(ranges);
 }
 
+/** Maps memory of the process at `iova`, or where there is room. Returns the IOVA, or -errno. */
+export function mapUserMemory(
+  ioas: Ioas,
+  memory: UserMemory,
+  address: bigint,
+  length: bigint,
+  iova: bigint | undefined,
+  protection: number,
+): bigint {
+  if (address + length > U64_MAX) return BigInt(-errno.EOVERFLOW);
+  if (length > U64_MAX - PAGE) return BigInt(-errno.EINVAL);
+  const startByte = address % PAGE;
+  const pages = new Pages(memory, address - startByte, (protection & IOMMU_WRITE) !== 0);
+  return ioas.table.map([{ pages, startByte, length }], length, iova, protection);
+}
+
 function map(command: Command<typeof rows.IOMMU_IOAS_MAP.struct>): number {
   const { values, file, memory } = command;
   if (values.flags & ~MAP_FLAGS || values.__reserved) return -errno.EOPNOTSUPP;
@@ -89,16 +105,8 @@ function map(command: Command<typeof rows.IOMMU_IOAS_MAP.struct>): number {
   if (protection < 0) return protection;
   const ioas = file.objects.get(values.ioas_id, Ioas);
   if (!ioas) return -errno.ENOENT;
-  if (values.user_va + values.length > U64_MAX) return -errno.EOVERFLOW;
-  if (values.length > U64_MAX - PAGE) return -errno.EINVAL;
-  const offset = values.user_va % PAGE;
-  const slice: Slice = {
-    pages: new Pages(memory, values.user_va - offset, (protection & IOMMU_WRITE) !== 0),
-    startByte: offset,
-    length: values.length,
-  };
   const fixed = values.flags & IOMMU_IOAS_MAP_FIXED_IOVA ? values.iova : undefined;
-  const iova = ioas.table.map([slice], values.length, fixed, protection);
+  const iova = mapUserMemory(ioas, memory, values.user_va, values.length, fixed, protection);
   return iova < 0n ? Number(iova) : command.respond({ iova });
 }
 
@@ -125,13 +133,11 @@ function unmap(command: Command<typeof rows.IOMMU_IOAS_UNMAP.struct>): number {
   if (!ioas) return -errno.ENOENT;
   const { iova, length } = values;
   if (iova === 0n && length === U64_MAX) {
-    const all = ioas.table.unmap(0n, U64_MAX);
+    const all = ioas.table.unmapAll();
     return all.result || command.respond({ length: all.unmapped });
   }
   if (iova === U64_MAX || length === U64_MAX) return -errno.EOVERFLOW;
-  if (length === 0n) return -errno.EINVAL;
-  if (iova + length - 1n > U64_MAX) return -errno.EOVERFLOW;
-  const { result, unmapped } = ioas.table.unmap(iova, iova + length - 1n);
+  const { result, unmapped } = ioas.table.unmapRange(iova, length);
   if (result) return result;
   return unmapped === 0n ? -errno.ENOENT : command.respond({ length: unmapped });
 }
