@@ -1,8 +1,7 @@
 /** Mappings of an IOAS (struct iopt_area), and what maps and uses them. */
 import type { PagingDomain } from '../iommu/core';
-import type { Pin } from '../user-memory';
 import type { Interval } from './interval-list';
-import type { Pages } from './pages';
+import type { Hold, Pages } from './pages';
 
 /** One mapping. */
 export interface Area extends Interval {
@@ -12,9 +11,9 @@ export interface Area extends Interval {
   readonly startByte: bigint;
   /** IOMMU_READ | IOMMU_WRITE. */
   readonly protection: number;
-  /** Present while any domain maps the area. */
-  pin: Pin | undefined;
-  /** The domain that knows where its memory is; likewise. */
+  /** Present while the domains map the area. */
+  hold: Hold | undefined;
+  /** The domain that is asked where its memory is; likewise. */
   storage: PagingDomain | undefined;
   /** Pinned slices that accesses hold of it. */
   accesses: number;

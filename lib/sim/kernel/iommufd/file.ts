@@ -6,6 +6,7 @@ import { OpenFile } from '../file';
 import type { IommuGroup } from '../iommu/core';
 import type { SimulatedProcess } from '../process';
 import type { System } from '../system';
+import { changeProcessHandlers } from './change-process';
 import { copyStruct, handler, type Command, type Handler } from './command';
 import { deviceHandlers, IommufdGroup } from './device';
 import { dirtyHandlers } from './dirty';
@@ -28,6 +29,7 @@ const handlers: ReadonlyMap<number, Handler> = new Map(
     destroy,
     ...ioasHandlers,
     ...optionHandlers,
+    ...changeProcessHandlers,
     ...hwptHandlers,
     ...dirtyHandlers,
     ...deviceHandlers,

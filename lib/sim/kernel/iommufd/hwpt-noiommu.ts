@@ -100,7 +100,8 @@ function physicalExtent(
 ): { physical: bigint; length: bigint } | number {
   const area = table.areas.first(iova, iova);
   if (!area) return -errno.ENOENT;
-  const { last, storage } = area;
+  const { last, storage, pages } = area;
+  if (pages.revoked) return -errno.EINVAL;
   if (!storage?.physicalOf) return -errno.EOPNOTSUPP;
   const physical = BigInt(storage.physicalOf(iova));
   const [inPage, inArea] = [PAGE - (iova % PAGE), last - iova + 1n];

@@ -9,11 +9,6 @@ export interface Interval {
   readonly last: bigint;
 }
 
-/** Whether the interval shares a value with [start, last]. */
-export function overlaps(interval: Interval, start: bigint, last: bigint): boolean {
-  return interval.start <= last && interval.last >= start;
-}
-
 const MOST_PER_BLOCK = 256;
 
 export class IntervalList<T extends Interval> {

@@ -7,8 +7,9 @@ import { errno } from '../../../uapi/errno';
 import { IOMMU_WRITE, type PagingDomain } from '../iommu/core';
 import { PAGE_SIZE } from '../user-memory';
 import type { Area, Slice, TableAccess } from './area';
-import { IntervalList, overlaps, type Interval } from './interval-list';
-import { chooseIova } from './iova-choice';
+import { IntervalList, type Interval } from './interval-list';
+import { allocateIova, overlaps } from './iova-allocation';
+import { DmaBufSource } from './page-source';
 
 const ULONG_MAX = (1n << 64n) - 1n;
 const PAGE = BigInt(PAGE_SIZE);
@@ -72,7 +73,7 @@ export class IoPageTable {
     const mask = this.alignment - 1n;
     if (length === 0n || length & mask) return BigInt(-errno.EINVAL);
     const [first] = slices;
-    const start = iova ?? this.#choose(first.pages.address + first.startByte, length);
+    const start = iova ?? this.#allocate(first.pages.source.address + first.startByte, length);
     if (start < 0n) return start;
     if (iova !== undefined) {
       const checked = this.#check(iova, length);
@@ -88,7 +89,7 @@ export class IoPageTable {
       next += slice.length;
     }
     // No memory is pinned before every area has its place.
-    for (const area of added) result ||= this.#fillDomains(area);
+    for (const area of added) if (this.#domains.length > 0) result ||= this.#map(area, this.#domains);
     if (!result) return start;
     for (const area of added) this.#remove(area);
     return BigInt(result);
@@ -123,7 +124,7 @@ export class IoPageTable {
     return this.unmap(0n, ULONG_MAX);
   }
 
-  /** Unmaps `length` bytes; 0 is EINVAL, and a range past the last IOVA EOVERFLOW. */
+  /** Unmaps `length` bytes: none is EINVAL, and a range past the last IOVA EOVERFLOW. */
   unmapRange(iova: bigint, length: bigint): { result: number; unmapped: bigint } {
     const last = iova + length - 1n;
     if (length === 0n) return { result: -errno.EINVAL, unmapped: 0n };
@@ -240,15 +241,9 @@ export class IoPageTable {
     return 0;
   }
 
-  #choose(address: bigint, length: bigint): bigint {
-    return chooseIova({
-      areas: this.areas,
-      reserved: this.#reserved,
-      allowed: this.#allowed,
-      alignment: this.alignment,
-      address,
-      length,
-    });
+  #allocate(address: bigint, length: bigint): bigint {
+    const space = { areas: this.areas, reserved: this.#reserved, allowed: this.#allowed };
+    return allocateIova(space, address, length, this.alignment);
   }
 
   #check(iova: bigint, length: bigint): number {
@@ -269,10 +264,11 @@ export class IoPageTable {
       pages: slice.pages,
       startByte: slice.startByte,
       protection,
-      pin: undefined,
+      hold: undefined,
       storage: undefined,
       accesses: 0,
     };
+    slice.pages.get();
     this.areas.add(area);
     added.push(area);
     return 0;
@@ -282,49 +278,40 @@ export class IoPageTable {
   #split(area: Area, last: bigint): number {
     // The first byte passes for an end too, as in the kernel.
     if (last === area.start || last === area.last) return 0;
+    const { pages, hold } = area;
+    if (pages.source instanceof DmaBufSource) return -errno.EOPNOTSUPP;
     const start = last + 1n;
     const length = start - area.start;
     const startByte = area.startByte + length;
     if ((start | startByte) & (this.alignment - 1n)) return -errno.EINVAL;
-    // What is pinned of an area is counted for all of it.
+    // What accesses have pinned is counted for the area as a whole.
     if (area.accesses > 0) return -errno.EINVAL;
-    const { pages, pin } = area;
     const halves: Area[] = [
       { ...area, last, length },
       { ...area, start, startByte, length: area.length - length },
     ];
     this.areas.remove(area);
     for (const half of halves) {
-      if (pin) half.pin = pages.pin(half.startByte, half.length);
+      const part = hold && pages.hold(half.startByte, half.length);
+      if (typeof part === 'number') throw new Error('pages that were held are gone');
+      half.hold = part;
       this.areas.add(half);
     }
-    pin?.unpin();
-    return 0;
-  }
-
-  /** Maps a new area in every domain, or in none. */
-  #fillDomains(area: Area): number {
-    const filled: PagingDomain[] = [];
-    for (const domain of this.#domains) {
-      const result = this.#map(area, domain);
-      if (result) {
-        this.#unfill(area, filled, true);
-        return result;
-      }
-      filled.push(domain);
-    }
+    pages.get();
+    hold?.release();
     return 0;
   }
 
   #remove(area: Area): void {
     this.areas.remove(area);
     this.#unfill(area, this.#domains, true);
+    area.pages.put();
   }
 
   #fill(domain: PagingDomain): number {
     const filled: Area[] = [];
     for (const area of this.areas) {
-      const result = this.#map(area, domain);
+      const result = this.#map(area, [domain]);
       if (result) {
         for (const undo of filled) this.#unfill(undo, [domain]);
         return result;
@@ -334,17 +321,35 @@ export class IoPageTable {
     return 0;
   }
 
-  #map(area: Area, domain: PagingDomain): number {
-    const { pages } = area;
-    const pinned = area.pin === undefined;
-    area.pin ??= pages.pin(area.startByte, area.length);
-    if (!area.pin) return -errno.EFAULT;
-    const physical = area.pin.physical + Number(area.startByte % PAGE);
-    // No table has an entry for memory that may be neither read nor written.
-    const result = area.protection ? this.#write(area, domain, physical) : -errno.EINVAL;
-    if (!result) area.storage ??= domain;
-    else if (pinned) this.#unpin(area);
+  /** Maps an area in all of `domains`, or in none: pins it, writes the entries, and counts it against the limit. */
+  #map(area: Area, domains: readonly PagingDomain[]): number {
+    const { pages, startByte, length } = area;
+    const hold = area.hold ?? pages.hold(startByte, length, () => this.#clear(area, this.#domains));
+    if (typeof hold === 'number') return hold;
+    const done: PagingDomain[] = [];
+    let result = 0;
+    for (const domain of pages.revoked ? [] : domains) {
+      result = this.#write(area, domain, hold.physical + Number(startByte % PAGE));
+      if (result) break;
+      done.push(domain);
+    }
+    result ||= pages.charge();
+    if (!result) {
+      area.hold = hold;
+      area.storage ??= domains[0];
+      return 0;
+    }
+    this.#clear(area, done);
+    if (!area.hold) hold.release();
     return result;
+  }
+
+  /** Takes the entries of an area out of tables. */
+  #clear(area: Area, domains: readonly PagingDomain[]): void {
+    for (const domain of domains) {
+      const granule = BigInt(domain.granule);
+      domain.unmap(Number(area.start / granule), Number(area.length / granule));
+    }
   }
 
   /** Writes the entries of an area. 0 or -errno, and then nothing is mapped. */
@@ -353,6 +358,8 @@ export class IoPageTable {
     const page = Number(area.start / BigInt(granule));
     const pages = Number(area.length / BigInt(granule));
     const { protection } = area;
+    // No format has an entry for memory that may be neither read nor written.
+    if (!protection) return -errno.EINVAL;
     if (this.#largePages) return domain.map(page, physical, pages, protection);
     // Told of one page at a time, a table has no choice.
     const step = PAGE_SIZE / granule;
@@ -367,17 +374,11 @@ export class IoPageTable {
 
   /** Takes the area out of `domains`, and lets its memory go where no domain is left (or `last` says so). */
   #unfill(area: Area, domains: readonly PagingDomain[], last = this.#domains.length === 0): void {
-    if (!area.pin) return;
-    for (const domain of domains) {
-      const granule = BigInt(domain.granule);
-      domain.unmap(Number(area.start / granule), Number(area.length / granule));
-    }
-    if (last) this.#unpin(area);
-  }
-
-  #unpin(area: Area): void {
-    area.pin?.unpin();
-    area.pin = undefined;
+    if (!area.hold) return;
+    if (!area.pages.revoked) this.#clear(area, domains);
+    if (!last) return;
+    area.hold.release();
+    area.hold = undefined;
     area.storage = undefined;
   }
 

@@ -130,7 +130,8 @@ function mapDma(file: IommufdFile, process: SimulatedProcess, argument: Uint8Arr
   const protection =
     (flags & uapi.VFIO_DMA_MAP_FLAG_READ ? IOMMU_READ : 0) |
     (flags & uapi.VFIO_DMA_MAP_FLAG_WRITE ? IOMMU_WRITE : 0);
-  return Math.min(Number(mapUserMemory(ioas, process.memory, vaddr, size, iova, protection)), 0);
+  const mapped = mapUserMemory(file, process, ioas, vaddr, { length: size, iova, protection });
+  return mapped < 0n ? Number(mapped) : 0;
 }
 
 function unmapDma(file: IommufdFile, user: Uint8Array | undefined): number {
