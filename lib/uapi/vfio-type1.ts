@@ -14,7 +14,8 @@ import {
   type Ioctl,
   type Struct,
 } from './layout';
-import { vfio_info_cap_header, VFIO_BASE, VFIO_TYPE } from './vfio';
+import { VFIO_BASE, VFIO_TYPE } from './vfio';
+import { vfio_info_cap_header } from './vfio-capabilities';
 
 export const VFIO_API_VERSION = 0;
 

@@ -45,7 +45,7 @@ random sequences on the simulated kernel and on Linux in the virtual machine and
   --json           print JSON
   --help           show this
 
-Exit status: 0 if there is no difference, 1 if there is one, 2 if it could not be run.
+Exit status: 0 if there is no difference and nothing was left out, 1 otherwise, 2 if it could not be run.
 `;
 
 const SPECIFICATION = {

@@ -38,12 +38,12 @@ export class IoPageTable {
     if (start <= ULONG_MAX) yield { start, last: ULONG_MAX };
   }
 
-  /** IOAS_ALLOW_IOVAS: replaces the list, or EADDRINUSE where a range is reserved. */
+  /** IOAS_ALLOW_IOVAS: replaces the list, or EADDRINUSE where a range is reserved. `ranges` are in ascending order. */
   allow(ranges: readonly Interval[]): number {
     for (const range of ranges)
       if (this.#reserved.some((r) => overlaps(r, range.start, range.last))) return -errno.EADDRINUSE;
     const allowed: { start: bigint; last: bigint }[] = [];
-    for (const { start, last } of [...ranges].sort((a, b) => (a.start < b.start ? -1 : 1))) {
+    for (const { start, last } of ranges) {
       const before = allowed.at(-1);
       // Neighbours are one range: a mapping may lie across the seam.
       if (before && before.last + 1n === start) before.last = last;
