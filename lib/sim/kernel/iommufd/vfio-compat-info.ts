@@ -1,6 +1,6 @@
 /** VFIO_IOMMU_GET_INFO on /dev/iommu: page sizes, and two capabilities that follow the struct. */
 import { errno } from '../../../uapi/errno';
-import { vfio_info_cap_header } from '../../../uapi/vfio';
+import { vfio_info_cap_header } from '../../../uapi/vfio-capabilities';
 import * as uapi from '../../../uapi/vfio-type1';
 import type { IommufdFile } from './file';
 import type { IoPageTable } from './io-page-table';
