@@ -82,6 +82,11 @@ export class IommufdFile extends OpenFile {
     return igroup;
   }
 
+  /** A device of the group is bound here. */
+  hasGroup(group: IommuGroup): boolean {
+    return this.#groups.has(group);
+  }
+
   forgetGroup(group: IommuGroup): void {
     this.#groups.delete(group);
   }
