@@ -7,6 +7,8 @@ export interface ConformanceOptions {
   readonly json: boolean;
   /** Random sequences. */
   readonly sequences: number;
+  /** Seconds after which no more of them are begun; Infinity for all. */
+  readonly seconds: number;
   /** 32 bits. */
   readonly seed: number;
   /** Flavours of random sequences; all if empty. */
@@ -24,7 +26,7 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
-export const DEFAULT_SEQUENCES = 4000;
+export const DEFAULT_SEQUENCES = 100_000;
 
 export const HELP = `Usage: npm run conformance -- --backend simulated|linux [--json]
        npm run conformance -- --compare [options]
@@ -35,6 +37,7 @@ random sequences on the simulated kernel and on Linux in the virtual machine and
   --backend NAME   simulated, or linux: the kernel this runs on
   --compare        both kernels, Linux in the virtual machine (IOMMUFD_VM_KERNEL: see npm run vm -- --help)
   --sequences N    random sequences, 0 to 100 million (default ${DEFAULT_SEQUENCES}; without --compare 0)
+  --seconds N      begin no more random sequences after N seconds (default: make them all)
   --seed N         of the random sequences, 0 to 2^32 - 1 (default: another one each time)
   --flavours LIST  only these kinds of random sequences: plain, several, bound, mock, virtual
   --shrink N       differences to find the shortest sequence for (default 20)
@@ -42,7 +45,7 @@ random sequences on the simulated kernel and on Linux in the virtual machine and
   --json           print JSON
   --help           show this
 
-Exit status: 0 if there is no difference, 1 if there is one, 2 if it could not be run.
+Exit status: 0 if there is no difference and nothing was left out, 1 otherwise, 2 if it could not be run.
 `;
 
 const SPECIFICATION = {
@@ -50,6 +53,7 @@ const SPECIFICATION = {
   compare: { type: 'boolean', default: false },
   serve: { type: 'string' },
   sequences: { type: 'string' },
+  seconds: { type: 'string' },
   seed: { type: 'string' },
   flavours: { type: 'string', default: '' },
   shrink: { type: 'string', default: '20' },
@@ -91,6 +95,7 @@ export function parseOptions(args: string[], fresh: number): ConformanceOptions 
     backend,
     json: values.json,
     sequences: integer('sequences', values.sequences ?? String(compare ? DEFAULT_SEQUENCES : 0), 1e8),
+    seconds: values.seconds === undefined ? Infinity : integer('seconds', values.seconds, 2_147_483),
     seed: values.seed === undefined ? fresh : integer('seed', values.seed, 2 ** 32 - 1),
     only,
     shrink: integer('shrink', values.shrink, 1000),

@@ -1,6 +1,6 @@
 /** Random calls about virtual IOMMUs and what hangs on them, and a world in which most of them work. */
 import * as uapi from '../../../lib/uapi';
-import type { Literal, Value } from '../program';
+import type { Value } from '../program';
 import type { Builder } from './builder';
 import { hostileInteger } from './hostile';
 import { SELFTEST } from './hwpt';
@@ -57,15 +57,9 @@ export function hwQueueAlloc(builder: Builder): void {
     type: builder.hasObject('stdev') && !random.oneIn(10) ? SELFTEST.hwQueue : random.below(3),
     index: random.below(random.oneIn(8) ? 4 : 2),
     nesting_parent_iova: found?.at(start) ?? uapi.MOCK_APERTURE_START,
-    length: queueLength(builder, found?.contiguous ?? true),
+    length: random.oneIn(20) ? 0 : random.pick([0x800, 0x1000, 0x1000, 0x2000, 0x5000]),
   });
   builder.made('queue', label, 'out_hw_queue_id');
-}
-
-/** Bytes. More than a page only of memory that is contiguous on every kernel, or on none. */
-function queueLength({ random }: Builder, contiguous: boolean): Literal {
-  if (random.oneIn(20)) return 0;
-  return random.pick(contiguous ? [0x800, 0x1000, 0x1000, 0x2000, 0x5000] : [0x10, 0x800, 0x1000]);
 }
 
 /** A nested table on the virtual IOMMU, and the device on it. */
@@ -92,7 +86,7 @@ function mapQueues(builder: Builder, ioas: Value): void {
     const iova = uapi.MOCK_APERTURE_START + i * length;
     const user_va = { at: 'data', offset: page * PAGE } as const;
     const label = builder.exactly('IOMMU_IOAS_MAP', { flags, ioas_id: ioas, iova, length, user_va });
-    remember(builder, { label, ioas, field: 'iova', fixed: iova }, length, true);
+    remember(builder, { label, ioas, field: 'iova', fixed: iova }, length);
   }
 }
 

@@ -1,6 +1,7 @@
 /** One iommufd ioctl on its way through the kernel: the extensible struct in, fields out. */
 import { errno } from '../../../uapi/errno';
 import type { Input, Ioctl, Struct, Values } from '../../../uapi/layout';
+import type { SimulatedProcess } from '../process';
 import type { UserData } from '../iommu/core';
 import type { UserMemory } from '../user-memory';
 import type { IommufdFile } from './file';
@@ -14,12 +15,8 @@ export interface Command<S extends Struct = Struct> {
   readonly values: Values<FieldsOf<S>>;
   /** Writes the struct back with these fields changed, as far as the caller's `size` reaches. Returns 0. */
   respond(fields: Input<FieldsOf<S>>): number;
-  /** Gives the calling process a file descriptor. */
-  readonly process: {
-    install(file: import('../file').OpenFile): number;
-    /** What a descriptor of the process stands for. */
-    file(fd: number): import('../file').OpenFile | undefined;
-  };
+  /** The calling process. */
+  readonly process: SimulatedProcess;
 }
 
 /** A row of the dispatch table. */
