@@ -255,6 +255,11 @@ export const flavours: readonly Flavour[] = [
     weights: [
       ['ioasAlloc', 1],
       ['ioasMap', 8],
+      ['ioasMapFile', 1],
+      ['option', 1],
+      ['vfioIoas', 2],
+      ['firstVersion', 1],
+      ['unmapDma', 3],
       ['ioasCopy', 1],
       ['ioasUnmap', 8],
       ['ioasIovaRanges', 2],
