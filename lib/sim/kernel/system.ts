@@ -14,6 +14,7 @@ import { IommuGroup, type IommuDriver, type KernelPciDevice } from './iommu/core
 import { IommufdFile } from './iommufd/file';
 import type { MockIommu } from './mock/driver';
 import { parseBdf, PciDevice, VFIO_PCI } from './pci';
+import { PciBus } from './pci-bus';
 import { OpenDirectory, OpenTextFile } from './plain-files';
 import { BUILT_IN_DRIVERS, sysfsOf } from './sysfs';
 import { VfioFile } from './vfio/cdev';
@@ -43,6 +44,8 @@ export class System {
   readonly sysfs: FileTree = sysfsOf(this);
   /** Called before a program reads a register: simulated time passes while a driver polls. */
   onRegisterAccess: () => void = () => {};
+  /** A kernel built with CONFIG_PM: a device that is allowed to sleeps when nobody uses it. */
+  powerManagement = true;
   /** Present on a kernel built with CONFIG_IOMMUFD_TEST. */
   selftest: MockIommu | undefined;
   /** Absent: DMA of devices goes to physical addresses. */
@@ -50,6 +53,7 @@ export class System {
   /** vfio.enable_unsafe_noiommu_mode: programs may have devices that no IOMMU is in front of. */
   unsafeNoIommu = false;
   readonly #users = new Map<number, User>();
+  readonly #buses = new Map<number, PciBus>();
 
   constructor(
     readonly memory: PhysicalMemory,
@@ -66,7 +70,8 @@ export class System {
   addDevice(bdf: string, pci: PciFunction, groupId = this.#freeGroupId()): PciDevice {
     if (this.devices.has(bdf)) throw new RangeError(`there is a device at ${bdf} already`);
     const group = this.iommu ? this.#group(groupId) : new IommuGroup<KernelPciDevice>(NO_GROUP);
-    const device = new PciDevice(bdf, parseBdf(bdf), pci, group);
+    const rid = parseBdf(bdf);
+    const device = new PciDevice(bdf, rid, pci, group, this.#bus(rid >> 8));
     this.devices.set(bdf, device);
     return device;
   }
@@ -84,6 +89,7 @@ export class System {
     this.unbindDriver(device);
     const { group } = device;
     device.join(new IommuGroup<KernelPciDevice>(NO_GROUP));
+    device.bus.remove(device);
     if (group.devices.length === 0) this.#forget(group);
     this.iommu?.driver.remove(device);
   }
@@ -147,6 +153,12 @@ export class System {
     if (typeof found === 'number') return found;
     if (found.node.kind === 'file' && !this.allows(found.path, credentials)) return -errno.EACCES;
     return this.sysfs.writeFile(path, text) || Buffer.byteLength(text);
+  }
+
+  #bus(number: number): PciBus {
+    let bus = this.#buses.get(number);
+    if (!bus) this.#buses.set(number, (bus = new PciBus(number)));
+    return bus;
   }
 
   #deviceFile(path: string): ((credentials: Credentials) => OpenFile | number) | undefined {

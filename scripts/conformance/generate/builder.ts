@@ -11,6 +11,7 @@ import { hostileInteger, hostilePointer, isDescriptor, isPointer } from './hosti
 export type ObjectKind =
   | 'ioas'
   | 'hwpt'
+  | 'parent'
   | 'nested'
   | 'device'
   | 'fault'
@@ -34,6 +35,8 @@ export interface Mapping {
   /** Its first address, as later calls name it. */
   readonly at: (plus: number) => Value;
   readonly length: number;
+  /** Whether its pages follow each other in the physical memory of every kernel. */
+  readonly contiguous: boolean;
   /** The iommufd it belongs to. */
   readonly fd: FdRef;
 }
@@ -50,6 +53,8 @@ export class Builder {
   objects: Made[] = [];
   mappings: Mapping[] = [];
   readonly files: { kind: FileKind; fd: FdRef }[] = [];
+  /** Labels of the mmaps that are kept. */
+  mapped: number[] = [];
   /** By iommufd: the IOAS that ioctls of VFIO containers mean. */
   readonly compat = new Map<FdRef, Value>();
   /** Of the iommufd that calls go to. */
@@ -77,9 +82,11 @@ export class Builder {
     return this.add(this.random.oneIn(this.hostility) ? this.#spoil(call) : call);
   }
 
-  /** Adds an ioctl exactly as given. */
-  exactly(request: string, fields: Fields, fd: FdRef = this.context): number {
-    return this.add({ op: 'ioctl', fd, request, fields });
+  /** Adds an ioctl exactly as given. -1 if a kernel does not have it. */
+  exactly(request: string, fields: Fields, more: Partial<IoctlCall> = {}): number {
+    return this.excluded.has(request)
+      ? -1
+      : this.add({ op: 'ioctl', fd: this.context, request, fields, ...more });
   }
 
   made(kind: ObjectKind, label: number, field: string): Value {
@@ -97,8 +104,9 @@ export class Builder {
     const { random } = this;
     if (random.oneIn(40)) return random.pick([0, 99, 0xffff_ffff, 1, 2, 3]);
     const any = random.oneIn(40);
+    const fits = (kind: ObjectKind) => kinds.includes(kind) || (kind === 'parent' && kinds.includes('hwpt'));
     const fitting = this.objects.filter(
-      ({ kind, fd }) => any || (kinds.includes(kind) && (fd === this.context || random.oneIn(30))),
+      ({ kind, fd }) => any || (fits(kind) && (fd === this.context || random.oneIn(30))),
     );
     return fitting.length > 0 ? random.pick(fitting).id : 0;
   }

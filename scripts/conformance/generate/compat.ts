@@ -59,7 +59,13 @@ export function mapDma(builder: Builder): void {
   const label = builder.ioctl('VFIO_IOMMU_MAP_DMA', { flags, vaddr: userMemory(builder, size), iova, size });
   const ioas = builder.compat.get(builder.context);
   if (label < 0 || ioas === undefined) return;
-  builder.mappings.push({ ioas, at: (plus) => iova + plus, length: size, fd: builder.context });
+  builder.mappings.push({
+    ioas,
+    at: (plus) => iova + plus,
+    length: size,
+    contiguous: true,
+    fd: builder.context,
+  });
 }
 
 export function unmapDma(builder: Builder): void {

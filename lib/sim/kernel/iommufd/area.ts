@@ -17,6 +17,8 @@ export interface Area extends Interval {
   storage: PagingDomain | undefined;
   /** Pinned slices that accesses hold of it. */
   accesses: number;
+  /** Those of them that nobody can be asked to let go: a hardware queue's. */
+  locks: number;
 }
 
 /** A user of the mappings inside the kernel (iommufd_access). */

@@ -11,13 +11,18 @@ import { copyStruct, handler, type Command, type Handler } from './command';
 import { deviceHandlers, IommufdGroup } from './device';
 import { dirtyHandlers } from './dirty';
 import { faultHandlers } from './fault';
+import { hwQueueHandlers } from './hw-queue';
 import { hwptHandlers } from './hwpt-ioctls';
 import { noIommuHandlers } from './hwpt-noiommu';
 import { ioasHandlers, type Ioas } from './ioas';
+import { MmapTable } from './mmap';
 import { ObjectTable } from './object';
 import { optionHandlers } from './option';
 import { selftestHandler } from './selftest';
+import { vdeviceHandlers } from './vdevice';
+import { veventqHandlers } from './veventq';
 import { vfioCompatHandlers, vfioCompatIoctl } from './vfio-compat';
+import { viommuHandlers } from './viommu';
 
 const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_DESTROY.struct>) =>
   command.file.objects.destroy(command.values.id),
@@ -34,6 +39,10 @@ const handlers: ReadonlyMap<number, Handler> = new Map(
     ...dirtyHandlers,
     ...deviceHandlers,
     ...faultHandlers,
+    ...viommuHandlers,
+    ...vdeviceHandlers,
+    ...veventqHandlers,
+    ...hwQueueHandlers,
     ...noIommuHandlers,
     ...vfioCompatHandlers,
   ].map((entry) => [entry.row.request, entry]),
@@ -47,6 +56,7 @@ export class IommufdFile extends OpenFile {
   readonly objects = new ObjectTable();
   /** Pinned memory counts against the limit of the process that mapped it, not against its user's. */
   accountsPerProcess = false;
+  readonly mmapTable = new MmapTable();
   /** A group that no IOMMU is in front of was put into it, as into a VFIO container. */
   noIommuMode = false;
   #compatIoas: Ioas | undefined;
@@ -70,6 +80,11 @@ export class IommufdFile extends OpenFile {
     let igroup = this.#groups.get(group);
     if (!igroup) this.#groups.set(group, (igroup = new IommufdGroup(group)));
     return igroup;
+  }
+
+  /** A device of the group is bound here. */
+  hasGroup(group: IommuGroup): boolean {
+    return this.#groups.has(group);
   }
 
   forgetGroup(group: IommuGroup): void {
@@ -104,9 +119,8 @@ export class IommufdFile extends OpenFile {
     });
   }
 
-  override mmap(): DeviceMapping | number {
-    // Only hardware queues have pages to map.
-    return -errno.ENXIO;
+  override mmap(offset: number, length: number, protection: number): DeviceMapping | number {
+    return this.mmapTable.map(this, offset, length, protection);
   }
 
   protected override release(): void {

@@ -96,13 +96,14 @@ export class IoPageTable {
   }
 
   /**
-   * Unmaps every area in [start, last]. An area that is cut ends it with ENOENT, and the areas before it are
-   * gone already: `unmapped` then says nothing to the user, as in the kernel.
+   * Unmaps every area in [start, last]. An area that is cut ends it with ENOENT, one that a hardware queue uses with
+   * EBUSY, and the areas before it are gone already: `unmapped` then says nothing to the user, as in the kernel.
    */
   unmap(start: bigint, last: bigint): { result: number; unmapped: bigint } {
     let unmapped = 0n;
     let area;
     while ((area = this.areas.first(start, last))) {
+      if (area.locks > 0) return { result: -errno.EBUSY, unmapped };
       if (area.start < start || area.last > last) return { result: -errno.ENOENT, unmapped };
       if (area.accesses > 0) for (const access of this.#accesses) access.letGo(area.start, area.length);
       this.#remove(area);
@@ -267,6 +268,7 @@ export class IoPageTable {
       hold: undefined,
       storage: undefined,
       accesses: 0,
+      locks: 0,
     };
     slice.pages.get();
     this.areas.add(area);
