@@ -187,6 +187,49 @@ afterEach(() => {
   });
 });
 
+(here ? describe : describe.skip)('the group of such a device', () => {
+  const setContainer = (group: number, fd: number) => call(group, uapi.VFIO_GROUP_SET_CONTAINER, { fd }).code;
+  const check = (iommufd: number, extension: number) =>
+    code(kernel.ioctl(iommufd, uapi.VFIO_CHECK_EXTENSION.request, extension));
+  const setType = (iommufd: number, type: number) =>
+    code(kernel.ioctl(iommufd, uapi.VFIO_SET_IOMMU.request, type));
+
+  test('makes an iommufd a container without translation', () => {
+    const iommufd = open('/dev/iommu');
+    const group = open('/dev/vfio/noiommu-0');
+    expect(setType(iommufd, uapi.VFIO_NOIOMMU_IOMMU)).toBe('EINVAL');
+    expect(setContainer(group, iommufd)).toBe(0);
+    expect(Array.from({ length: 11 }, (_, i) => check(iommufd, i))).toEqual([
+      ...[0, 0, 0, 0, 'ENODEV', 0, 0, 0, 1, 0, 0],
+    ]);
+    expect(setType(iommufd, uapi.VFIO_NOIOMMU_IOMMU)).toBe(0);
+    for (const type of [uapi.VFIO_TYPE1_IOMMU, uapi.VFIO_TYPE1v2_IOMMU])
+      expect(setType(iommufd, type)).toBe('EINVAL');
+    expect(call(iommufd, uapi.VFIO_IOMMU_UNMAP_DMA, {}).code).toBe('ENODEV');
+    expect(call(group, uapi.VFIO_GROUP_GET_STATUS, {}).out.flags).toBe(3);
+    // It stays one.
+    expect(code(kernel.ioctl(group, uapi.VFIO_GROUP_UNSET_CONTAINER.request))).toBe(0);
+    expect(check(iommufd, uapi.VFIO_TYPE1_IOMMU)).toBe(0);
+    // But what else an iommufd can do goes on.
+    const ioas_id = call(iommufd, uapi.IOMMU_IOAS_ALLOC, {}).out.out_ioas_id;
+    expect(call(iommufd, uapi.IOMMU_VFIO_IOAS, { op: uapi.IOMMU_VFIO_IOAS_SET, ioas_id }).code).toBe(0);
+    expect(call(iommufd, uapi.VFIO_IOMMU_GET_INFO, {}).code).toBe(0);
+  });
+
+  test('goes into no container that translates', () => {
+    const iommufd = open('/dev/iommu');
+    const group = open('/dev/vfio/noiommu-0');
+    const ioas_id = call(iommufd, uapi.IOMMU_IOAS_ALLOC, {}).out.out_ioas_id;
+    const choose = (op: number) => call(iommufd, uapi.IOMMU_VFIO_IOAS, { op, ioas_id }).code;
+    expect(choose(uapi.IOMMU_VFIO_IOAS_SET)).toBe(0);
+    expect(setContainer(group, iommufd)).toBe('EINVAL');
+    expect(check(iommufd, uapi.VFIO_TYPE1_IOMMU)).toBe(1);
+    expect(choose(uapi.IOMMU_VFIO_IOAS_CLEAR)).toBe(0);
+    expect(setContainer(group, iommufd)).toBe(0);
+    expect(check(iommufd, uapi.VFIO_TYPE1_IOMMU)).toBe(0);
+  });
+});
+
 (here ? describe : describe.skip)('NOIOMMU_GET_PA', () => {
   const IOVA = 0x1_0000n;
 

@@ -7,6 +7,7 @@ import { BAR_COUNT } from '../devices/pci-registers';
 import { control, directory, FileTree, link, text, type Directory, type Node } from './file-tree';
 import { VFIO_PCI, type PciDevice } from './pci';
 import type { System } from './system';
+import { vfioDevices, vfioGroupName } from './vfio/group';
 
 const hex = (value: number, digits: number) => `0x${value.toString(16).padStart(digits, '0')}`;
 
@@ -209,7 +210,15 @@ export function sysfsOf(system: System): FileTree {
     iommu: node,
     vfio: directory(() => {
       const nodes = perVfioDevice(() => node);
-      return Object.keys(nodes).length > 0 ? { devices: directory(() => nodes) } : {};
+      const groups = system.groups.filter((group) => vfioDevices(system, group).length > 0);
+      return {
+        ...entriesOf(
+          groups,
+          (group) => vfioGroupName(system, group),
+          () => node,
+        ),
+        ...(Object.keys(nodes).length > 0 ? { devices: directory(() => nodes) } : {}),
+      };
     }),
   }));
   return new FileTree(directory(() => ({ sys, dev })));

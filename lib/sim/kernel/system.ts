@@ -18,6 +18,7 @@ import { PciBus } from './pci-bus';
 import { OpenDirectory, OpenTextFile } from './plain-files';
 import { BUILT_IN_DRIVERS, sysfsOf } from './sysfs';
 import { VfioFile } from './vfio/cdev';
+import { VfioGroupFile, vfioGroupName } from './vfio/group';
 
 const ACCESS_MODE = 3;
 const O_DIRECTORY = 0o200000;
@@ -52,6 +53,8 @@ export class System {
   iommu: Iommu | undefined;
   /** vfio.enable_unsafe_noiommu_mode: programs may have devices that no IOMMU is in front of. */
   unsafeNoIommu = false;
+  /** Groups whose files in /dev/vfio are open. */
+  readonly groupFiles = new Map<IommuGroup<KernelPciDevice>, VfioGroupFile>();
   readonly #users = new Map<number, User>();
   readonly #buses = new Map<number, PciBus>();
 
@@ -169,6 +172,9 @@ export class System {
           device.noIommu && !isCapable(credentials, 'CAP_SYS_RAWIO')
             ? -errno.EPERM
             : new VfioFile(this, device);
+    for (const group of this.groups)
+      if (path === `/dev/vfio/${vfioGroupName(this, group)}`)
+        return (credentials) => VfioGroupFile.open(this, group, credentials);
     return undefined;
   }
 
