@@ -4,4 +4,6 @@ export * from './iommufd';
 export * from './iommufd-ioctls';
 export * from './iommufd-test';
 export * from './layout';
+export * from './since';
 export * from './vfio';
+export * from './vtd-registers';
