@@ -88,8 +88,6 @@ export class EventQueue extends RecordQueue<VirtualEvent> {
 function describe(type: EventQueueOptions['type']): { readonly id: number; readonly recordSize: number } {
   const known = typeof type === 'string' ? KNOWN[type] : type;
   if (typeof known?.id !== 'number' || !Number.isSafeInteger(known.recordSize) || known.recordSize < 0)
-    throw new TypeError(
-      `events are of type 'arm-smmuv3', 'tegra241-cmdqv' or { id, recordSize }, not ${String(type)}`,
-    );
+    throw new TypeError("events are of type 'arm-smmuv3', 'tegra241-cmdqv' or { id, recordSize }");
   return known;
 }
