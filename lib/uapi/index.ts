@@ -6,4 +6,7 @@ export * from './iommufd-test';
 export * from './layout';
 export * from './since';
 export * from './vfio';
+export * from './vfio-capabilities';
+export * from './vfio-features';
+export * from './vfio-type1';
 export * from './vtd-registers';

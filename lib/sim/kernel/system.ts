@@ -6,6 +6,7 @@ import { O_RDONLY, O_WRONLY } from '../../kernel';
 import { errno } from '../../uapi/errno';
 import type { PciFunction } from '../devices/pci-function';
 import type { PhysicalMemory } from '../memory';
+import { User, type Credentials } from './credentials';
 import type { OpenFile } from './file';
 import type { FileTree, TextFile } from './file-tree';
 import { InterruptController } from './interrupts';
@@ -14,7 +15,6 @@ import { IommufdFile } from './iommufd/file';
 import type { MockIommu } from './mock/driver';
 import { parseBdf, PciDevice, VFIO_PCI } from './pci';
 import { OpenDirectory, OpenTextFile } from './plain-files';
-import type { Credentials } from './process';
 import { BUILT_IN_DRIVERS, sysfsOf } from './sysfs';
 import { VfioFile } from './vfio/cdev';
 
@@ -43,6 +43,7 @@ export class System {
   onRegisterAccess: () => void = () => {};
   /** Present on a kernel built with CONFIG_IOMMUFD_TEST. */
   selftest: MockIommu | undefined;
+  readonly #users = new Map<number, User>();
   #iommu: Iommu | undefined;
 
   constructor(
@@ -57,6 +58,12 @@ export class System {
 
   set iommu(iommu: Iommu) {
     this.#iommu = iommu;
+  }
+
+  user(uid: number): User {
+    let user = this.#users.get(uid);
+    if (!user) this.#users.set(uid, (user = new User(uid)));
+    return user;
   }
 
   /** A function was found at `bdf`. Devices of one `group` are not isolated from each other. */

@@ -5,8 +5,10 @@
 import type { DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import * as vfio from '../../../uapi/vfio';
+import { VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, vfio_info_cap_header } from '../../../uapi/vfio-capabilities';
 import type { Halves, PciFunction } from '../../devices/pci-function';
 import * as registers from '../../devices/pci-registers';
+import { checkAccess } from '../arguments';
 import type { PciDevice } from '../pci';
 import type { System } from '../system';
 import { PAGE_SIZE } from '../user-memory';
@@ -38,15 +40,15 @@ export function regionFlags(device: PciFunction, index: number): number {
   return isBar(index) && size >= PAGE_SIZE ? access | vfio.VFIO_REGION_INFO_FLAG_MMAP : access;
 }
 
-/** VFIO_REGION_INFO_CAP_MSIX_MAPPABLE: the MSI-X table may be mapped with the rest of its BAR. */
-const MSIX_MAPPABLE = 3;
-
-/** The capability chain behind struct vfio_region_info; empty for most regions. */
+/**
+ * The capability chain behind struct vfio_region_info; empty for most regions. The MSI-X table may be mapped with the
+ * rest of its BAR.
+ */
 export function regionCapabilities(device: PciFunction, index: number): Uint8Array {
   const msix = device.config.capability(registers.CAPABILITY_MSIX);
   if (!msix || (device.config.read(msix + registers.MSIX_TABLE, 4) & 7) !== index) return new Uint8Array(0);
   if (!(regionFlags(device, index) & vfio.VFIO_REGION_INFO_FLAG_MMAP)) return new Uint8Array(0);
-  return vfio.vfio_info_cap_header.encode({ id: MSIX_MAPPABLE, version: 1 });
+  return vfio_info_cap_header.encode({ id: VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, version: 1 });
 }
 
 /** Splits a file offset, and clips the length at the region's end. */
@@ -216,7 +218,6 @@ class BarMapping implements DeviceMapping {
 
   #check(offset: number, width: number): void {
     if (!this.#mapped) throw new Error('the mapping is gone');
-    if (!Number.isInteger(offset) || offset < 0 || offset % width || offset + width > this.length)
-      throw new RangeError(`no aligned ${width}-byte access at ${offset} of a ${this.length}-byte mapping`);
+    checkAccess(offset, width, this.length);
   }
 }
