@@ -39,11 +39,14 @@ export const SINCE: Readonly<Record<string, string>> = {
   VFIO_DEVICE_RESET: '3.6',
   VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: '3.12',
   VFIO_DEVICE_PCI_HOT_RESET: '3.12',
+  VFIO_DEVICE_QUERY_GFX_PLANE: '4.16',
+  VFIO_DEVICE_GET_GFX_DMABUF: '4.16',
   VFIO_DEVICE_IOEVENTFD: '4.17',
   VFIO_DEVICE_FEATURE: '5.7',
   VFIO_DEVICE_BIND_IOMMUFD: '6.6',
   VFIO_DEVICE_ATTACH_IOMMUFD_PT: '6.6',
   VFIO_DEVICE_DETACH_IOMMUFD_PT: '6.6',
+  VFIO_MIG_GET_PRECOPY_INFO: '6.2',
 };
 
 const constants = { ...iommufd, ...vfio };
@@ -76,6 +79,7 @@ export const ADDITIONS: Readonly<Record<string, readonly Addition[]>> = {
   ],
   IOMMU_VIOMMU_ALLOC: [{ field: 'type', name: 'IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV', since: '6.17' }],
   IOMMU_VEVENTQ_ALLOC: [{ field: 'type', name: 'IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV', since: '6.17' }],
+  VFIO_DEVICE_BIND_IOMMUFD: [flag('VFIO_DEVICE_BIND_FLAG_TOKEN', '6.17')],
   VFIO_DEVICE_ATTACH_IOMMUFD_PT: [flag('VFIO_DEVICE_ATTACH_PASID', '6.15')],
   VFIO_DEVICE_DETACH_IOMMUFD_PT: [flag('VFIO_DEVICE_DETACH_PASID', '6.15')],
 };
