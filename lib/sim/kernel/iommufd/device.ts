@@ -271,6 +271,7 @@ function hardwareInfo(command: Command<typeof rows.IOMMU_GET_HW_INFO.struct>): n
   const device = file.objects.get(values.dev_id, IommufdDevice);
   if (!device) return -errno.ENOENT;
   const info = device.driver.hardwareInfo(device.device);
+  if (!info) return -errno.EOPNOTSUPP;
   const type =
     values.flags & IOMMU_HW_INFO_FLAG_INPUT_TYPE ? values.in_data_type : IOMMU_HW_INFO_TYPE_DEFAULT;
   if (type !== IOMMU_HW_INFO_TYPE_DEFAULT && type !== info.type) return -errno.EOPNOTSUPP;
