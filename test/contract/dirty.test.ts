@@ -22,8 +22,7 @@ function setUp(mappings: [number, number][] = [[0, 8]]) {
   table.trackDirty();
   const pages = Math.max(...mappings.map(([, count]) => count));
   const buffer = iommu.allocateDma(pages * PAGE);
-  const map = (page: number, count: number) =>
-    space.map(buffer, { iova: at(page), length: count * PAGE });
+  const map = (page: number, count: number) => space.map(buffer, { iova: at(page), length: count * PAGE });
   for (const [page, count] of mappings) map(page, count);
   const mark = (page: number, count = 1) => device.markDirty(at(page), count * PAGE);
   return { iommu, device, space, table, buffer, map, mark };
@@ -112,8 +111,7 @@ describe('of an address space', () => {
     const iommu = openMock();
     const device: MockDevice = iommu.createMockDevice({ cookie: 1 });
     const space: AddressSpace = iommu.createAddressSpace({ dirtyTracking: true });
-    for (const [page] of singles(0, 4))
-      space.map(iommu.allocateDma(PAGE), { iova: at(page), length: PAGE });
+    for (const [page] of singles(0, 4)) space.map(iommu.allocateDma(PAGE), { iova: at(page), length: PAGE });
     return { iommu, device, space };
   }
 
