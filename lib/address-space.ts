@@ -317,9 +317,12 @@ export class AddressSpace extends IoAddressSpace {
 
   /** @internal What was written through the table is kept for the next report. */
   override destroyUnused(table: PageTable): void {
-    if (this.#tracking && table.users.size === 0 && !this.closed && this.tables.includes(table))
-      this.#dirty.keep(this.context, table.id, this);
-    super.destroyUnused(table);
+    try {
+      if (this.#tracking && table.users.size === 0 && !this.closed && this.tables.includes(table))
+        this.#dirty.keep(this.context, table.id, this);
+    } finally {
+      super.destroyUnused(table);
+    }
   }
 
   /** Closes what is on top first. */

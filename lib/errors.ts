@@ -156,6 +156,8 @@ const CAUSES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     EADDRINUSE:
       "existing mappings or allowed ranges do not fit the device's reserved IOVA ranges or the IOMMU's page size: see iovaRanges()",
     EFAULT: 'the space maps memory that no longer exists: memory is pinned when the first device attaches',
+    ENOENT:
+      'a page table nested on a virtual IOMMU takes a device that has a virtual device there: viommu.createDevice() first',
     ENOMEM: LOCKED_MEMORY,
     EOPNOTSUPP: 'the driver of this device or of its IOMMU cannot attach PASIDs',
   },
