@@ -63,10 +63,11 @@ export class Comparison {
     ours.load(scene);
     const expected = scene.steps.map((step) => ours.perform(scene, step));
     const pages = new Map([...ours.dirty].map((page) => [page, ours.page(page)] as const));
+    const { buffer } = ours;
     ours.unload();
     const observed = await this.qemu.run(scene, expected, pages.keys());
     return {
-      differences: compareScene(expected, pages, observed),
+      differences: compareScene(expected, pages, buffer, observed),
       accesses: scene.steps.filter(({ kind }) => kind === 'access').length,
       faults: expected.filter(({ record }) => record.high !== 0n).length,
     };
@@ -76,9 +77,14 @@ export class Comparison {
 function compareScene(
   expected: readonly Expectation[],
   pages: ReadonlyMap<number, Buffer>,
+  buffer: bigint,
   observed: SceneObservation,
 ): Difference[] {
   const differences = expected.flatMap((each, step) => differenceOf(step, each, observed.steps[step]!));
+  if (buffer !== observed.buffer) {
+    const what = `bytes read: ours ${hex(buffer)}, QEMU ${hex(observed.buffer)}`;
+    differences.push({ step: expected.length, what });
+  }
   for (const [page, bytes] of pages) {
     differences.push(...pageDifferences(expected.length, page, bytes, observed.pages.get(page)!));
   }

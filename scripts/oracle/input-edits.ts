@@ -15,7 +15,9 @@ export function inputEdits(scene: Scene, capabilities: VtdCapabilities, quirks: 
     const edited = change(edits.get(at)?.edited ?? original);
     if (edited !== original && quirks.use(quirk)) edits.set(at, { original, edited });
   };
-  edit(contextEntry(scene.mode).at + 8, 'ridPasidIgnored', (value) => value & ~0x1f_ffffn);
+  // DTE, PASIDE and PRE; RID_PASID and RID_PRIV.
+  edit(contextEntry(scene.mode).at, 'capabilityFields', (value) => value & ~0x1cn);
+  edit(contextEntry(scene.mode).at + 8, 'capabilityFields', (value) => value & ~0x1f_ffffn);
   edit(DIRECTORY, 'reservedInPasidTables', (value) => value & ~0xffcn);
   const reserved = pasidReservedBits(capabilities);
   for (let i = 0; i < reserved.length / 2; i++) {

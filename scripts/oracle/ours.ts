@@ -38,7 +38,7 @@ export class Ours {
   readonly unit: vtd.VtdUnit;
   /** Pages that a scene may have changed. */
   readonly dirty = new Set<number>();
-  #buffer = new Uint8Array(at.ACCESS_BYTES);
+  readonly #buffer = new Uint8Array(at.ACCESS_BYTES);
   #tail = 0;
   /** PPF in FSTS_REG. */
   #pending = 0;
@@ -109,8 +109,14 @@ export class Ours {
     return bytes;
   }
 
+  /** What is in edu's buffer. */
+  get buffer(): bigint {
+    return new DataView(this.#buffer.buffer).getBigUint64(0, true);
+  }
+
   /** Memory as it was before the scene. */
   unload(): void {
+    this.#buffer.fill(0);
     const zero = new Uint8Array(at.PAGE);
     for (const page of this.dirty) this.memory.copyIn(page, zero, 0, at.PAGE);
     for (const [address, value] of at.DATA_WORDS) {

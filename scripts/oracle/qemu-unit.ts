@@ -37,6 +37,8 @@ export interface Observation {
 
 export interface SceneObservation {
   readonly steps: readonly Observation[];
+  /** What is in edu's buffer at the end. */
+  readonly buffer: bigint;
   readonly pages: ReadonlyMap<number, Buffer>;
 }
 
@@ -100,6 +102,7 @@ export class QemuUnit {
     const { qtest } = this;
     this.#load(scene);
     scene.steps.forEach((step, i) => this.#perform(scene, step, expected[i]!));
+    this.#takeBuffer(scene);
     const addresses = [...pages];
     for (const page of addresses) qtest.command(`b64read ${hex(page)} ${at.PAGE}`);
     this.#unload(scene, addresses);
@@ -107,8 +110,11 @@ export class QemuUnit {
     const next = (): string => answers.next().value ?? '';
     for (let i = 0; i < this.#loadCommands(scene); i++) next();
     const steps = scene.steps.map((step, i) => observe(step, expected[i]!, next));
+    for (let i = 0; i < 5; i++) next();
+    const buffer = BigInt(next());
+    for (let i = 0; i < 4; i++) next();
     const contents = addresses.map((page) => [page, Buffer.from(next(), 'base64')] as const);
-    return { steps, pages: new Map(contents) };
+    return { steps, buffer, pages: new Map(contents) };
   }
 
   #writeWord(address: number, value: bigint): void {
@@ -172,13 +178,26 @@ export class QemuUnit {
     this.qtest.command(`writel ${hex(UNIT + vtd.IQT_REG)} ${hex(this.#tail)}`);
   }
 
-  #access({ address, write }: at.Access, { stored }: Expectation): void {
-    const { qtest } = this;
-    qtest.command(`writel ${hex(this.#frcd + 12)} 0x80000000`);
+  /** Four commands. */
+  #transfer(address: bigint, write: boolean): void {
     this.#writeWord(EDU_SOURCE, write ? BigInt(EDU_BUFFER) : address);
     this.#writeWord(EDU_DESTINATION, write ? address : BigInt(EDU_BUFFER));
     this.#writeWord(EDU_COMMAND, BigInt(EDU_RUN | (write ? EDU_TO_MEMORY : 0)));
-    qtest.command(`clock_step ${EDU_NANOSECONDS}`);
+    this.qtest.command(`clock_step ${EDU_NANOSECONDS}`);
+  }
+
+  /** Ten commands: what is in the buffer, through no translation, and zeros for the next scene. */
+  #takeBuffer({ queue }: at.Scene): void {
+    this.#command(queue ? vtd.GCMD_QIE : 0);
+    this.#transfer(BigInt(at.BUFFER_COPY), true);
+    this.qtest.command(`readq ${hex(at.BUFFER_COPY)}`);
+    this.#transfer(BigInt(at.ZERO), false);
+  }
+
+  #access({ address, write }: at.Access, { stored }: Expectation): void {
+    const { qtest } = this;
+    qtest.command(`writel ${hex(this.#frcd + 12)} 0x80000000`);
+    this.#transfer(address, write);
     qtest.command(`readq ${hex(this.#frcd)}`);
     qtest.command(`readq ${hex(this.#frcd + 8)}`);
     qtest.command(`readl ${hex(UNIT + vtd.FSTS_REG)}`);

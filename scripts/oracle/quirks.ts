@@ -19,12 +19,10 @@ export const QUIRKS = {
     'Section 9.6: the other fields of a PASID table entry count if P is 1; QEMU checks PGTT and AW first.',
   reservedInPasidTables:
     'Sections 9.5 and 9.6: reserved bits are checked in PASID directory and table entries; QEMU checks none.',
-  ridPasidIgnored:
-    'Section 9.4: RID_PASID and RID_PRIV are reserved where ECAP_REG has not RPS and RPRIVS; QEMU ignores them.',
+  capabilityFields:
+    'Section 9.4: DTE, PASIDE, PRE, RID_PASID and RID_PRIV are reserved without their capabilities; QEMU ignores them.',
   unrecordedReserved:
     'Table 26: reserved bits in a context entry are a qualified fault, which FPD keeps from being recorded; QEMU records it.',
-  fpdNeedsPresent:
-    'Section 9.3: FPD of a context entry counts whatever P is; QEMU looks at it only where P is 1.',
   accessRecorded:
     'Section 9.4: FPD keeps faults from being recorded, those of reading PASID tables too; QEMU records those (50, 58).',
   pasidFpdIgnored:

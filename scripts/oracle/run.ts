@@ -64,7 +64,8 @@ export async function runOracle(run: OracleRun): Promise<OracleResult> {
     while (pending.length > 0) await settle();
     const quirksUsed = [...quirks.used].sort();
     const dumps: string[] = [];
-    for (const each of different.slice(0, SHOWN)) dumps.push(await dump(comparison, run, each.index, each.differences));
+    for (const each of different.slice(0, SHOWN))
+      dumps.push(await dump(comparison, run, each.index, each.differences));
     return { accesses, faults, mismatches: different.length, quirksUsed, dumps };
   } finally {
     qemu.close();

@@ -23,6 +23,9 @@ export const TABLES = 0x600_4000;
 export const QUEUE = 0x700_0000;
 /** Written by wait descriptors. */
 export const WAIT_STATUS = 0x700_1000;
+/** Where edu's buffer goes at the end of a scene, and a word that stays 0. */
+export const BUFFER_COPY = 0x700_2000;
+export const ZERO = 0x700_3000;
 /** Where translations lead: pages whose words say where they are. */
 export const DATA = 0xa00_0000;
 /** An address with nothing behind it. */
