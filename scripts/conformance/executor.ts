@@ -1,4 +1,5 @@
 /** Makes the calls of a sequence on a kernel, and says what each did: in full, or as one hash. */
+import { basename, dirname } from 'node:path/posix';
 import {
   O_NONBLOCK,
   O_RDWR,
@@ -9,6 +10,7 @@ import {
   type Memory,
 } from '../../lib/open-kernel';
 import { errno, IOMMU_TEST_OP_TRIGGER_IOPF } from '../../lib/uapi';
+import { VFIO_PATH } from './generate/vfio';
 import { masked } from './known-differences';
 import { ARGUMENT_BYTES, DATA_BYTES, SCRATCH_BYTES } from './limits';
 import { layouts, newFdOffset, type Layout } from './layouts';
@@ -185,7 +187,7 @@ export class Executor {
     const { kernel } = this;
     switch (call.op) {
       case 'open':
-        return this.#openedFd(call.label, kernel.open(call.path, O_RDWR));
+        return this.#openedFd(call.label, kernel.open(this.#pathOf(call.path), O_RDWR));
       case 'eventfd':
         return this.#openedFd(call.label, kernel.eventfd(call.initial, O_NONBLOCK));
       case 'close':
@@ -210,6 +212,15 @@ export class Executor {
   #fd(ref: FdRef): number {
     if (ref === 'memfd') return this.#memfd.fd;
     return ref === 'none' ? -1 : (this.#fds.get(ref) ?? -1);
+  }
+
+  /** The path here: a device that no IOMMU is in front of has another name. */
+  #pathOf(path: string): string {
+    if (path !== VFIO_PATH) return path;
+    const folder = dirname(path);
+    const names = this.kernel.readdir(folder);
+    const name = typeof names === 'number' ? undefined : names.find((each) => each.endsWith(basename(path)));
+    return name === undefined ? path : `${folder}/${name}`;
   }
 
   /** Descriptors are called by the order in which the sequence got them. */

@@ -41,7 +41,7 @@ function typical(world: World): Record<string, Fields> {
     IOMMU_IOAS_MAP: { flags: 7, ioas_id: other, user_va: data(0), iova: 0x30_0000, ...size },
     IOMMU_IOAS_MAP_FILE: { flags: 7, ioas_id: other, fd: { fd: 'memfd' }, iova: 0x40_0000, ...size },
     IOMMU_IOAS_UNMAP: { ioas_id: ioas, iova: MOCK_IOVA, ...size },
-    IOMMU_IOAS_NOIOMMU_GET_PA: { ioas_id: ioas, iova: MOCK_IOVA },
+    IOMMU_IOAS_NOIOMMU_GET_PA: { ioas_id: ioas, iova: MOCK_IOVA, length: PAGE },
     IOMMU_OPTION: { option_id: 1, op: 1, object_id: ioas },
     IOMMU_HWPT_ALLOC: { dev_id: device, pt_id: ioas },
     IOMMU_GET_HW_INFO: { dev_id: device, data_len: 24, data_uptr: scratch(0) },
