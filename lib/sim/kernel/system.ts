@@ -26,6 +26,12 @@ export interface AccessRule {
   (path: string, credentials: Credentials): boolean;
 }
 
+/** The files that a process sees, and may open. */
+interface View {
+  readonly files: FileTree;
+  readonly credentials: Credentials;
+}
+
 export interface Iommu {
   readonly driver: IommuDriver;
   /** Interrupt remapping keeps devices from sending each other's interrupts: without it bind is EPERM. */
@@ -38,12 +44,14 @@ export class System {
   readonly drivers = new Set(BUILT_IN_DRIVERS);
   readonly devices = new Map<string, PciDevice>();
   readonly groups: IommuGroup<KernelPciDevice>[] = [];
+  /** /sys and /dev. */
   readonly sysfs: FileTree = sysfsOf(this);
   /** Called before a program reads a register: simulated time passes while a driver polls. */
   onRegisterAccess: () => void = () => {};
   /** Present on a kernel built with CONFIG_IOMMUFD_TEST. */
   selftest: MockIommu | undefined;
   readonly #users = new Map<number, User>();
+  #lastPid = 0;
   #iommu: Iommu | undefined;
 
   constructor(
@@ -58,6 +66,10 @@ export class System {
 
   set iommu(iommu: Iommu) {
     this.#iommu = iommu;
+  }
+
+  newPid(): number {
+    return ++this.#lastPid;
   }
 
   user(uid: number): User {
@@ -123,8 +135,8 @@ export class System {
     return 0;
   }
 
-  open(path: string, flags: number, credentials: Credentials): OpenFile | number {
-    const found = this.sysfs.resolve(path);
+  open(path: string, flags: number, { files, credentials }: View): OpenFile | number {
+    const found = files.resolve(path);
     if (typeof found === 'number') return found;
     const { node } = found;
     const access = flags & ACCESS_MODE;
@@ -136,11 +148,11 @@ export class System {
   }
 
   /** Writes a text file: the bytes written, or -errno. Only those may who could open it for writing. */
-  writeFile(path: string, text: string, credentials: Credentials): number {
-    const found = this.sysfs.resolve(path);
+  writeFile(path: string, text: string, { files, credentials }: View): number {
+    const found = files.resolve(path);
     if (typeof found === 'number') return found;
     if (found.node.kind === 'file' && !this.allows(found.path, credentials)) return -errno.EACCES;
-    return this.sysfs.writeFile(path, text) || Buffer.byteLength(text);
+    return files.writeFile(path, text) || Buffer.byteLength(text);
   }
 
   #deviceFile(path: string): (() => OpenFile) | undefined {
