@@ -51,9 +51,10 @@ function result(comparison: Comparison, options: ConformanceOptions) {
 
 async function runComparison(options: ConformanceOptions): Promise<number> {
   const counts = new Counts();
-  const simulated = simulatedPeer(counts.observe);
+  const memlock = options.memlock === undefined ? undefined : options.memlock * 1024;
+  const simulated = simulatedPeer(counts.observe, memlock);
   const excluded = unsupported(simulatedPeer());
-  const linux = new VmPeer(options.timeout);
+  const linux = new VmPeer(options.timeout, memlock);
   const end = Date.now() + options.seconds * 1000;
   const comparison = new Comparison(simulated, linux, counts, {
     generator: { seed: options.seed, excluded, only: options.only },

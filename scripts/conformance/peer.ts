@@ -68,9 +68,9 @@ export class LocalPeer implements Peer {
   }
 }
 
-/** The simulated kernel. */
-export function simulatedPeer(observe?: Observer): LocalPeer {
-  return new LocalPeer('simulated', openSimulated(), observe);
+/** The simulated kernel. `memlock` as openSimulated has it. */
+export function simulatedPeer(observe?: Observer, memlock?: number): LocalPeer {
+  return new LocalPeer('simulated', openSimulated(memlock), observe);
 }
 
 /** The kernel this process runs on. */

@@ -1,5 +1,5 @@
 /** A simulated machine like the guest: the same devices and registers, so that differences are the kernel's. */
-import { openKernel, type Kernel } from '../../lib/open-kernel';
+import type { Kernel } from '../../lib/open-kernel';
 import { Machine } from '../../lib/sim';
 import { Edu } from '../../lib/sim/devices/edu';
 import { decodeCap, decodeEcap } from '../../lib/sim/vtd';
@@ -23,12 +23,16 @@ const FIRMWARE = [
   [0x3c, 1, 0x0a],
 ] as const;
 
-export function openSimulated(): Opened {
+/** `memlock`: bytes that the program may lock, without CAP_IPC_LOCK; undefined for as much as it likes. */
+export function openSimulated(memlock?: number): Opened {
   const machine = new Machine({
     iommu: { capabilities: { ...decodeCap(CAP), ...decodeEcap(ECAP), HAW } },
     selftest: true,
     devices: { [EDU]: new Edu({ dmaMask: (1n << 48n) - 1n }) },
   });
   for (const [offset, width, value] of FIRMWARE) machine.device(EDU)?.config.write(offset, width, value);
-  return { kernel: openKernel(machine), settle: () => void machine.idle() };
+  const limited = (bytes: number) =>
+    machine.createProcess({ uid: 0, capabilities: ['CAP_SYS_RESOURCE'], memlock: bytes });
+  const kernel = memlock === undefined ? machine.process() : limited(memlock);
+  return { kernel, settle: () => void machine.idle() };
 }

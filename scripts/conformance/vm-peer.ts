@@ -14,6 +14,9 @@ const LAST_WORDS = 4000;
 /** Huge pages where the sequences ask for them, and nowhere else: both can be seen, and would be chance. */
 const PARAMETERS = 'transparent_hugepage=never hugepages=8';
 
+/** Root has every capability that is in the bounding set. */
+const WITHOUT_IPC_LOCK = ['setpriv', '--bounding-set', '-ipc_lock', '--inh-caps', '-ipc_lock', '--'];
+
 export class VmPeer implements Peer {
   readonly name = 'linux';
   readonly #folder = mkdtempSync(join(tmpdir(), 'iommufd-conformance-'));
@@ -23,11 +26,17 @@ export class VmPeer implements Peer {
   #gone: string | undefined;
   #round = 0;
 
-  /** `seconds` until the guest is ended, whatever it does. */
-  constructor(seconds: number) {
+  /**
+   * `seconds` until the guest is ended, whatever it does. `memlock`: bytes that the program there may lock, without
+   * CAP_IPC_LOCK; undefined for as much as it likes.
+   */
+  constructor(seconds: number, memlock?: number) {
     const vm = ['--append', PARAMETERS, '--timeout', String(seconds), '--share', this.#folder, '--'];
+    const limits =
+      memlock === undefined ? [] : [...WITHOUT_IPC_LOCK, 'prlimit', `--memlock=${memlock}`, '--'];
     const command = [process.execPath, '--enable-source-maps', PROGRAM, '--serve', this.#folder];
-    this.#vm = spawn(process.execPath, [RUNNER, ...vm, ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const all = [RUNNER, ...vm, ...limits, ...command];
+    this.#vm = spawn(process.execPath, all, { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.#vm.stdout, this.#vm.stderr])
       stream?.on(
         'data',

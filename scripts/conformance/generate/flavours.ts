@@ -14,9 +14,9 @@ type Weights = readonly (readonly [Action, number])[];
 
 function ioasActions() {
   const { ioasAlloc, ioasMap, ioasMapFile, ioasCopy, ioasUnmap, ioasAllowIovas, ioasIovaRanges } = ioas;
-  const { option, changeProcess, vfioIoas, getPhysicalAddress } = ioas;
+  const { option, changeProcess, status, vfioIoas, getPhysicalAddress } = ioas;
   const mappings = { ioasAlloc, ioasMap, ioasMapFile, ioasCopy, ioasUnmap, ioasAllowIovas, ioasIovaRanges };
-  return { ...mappings, option, changeProcess, vfioIoas, getPhysicalAddress };
+  return { ...mappings, option, changeProcess, status, vfioIoas, getPhysicalAddress };
 }
 
 function hwptActions() {
@@ -57,13 +57,14 @@ function mockActions() {
 const WITHOUT_DEVICE: Weights = [
   ['ioasAlloc', 8],
   ['ioasMap', 22],
-  ['ioasMapFile', 5],
+  ['ioasMapFile', 7],
   ['ioasCopy', 8],
   ['ioasUnmap', 14],
   ['ioasAllowIovas', 8],
   ['ioasIovaRanges', 8],
   ['option', 6],
-  ['changeProcess', 2],
+  ['changeProcess', 3],
+  ['status', 1],
   ['vfioIoas', 2],
   ['getPhysicalAddress', 2],
   ['destroy', 6],
@@ -88,13 +89,14 @@ const WITHOUT_DEVICE: Weights = [
 const TABLES: Weights = [
   ['ioasAlloc', 6],
   ['ioasMap', 14],
-  ['ioasMapFile', 3],
-  ['ioasCopy', 4],
+  ['ioasMapFile', 6],
+  ['ioasCopy', 5],
   ['ioasUnmap', 8],
   ['ioasAllowIovas', 4],
   ['ioasIovaRanges', 6],
   ['option', 3],
-  ['changeProcess', 1],
+  ['changeProcess', 2],
+  ['status', 4],
   ['vfioIoas', 1],
   ['getPhysicalAddress', 1],
   ['destroy', 6],
@@ -130,7 +132,7 @@ function openIommufd(builder: Builder): void {
   builder.file('iommufd', builder.context);
   // Without an address space there is little to be done.
   if (builder.random.oneIn(15)) return;
-  builder.made('ioas', builder.exactly('IOMMU_IOAS_ALLOC', {}), 'out_ioas_id');
+  ioas.firstIoas(builder);
 }
 
 function openDevice(builder: Builder): void {
@@ -200,7 +202,7 @@ export const flavours: readonly Flavour[] = [
       ['triggerFault', 5],
       ['triggerEvent', 3],
       ['pasid', 6],
-      ['dmabuf', 1],
+      ['dmabuf', 3],
       ['read', 6],
       ['write', 4],
       ['viommuAlloc', 4],
@@ -244,6 +246,7 @@ export class Generator {
     const builder = new Builder(random, this.#excluded);
     // Some sequences are clean, so that they get far.
     builder.hostility = random.pick([3, 6, 12, 1000]);
+    builder.onlyFiles = random.oneIn(6);
     flavour.begin(builder);
     const length = builder.calls.length + 3 + random.below(random.oneIn(4) ? 30 : 12);
     for (let tries = 0; builder.calls.length < length && tries < 100; tries++)
