@@ -1,0 +1,46 @@
+/** What the process that runs a test may do, on either backend: its capabilities, and how much memory it may lock. */
+import { spawnSync } from 'node:child_process';
+import type { Kernel } from '../../lib/kernel';
+import type { SimulatedProcess } from '../../lib/sim';
+import { backend } from './support';
+
+const NOBODY = 65534;
+
+/** Root's calls without root's capabilities: who the user is stays the same. */
+export function withoutCapabilities<T>(kernel: Kernel, action: () => T): T {
+  if (backend === 'simulated') {
+    const process = kernel as SimulatedProcess;
+    const { credentials } = process;
+    process.credentials = { ...credentials, capabilities: [] };
+    try {
+      return action();
+    } finally {
+      process.credentials = credentials;
+    }
+  }
+  // Capabilities go with the effective user id, and come back with it.
+  process.seteuid!(NOBODY);
+  try {
+    return action();
+  } finally {
+    process.seteuid!(0);
+  }
+}
+
+/** Sets RLIMIT_MEMLOCK, bytes. */
+export function limitLockedMemory(kernel: Kernel, bytes: number): void {
+  if (backend === 'simulated') {
+    (kernel as SimulatedProcess).memlock = bytes;
+    return;
+  }
+  const { status, stderr } = spawnSync('prlimit', ['--pid', String(process.pid), `--memlock=${bytes}:`]);
+  if (status !== 0) throw new Error(`prlimit: ${String(stderr)}`);
+}
+
+/** Pages that /proc says of a process: those counted against its own limit, and all that are pinned. */
+export function countedPages(kernel: Kernel): { locked: number; pinned: number } {
+  const status = kernel.readFile('/proc/self/status');
+  if (typeof status === 'number') throw new Error(`/proc/self/status: ${status}`);
+  const pages = (line: string) => Number(new RegExp(`^${line}:\\s*(\\d+) kB$`, 'm').exec(status)![1]) / 4;
+  return { locked: pages('VmLck'), pinned: pages('VmPin') };
+}
