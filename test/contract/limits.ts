@@ -36,11 +36,3 @@ export function limitLockedMemory(kernel: Kernel, bytes: number): void {
   const { status, stderr } = spawnSync('prlimit', ['--pid', String(process.pid), `--memlock=${bytes}:`]);
   if (status !== 0) throw new Error(`prlimit: ${String(stderr)}`);
 }
-
-/** Pages that /proc says of a process: those counted against its own limit, and all that are pinned. */
-export function countedPages(kernel: Kernel): { locked: number; pinned: number } {
-  const status = kernel.readFile('/proc/self/status');
-  if (typeof status === 'number') throw new Error(`/proc/self/status: ${status}`);
-  const pages = (line: string) => Number(new RegExp(`^${line}:\\s*(\\d+) kB$`, 'm').exec(status)![1]) / 4;
-  return { locked: pages('VmLck'), pinned: pages('VmPin') };
-}
