@@ -49,7 +49,12 @@ export interface MachineOptions {
    * that exist only for tests, and answers IOMMU_TEST_CMD; any other kernel gives ENOTTY.
    */
   readonly selftest?: boolean;
-  /** PCI address → device. Default: `edu` at 0000:00:04.0 and a DMA engine with ATS, PRI, PASID at 0000:00:05.0. */
+  /**
+   * False: the kernel is one built without CONFIG_PM, and no device sleeps of itself (VFIO_DEVICE_FEATURE_LOW_POWER_*).
+   * Default true, as every distribution has it.
+   */
+  readonly powerManagement?: boolean;
+  /** PCI address → device, on bus 0 or on that of a root port. Default: `edu` at 0000:00:04.0 and a DMA engine with ATS, PRI, PASID at 0000:00:05.0. */
   readonly devices?: Readonly<Record<string, PciFunction | DeviceOptions>>;
   /** True: simulated time passes only in `step` and `idle`. Default: by itself, whenever the program waits. */
   readonly manual?: boolean;
@@ -84,6 +89,7 @@ export class Machine {
   constructor(options: MachineOptions = {}) {
     this.memory = new PhysicalMemory(options.memory ?? 256 * MEBIBYTE);
     this.system = new System(this.memory, options.permissions);
+    this.system.powerManagement = options.powerManagement ?? true;
     const { iommu = {} } = options;
     const vtd = iommu === 'mock' ? {} : iommu;
     if (options.selftest ?? iommu === 'mock') this.system.selftest = new MockIommu();

@@ -6,7 +6,7 @@ import { Generator } from './generate/flavours';
 import { knownDifferences } from './known-differences';
 import { HELP, parseOptions, UsageError, type ConformanceOptions } from './options';
 import { linuxPeer, simulatedPeer } from './peer';
-import { foundText, sequenceText } from './report';
+import { countsTable, foundText, sequenceText } from './report';
 import { serve } from './rounds';
 import { suite } from './suite';
 import { unsupported } from './unsupported';
@@ -69,13 +69,22 @@ async function runComparison(options: ConformanceOptions): Promise<number> {
   } finally {
     await linux.close();
   }
-  const { found, ...summary } = result(comparison, options);
-  if (options.json) print(JSON.stringify({ ...summary, found }));
-  else {
-    for (const each of found) print(`${foundText(each)}\n`);
-    print(JSON.stringify(summary));
-  }
-  return comparison.differences === 0 ? 0 : 1;
+  const summary = result(comparison, options);
+  if (options.json) print(JSON.stringify(summary));
+  else printSummary(summary);
+  const { differences, unsteady, missing: lacking } = summary;
+  return differences + unsteady + lacking.length === 0 ? 0 : 1;
+}
+
+function printSummary(summary: ReturnType<typeof result>): void {
+  const { sequences, calls, differences, unsteady, seed, found } = summary;
+  print(`${countsTable(summary.byIoctl)}\n`);
+  for (const each of found) print(`${foundText(each)}\n`);
+  for (const { request, field, because } of summary.known)
+    print(`not compared: ${request} ${field}: ${because}`);
+  if (summary.missing.length > 0) print(`not seen: ${summary.missing.join(', ')}`);
+  const alone = unsteady > 0 ? `, ${unsteady} more only among others` : '';
+  print(`${sequences} sequences, ${calls} calls, ${differences} differences${alone}; seed ${seed}`);
 }
 
 /** A signal ends the guest too, and so does a reader that has seen enough. */

@@ -41,14 +41,14 @@ random sequences on the simulated kernel and on Linux in the virtual machine and
   --sequences N    random sequences, 0 to 100 million (default ${DEFAULT_SEQUENCES}; without --compare 0)
   --seconds N      begin no more random sequences after N seconds (default: make them all)
   --seed N         of the random sequences, 0 to 2^32 - 1 (default: another one each time)
-  --flavours LIST  only these kinds of random sequences: plain, several, bound, mock
+  --flavours LIST  only these kinds of random sequences: plain, several, bound, mock, virtual
   --memlock N      with --compare: N KiB is all that may be locked, and CAP_IPC_LOCK is gone, on both
   --shrink N       differences to find the shortest sequence for (default 20)
   --timeout N      end the guest after N seconds (default 3600)
   --json           print JSON
   --help           show this
 
-Exit status: 0 if there is no difference, 1 if there is one, 2 if it could not be run.
+Exit status: 0 if there is no difference and nothing was left out, 1 otherwise, 2 if it could not be run.
 `;
 
 const SPECIFICATION = {
@@ -89,7 +89,7 @@ export function parseOptions(args: string[], fresh: number): ConformanceOptions 
     throw new UsageError(`--backend is simulated or linux, not '${backend}'`);
   if ([values.backend, compare || undefined, serve].filter((each) => each !== undefined).length !== 1)
     throw new UsageError('either --backend or --compare is needed: see --help');
-  const known = ['plain', 'several', 'bound', 'mock'];
+  const known = ['plain', 'several', 'bound', 'mock', 'virtual'];
   const only = values.flavours === '' ? [] : values.flavours.split(',');
   const strange = only.find((name) => !known.includes(name));
   if (strange !== undefined)

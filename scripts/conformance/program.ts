@@ -60,7 +60,15 @@ export type Call = { readonly label: number } & (
   | { readonly op: 'eventfd'; readonly initial: number }
   /** A size that /proc/self/status shows; the result is in pages. */
   | { readonly op: 'status'; readonly line: 'VmLck' | 'VmPin' }
-  | { readonly op: 'mmap'; readonly fd: FdRef; readonly offset: number; readonly length: number }
+  | {
+      readonly op: 'mmap';
+      readonly fd: FdRef;
+      readonly offset: number;
+      readonly length: number;
+      /** It stays until its `munmap`, or the end of the sequence; otherwise it goes at once. */
+      readonly keep?: true;
+    }
+  | { readonly op: 'munmap'; readonly mapping: number }
 );
 
 /** One sequence: it starts with nothing open, and whatever it leaves open is closed after it. */

@@ -1,7 +1,8 @@
 /** The IOVA map of an IOAS against a naive one, with domains that come, go and fail. */
 import { PhysicalMemory } from '../../../lib/sim/memory';
 import type { PagingDomain } from '../../../lib/sim/kernel/iommu/core';
-import { IoPageTable, type Slice } from '../../../lib/sim/kernel/iommufd/io-page-table';
+import type { Slice } from '../../../lib/sim/kernel/iommufd/area';
+import { IoPageTable } from '../../../lib/sim/kernel/iommufd/io-page-table';
 import { Pages } from '../../../lib/sim/kernel/iommufd/pages';
 import { User } from '../../../lib/sim/kernel/credentials';
 import type { Task } from '../../../lib/sim/kernel/iommufd/accounting';
@@ -17,6 +18,7 @@ const BUFFER_PAGES = 16;
 /** A page table that is a Map: IOVA page → physical page and protection. */
 class MapDomain implements PagingDomain {
   readonly granule = PAGE;
+  readonly pageSizes = BigInt(PAGE);
   readonly apertureStart = 0n;
   readonly apertureLast = 2n ** 48n - 1n;
   readonly pages = new Map<number, string>();

@@ -6,7 +6,7 @@ import { errno } from '../../../uapi/errno';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/core';
 import { PAGE_SIZE, type UserMemory } from '../user-memory';
 import type { IommufdFile } from './file';
-import type { Area, TableAccess } from './io-page-table';
+import type { Area, TableAccess } from './area';
 import type { Ioas } from './ioas';
 import { IommufdObject } from './object';
 import type { Hold } from './pages';
@@ -37,22 +37,22 @@ export class Access extends IommufdObject implements TableAccess {
 
   /**
    * `pinsPages`: it takes pages, not only bytes. `release` is told which range [iova, iova + length) must not stay
-   * pinned.
+   * pinned. One without it is iommufd's own: what it pins cannot be unmapped, and it does not keep the file open.
    */
   constructor(
     readonly file: IommufdFile,
     readonly pinsPages: boolean,
-    readonly release: (iova: bigint, length: bigint) => void,
+    readonly release?: (iova: bigint, length: bigint) => void,
   ) {
     super();
     this.alignment = pinsPages ? PAGE : 1n;
     // Whoever made it: nobody else can destroy the object.
     this.users = 1;
-    file.get();
+    if (release) file.get();
   }
 
   letGo(iova: bigint, length: bigint): void {
-    this.release(iova, length);
+    this.release?.(iova, length);
   }
 
   /** Ends it. Nothing of it is pinned any more. */
@@ -60,7 +60,7 @@ export class Access extends IommufdObject implements TableAccess {
     this.users = 0;
     this.file.objects.remove(this);
     this.destroy();
-    this.file.put();
+    if (this.release) this.file.put();
   }
 
   destroy(): void {
@@ -79,7 +79,7 @@ export class Access extends IommufdObject implements TableAccess {
     if (result) return result;
     if (ioas) ioas.users++;
     if (old) {
-      this.release(0n, U64_MAX);
+      this.letGo(0n, U64_MAX);
       old.table.removeAccess(this);
       old.users--;
     }
@@ -89,11 +89,13 @@ export class Access extends IommufdObject implements TableAccess {
 
   /** Pins the pages of [iova, iova + length). Page-aligned pieces only. */
   pin(iova: bigint, length: bigint, write: boolean): PinnedRange | number {
+    const locks = this.release ? 0 : 1;
     const holds: { area: Area; hold: Hold }[] = [];
     const unpin = () => {
       for (const { area, hold } of holds.splice(0)) {
         hold.release();
         area.accesses--;
+        area.locks -= locks;
       }
     };
     const result = this.#forEach(iova, length, ({ area, startByte, length: bytes }, isLast) => {
@@ -108,6 +110,7 @@ export class Access extends IommufdObject implements TableAccess {
         return charged;
       }
       area.accesses++;
+      area.locks += locks;
       holds.push({ area, hold });
       return 0;
     });

@@ -2,6 +2,7 @@
 import { errno } from '../../../uapi/errno';
 import type { Input, Ioctl, Struct, Values } from '../../../uapi/layout';
 import type { SimulatedProcess } from '../process';
+import type { UserData } from '../iommu/core';
 import type { UserMemory } from '../user-memory';
 import type { IommufdFile } from './file';
 
@@ -27,6 +28,16 @@ export interface Handler {
 /** Ties a function to its ioctl. */
 export function handler<S extends Struct>(row: Ioctl<S>, run: (command: Command<S>) => number): Handler {
   return { row: row as unknown as Ioctl, run: run as unknown as Handler['run'] };
+}
+
+/** A struct for a driver: `length` bytes at `address`. */
+export function userData(memory: UserMemory, type: number, length: number, address: bigint): UserData {
+  return {
+    type,
+    length,
+    read: () => memory.read(address, length),
+    write: (bytes) => memory.write(address, bytes.subarray(0, length)),
+  };
 }
 
 /**

@@ -6,41 +6,13 @@
 import { errno } from '../../../uapi/errno';
 import { IOMMU_WRITE, type PagingDomain } from '../iommu/core';
 import { PAGE_SIZE } from '../user-memory';
+import type { Area, Slice, TableAccess } from './area';
 import { IntervalList, type Interval } from './interval-list';
 import { allocateIova, overlaps } from './iova-allocation';
-import type { Hold, Pages } from './pages';
+import { DmaBufSource } from './page-source';
 
 const ULONG_MAX = (1n << 64n) - 1n;
 const PAGE = BigInt(PAGE_SIZE);
-
-/** One mapping. */
-export interface Area extends Interval {
-  readonly length: bigint;
-  readonly pages: Pages;
-  /** Byte of `pages` that `start` maps to. */
-  readonly startByte: bigint;
-  /** IOMMU_READ | IOMMU_WRITE. */
-  readonly protection: number;
-  /** Present while the domains map the area. */
-  hold: Hold | undefined;
-  /** Pinned slices that accesses hold of it. */
-  accesses: number;
-}
-
-/** A user of the mappings inside the kernel (iommufd_access). */
-export interface TableAccess {
-  /** What IOVA, length and page offset of every area must be multiples of. */
-  readonly alignment: bigint;
-  /** [iova, iova + length) is about to go: every pin in it must go first. */
-  letGo(iova: bigint, length: bigint): void;
-}
-
-/** A slice of pages to be mapped. */
-export interface Slice {
-  readonly pages: Pages;
-  readonly startByte: bigint;
-  readonly length: bigint;
-}
 
 interface Reserved extends Interval {
   readonly owner: object;
@@ -66,12 +38,12 @@ export class IoPageTable {
     if (start <= ULONG_MAX) yield { start, last: ULONG_MAX };
   }
 
-  /** IOAS_ALLOW_IOVAS: replaces the list, or EADDRINUSE where a range is reserved. */
+  /** IOAS_ALLOW_IOVAS: replaces the list, or EADDRINUSE where a range is reserved. `ranges` are in ascending order. */
   allow(ranges: readonly Interval[]): number {
     for (const range of ranges)
       if (this.#reserved.some((r) => overlaps(r, range.start, range.last))) return -errno.EADDRINUSE;
     const allowed: { start: bigint; last: bigint }[] = [];
-    for (const { start, last } of [...ranges].sort((a, b) => (a.start < b.start ? -1 : 1))) {
+    for (const { start, last } of ranges) {
       const before = allowed.at(-1);
       // Neighbours are one range: a mapping may lie across the seam.
       if (before && before.last + 1n === start) before.last = last;
@@ -124,13 +96,14 @@ export class IoPageTable {
   }
 
   /**
-   * Unmaps every area in [start, last]. An area that is cut ends it with ENOENT, and the areas before it are
-   * gone already: `unmapped` then says nothing to the user, as in the kernel.
+   * Unmaps every area in [start, last]. An area that is cut ends it with ENOENT, one that a hardware queue uses with
+   * EBUSY, and the areas before it are gone already: `unmapped` then says nothing to the user, as in the kernel.
    */
   unmap(start: bigint, last: bigint): { result: number; unmapped: bigint } {
     let unmapped = 0n;
     let area;
     while ((area = this.areas.first(start, last))) {
+      if (area.locks > 0) return { result: -errno.EBUSY, unmapped };
       if (area.start < start || area.last > last) return { result: -errno.ENOENT, unmapped };
       if (area.accesses > 0) for (const access of this.#accesses) access.letGo(area.start, area.length);
       this.#remove(area);
@@ -139,6 +112,37 @@ export class IoPageTable {
       start = area.last + 1n;
     }
     return { result: 0, unmapped };
+  }
+
+  /** Page sizes that every domain has, as VFIO reports them: what is below a page of the processor counts as one. */
+  get pageSizes(): bigint {
+    let sizes = ULONG_MAX;
+    for (const domain of this.#domains) sizes &= domain.pageSizes;
+    return sizes & (PAGE - 1n) ? (sizes & -PAGE) | PAGE : sizes;
+  }
+
+  unmapAll(): { result: number; unmapped: bigint } {
+    return this.unmap(0n, ULONG_MAX);
+  }
+
+  /** Unmaps `length` bytes: none is EINVAL, and a range past the last IOVA EOVERFLOW. */
+  unmapRange(iova: bigint, length: bigint): { result: number; unmapped: bigint } {
+    const last = iova + length - 1n;
+    if (length === 0n) return { result: -errno.EINVAL, unmapped: 0n };
+    return last > ULONG_MAX ? { result: -errno.EOVERFLOW, unmapped: 0n } : this.unmap(iova, last);
+  }
+
+  /**
+   * Cuts areas so that each of `ends` is the last byte of one, if it is mapped (VFIO's type1 unmaps parts of mappings).
+   * Entries of domains stay as they are: none may be larger than a page. 0, or -errno at the first that cannot be.
+   */
+  cut(ends: readonly bigint[]): number {
+    for (const end of ends) {
+      const area = this.areas.first(end, end);
+      const result = area ? this.#split(area, end) : 0;
+      if (result) return result;
+    }
+    return 0;
   }
 
   /** The slices behind [iova, iova + length), or ENOENT where a byte is not mapped. */
@@ -182,8 +186,13 @@ export class IoPageTable {
   }
 
   removeDomain(domain: PagingDomain): void {
-    this.#domains = this.#domains.filter((other) => other !== domain);
-    for (const area of this.areas) this.#unfill(area, [domain]);
+    // As in the kernel, the last one takes its place.
+    const tail = this.#domains.pop();
+    if (tail && tail !== domain) this.#domains[this.#domains.indexOf(domain)] = tail;
+    for (const area of this.areas) {
+      this.#unfill(area, [domain]);
+      if (area.storage === domain) area.storage = this.#domains[0];
+    }
     this.unreserve(domain);
     this.#align();
   }
@@ -257,11 +266,41 @@ export class IoPageTable {
       startByte: slice.startByte,
       protection,
       hold: undefined,
+      storage: undefined,
       accesses: 0,
+      locks: 0,
     };
     slice.pages.get();
     this.areas.add(area);
     added.push(area);
+    return 0;
+  }
+
+  /** Makes two areas of one, the first of which ends with `last`. */
+  #split(area: Area, last: bigint): number {
+    // The first byte passes for an end too, as in the kernel.
+    if (last === area.start || last === area.last) return 0;
+    const { pages, hold } = area;
+    if (pages.source instanceof DmaBufSource) return -errno.EOPNOTSUPP;
+    const start = last + 1n;
+    const length = start - area.start;
+    const startByte = area.startByte + length;
+    if ((start | startByte) & (this.alignment - 1n)) return -errno.EINVAL;
+    // What accesses have pinned is counted for the area as a whole.
+    if (area.accesses > 0) return -errno.EINVAL;
+    const halves: Area[] = [
+      { ...area, last, length },
+      { ...area, start, startByte, length: area.length - length },
+    ];
+    this.areas.remove(area);
+    for (const half of halves) {
+      const part = hold && pages.hold(half.startByte, half.length);
+      if (typeof part === 'number') throw new Error('pages that were held are gone');
+      half.hold = part;
+      this.areas.add(half);
+    }
+    pages.get();
+    hold?.release();
     return 0;
   }
 
@@ -299,6 +338,7 @@ export class IoPageTable {
     result ||= pages.charge();
     if (!result) {
       area.hold = hold;
+      area.storage ??= domains[0];
       return 0;
     }
     this.#clear(area, done);
@@ -320,6 +360,8 @@ export class IoPageTable {
     const page = Number(area.start / BigInt(granule));
     const pages = Number(area.length / BigInt(granule));
     const { protection } = area;
+    // No format has an entry for memory that may be neither read nor written.
+    if (!protection) return -errno.EINVAL;
     if (this.#largePages) return domain.map(page, physical, pages, protection);
     // Told of one page at a time, a table has no choice.
     const step = PAGE_SIZE / granule;
@@ -339,6 +381,7 @@ export class IoPageTable {
     if (!last) return;
     area.hold.release();
     area.hold = undefined;
+    area.storage = undefined;
   }
 
   #conforms(alignment: bigint): boolean {

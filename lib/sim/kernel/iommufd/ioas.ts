@@ -19,7 +19,7 @@ import type { HwptPaging } from './hwpt';
 import { IoPageTable } from './io-page-table';
 import { DmaBufSource, FileSource, UserSource } from './page-source';
 import { Pages } from './pages';
-import type { Interval } from './interval-list';
+import { IntervalList, type Interval } from './interval-list';
 import { IommufdObject } from './object';
 import { convertSource } from './selftest-iova';
 
@@ -33,7 +33,7 @@ export class Ioas extends IommufdObject {
   readonly hwpts: HwptPaging[] = [];
 
   destroy(): void {
-    this.table.unmap(0n, U64_MAX);
+    this.table.unmapAll();
   }
 }
 
@@ -73,7 +73,7 @@ function allowIovas(command: Command<typeof rows.IOMMU_IOAS_ALLOW_IOVAS.struct>)
   if (values.__reserved) return -errno.EOPNOTSUPP;
   const ioas = file.objects.get(values.ioas_id, Ioas);
   if (!ioas) return -errno.ENOENT;
-  const ranges: Interval[] = [];
+  const ranges = new IntervalList<Interval>();
   for (let i = 0; i < values.num_iovas; i++) {
     const bytes = memory.read(
       values.allowed_iovas + BigInt(i * iommu_iova_range.size),
@@ -82,10 +82,10 @@ function allowIovas(command: Command<typeof rows.IOMMU_IOAS_ALLOW_IOVAS.struct>)
     if (!bytes) return -errno.EFAULT;
     const range = iommu_iova_range.decode(bytes);
     if (range.start >= range.last) return -errno.EINVAL;
-    if (ranges.some((other) => other.start <= range.last && other.last >= range.start)) return -errno.EINVAL;
-    ranges.push(range);
+    if (ranges.first(range.start, range.last)) return -errno.EINVAL;
+    ranges.add(range);
   }
-  return ioas.table.allow(ranges);
+  return ioas.table.allow([...ranges]);
 }
 
 /** Where a mapping of MAP or MAP_FILE goes: at `iova`, or where there is room. */
@@ -198,13 +198,11 @@ function unmap(command: Command<typeof rows.IOMMU_IOAS_UNMAP.struct>): number {
   if (!ioas) return -errno.ENOENT;
   const { iova, length } = values;
   if (iova === 0n && length === U64_MAX) {
-    const all = ioas.table.unmap(0n, U64_MAX);
+    const all = ioas.table.unmapAll();
     return all.result || command.respond({ length: all.unmapped });
   }
   if (iova === U64_MAX || length === U64_MAX) return -errno.EOVERFLOW;
-  if (length === 0n) return -errno.EINVAL;
-  if (iova + length - 1n > U64_MAX) return -errno.EOVERFLOW;
-  const { result, unmapped } = ioas.table.unmap(iova, iova + length - 1n);
+  const { result, unmapped } = ioas.table.unmapRange(iova, length);
   if (result) return result;
   return unmapped === 0n ? -errno.ENOENT : command.respond({ length: unmapped });
 }
