@@ -1,5 +1,5 @@
 /** A simulated machine like the guest: the same devices and registers, so that differences are the kernel's. */
-import { openKernel, type Kernel } from '../../lib/open-kernel';
+import type { Kernel } from '../../lib/open-kernel';
 import { Machine } from '../../lib/sim';
 import { Edu } from '../../lib/sim/devices/edu';
 import { decodeCap, decodeEcap } from '../../lib/sim/vtd';
@@ -24,8 +24,14 @@ const FIRMWARE = [
   [0x3c, 1, 0x0a],
 ] as const;
 
-/** `iommu`: as the guest is started with. */
-export function openSimulated(iommu: IommuChoice = 'intel'): Opened {
+/** What a machine is started with, the simulated one as the guest. */
+export interface Setup {
+  readonly iommu?: IommuChoice;
+  /** Bytes that the program may lock, without CAP_IPC_LOCK; undefined for as much as it likes. */
+  readonly memlock?: number | undefined;
+}
+
+export function openSimulated({ iommu = 'intel', memlock }: Setup = {}): Opened {
   const vtd = { capabilities: { ...decodeCap(CAP), ...decodeEcap(ECAP), HAW } };
   const machine = new Machine({
     iommu: iommu === 'none' ? iommu : vtd,
@@ -33,5 +39,8 @@ export function openSimulated(iommu: IommuChoice = 'intel'): Opened {
     devices: { [EDU]: new Edu({ dmaMask: (1n << 48n) - 1n }) },
   });
   for (const [offset, width, value] of FIRMWARE) machine.device(EDU)?.config.write(offset, width, value);
-  return { kernel: openKernel(machine), settle: () => void machine.idle() };
+  const limited = (bytes: number) =>
+    machine.createProcess({ uid: 0, capabilities: ['CAP_SYS_RESOURCE'], memlock: bytes });
+  const kernel = memlock === undefined ? machine.process() : limited(memlock);
+  return { kernel, settle: () => void machine.idle() };
 }
