@@ -6,6 +6,7 @@ const SIZES: Readonly<Partial<Record<FileKind, readonly number[]>>> = {
   fault: [0, 40, 40, 80, 41, 400],
   veventq: [0, 8, 7, 12, 16, 24, 64],
   eventfd: [8, 8, 8, 4, 16],
+  dmabuf: [8, 0],
 };
 
 function queue(builder: Builder): { kind: FileKind; fd: FdRef } | undefined {

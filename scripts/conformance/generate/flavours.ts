@@ -7,6 +7,7 @@ import * as hwpt from './hwpt';
 import * as ioas from './ioas';
 import * as mock from './mock';
 import * as vfio from './vfio';
+import * as vfioFeatures from './vfio-features';
 
 const actions = { ...ioasActions(), ...hwptActions(), ...fileActions(), ...vfioActions(), ...mockActions() };
 type Action = keyof typeof actions;
@@ -42,7 +43,9 @@ function fileActions() {
 
 function vfioActions() {
   const { bind, attach, detach, deviceInfo, regionInfo, irqInfo, setIrqs, reset, other, config, bar } = vfio;
-  return { bind, attach, detach, deviceInfo, regionInfo, irqInfo, setIrqs, reset, other, config, bar };
+  const { sibling, hotResetInfo, hotReset, ioeventfd, features } = vfioFeatures;
+  const basic = { bind, attach, detach, deviceInfo, regionInfo, irqInfo, setIrqs, reset, other, config, bar };
+  return { ...basic, sibling, hotResetInfo, hotReset, ioeventfd, features };
 }
 
 function mockActions() {
@@ -135,7 +138,9 @@ function openIommufd(builder: Builder): void {
 
 function openDevice(builder: Builder): void {
   openIommufd(builder);
-  const device = builder.add({ op: 'open', path: vfio.VFIO_PATH });
+  const { random } = builder;
+  const path = random.oneIn(3) ? random.pick([vfio.SINGLE_PATH, ...vfio.PAIR_PATHS]) : vfio.VFIO_PATH;
+  const device = builder.add({ op: 'open', path });
   builder.file('vfio', device);
   if (builder.random.oneIn(15)) return;
   const label = builder.exactly('VFIO_DEVICE_BIND_IOMMUFD', { iommufd: { fd: builder.context } }, device);
@@ -175,6 +180,11 @@ export const flavours: readonly Flavour[] = [
       ['config', 5],
       ['bar', 4],
       ['iommufd', 1],
+      ['sibling', 3],
+      ['hotResetInfo', 3],
+      ['hotReset', 2],
+      ['ioeventfd', 5],
+      ['features', 6],
     ],
     begin: openDevice,
   },
