@@ -2,6 +2,7 @@
 import * as uapi from '../../../lib/uapi';
 import type { Literal, Value, Words } from '../program';
 import type { Builder } from './builder';
+import { eventfd } from './files';
 import { hostileInteger } from './hostile';
 import { PAIR_PATHS, REGION_SHIFT, SINGLE_PATH, VFIO_PATH } from './vfio';
 
@@ -41,6 +42,7 @@ export function hotReset(builder: Builder): void {
 /** The liveness register of edu, and places where there is none. */
 export function ioeventfd(builder: Builder): void {
   const { random } = builder;
+  if (!builder.files.some(({ kind }) => kind === 'eventfd')) eventfd(builder);
   const bar = random.oneIn(8) ? random.below(10) : 0;
   const at = random.pick([4, 4, 4, 4, 0, 6, 2 ** 20 - 4, 2 ** 20 - 1, 2 ** 20, 0x1000]);
   const flags = random.oneIn(10) ? random.below(32) : random.pick([1, 2, 4, 4, 4, 8]);
@@ -98,10 +100,8 @@ export function features(builder: Builder): void {
     case 0:
       return feature(builder, uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, SET, []);
     case 1: {
-      const eventfd: Value = random.oneIn(6)
-        ? '-1'
-        : { fd: builder.fd(random.oneIn(8) ? 'vfio' : 'eventfd') };
-      return feature(builder, uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, SET, [eventfd, 0]);
+      const wakeup: Value = random.oneIn(6) ? '-1' : { fd: builder.fd(random.oneIn(8) ? 'vfio' : 'eventfd') };
+      return feature(builder, uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP, SET, [wakeup, 0]);
     }
     case 2:
     case 3:
