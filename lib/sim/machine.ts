@@ -5,10 +5,11 @@ import { DmaEngine } from './devices/dma-engine';
 import { Edu } from './devices/edu';
 import type { PciFunction } from './devices/pci-function';
 import * as pci from './devices/pci-registers';
+import type { ProcessOptions } from './kernel/credentials';
 import { IntelIommu } from './kernel/intel/driver';
 import { MockIommu } from './kernel/mock/driver';
 import { parseBdf, VFIO_PCI } from './kernel/pci';
-import { SimulatedProcess, type Credentials } from './kernel/process';
+import { SimulatedProcess } from './kernel/process';
 import { System, type AccessRule } from './kernel/system';
 import { PhysicalMemory } from './memory';
 import { RootComplex } from './root-complex';
@@ -174,9 +175,9 @@ export class Machine {
     return this.#process;
   }
 
-  /** A new process. */
-  createProcess(credentials: Credentials = { uid: 0 }): SimulatedProcess {
-    return new SimulatedProcess(this.system, credentials);
+  /** A new process: root's, unless `options` says otherwise. RangeError for a `memlock` that is no size. */
+  createProcess(options: ProcessOptions = { uid: 0 }): SimulatedProcess {
+    return new SimulatedProcess(this.system, options);
   }
 
   /** What firmware does: an address for each BAR, aligned to its size. */

@@ -7,3 +7,4 @@ export * from './layout';
 export * from './vfio';
 export * from './vfio-capabilities';
 export * from './vfio-features';
+export * from './vfio-type1';

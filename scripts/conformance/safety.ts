@@ -53,6 +53,12 @@ function writesAnywhere(fields: Fields): boolean {
   return offset >= 1n << 63n || (offset >= 8n && offset < 0xa0n);
 }
 
+/** Linux first makes a list of the queue's pages: refused from 2^40 bytes on, and below that as large as its memory. */
+function listsManyPages(fields: Fields): boolean {
+  const length = number(fields, 'length');
+  return length > 2 ** 33 && length < 2 ** 40;
+}
+
 /** `realDevice`: a device that is none of the mock IOMMU's was bound. */
 export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): boolean {
   switch (request) {
@@ -65,6 +71,8 @@ export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): b
       // Larger ones are refused by the kernel.
       return pointsIn(fields, 'data_uptr') && count <= 2 ** 19 && size <= 4096 && count * size > ROOM;
     }
+    case 'IOMMU_HW_QUEUE_ALLOC':
+      return listsManyPages(fields);
     case 'IOMMU_TEST_CMD':
       if (fields.op === IOMMU_TEST_OP_DIRTY)
         return pointsIn(fields, 'dirty.uptr') && bitmapBytes(fields, 'dirty.') > ROOM;

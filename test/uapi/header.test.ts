@@ -15,6 +15,7 @@ import type { Struct } from '../../lib/uapi/layout';
 import * as vfio from '../../lib/uapi/vfio';
 import * as vfioCapabilities from '../../lib/uapi/vfio-capabilities';
 import * as vfioFeatures from '../../lib/uapi/vfio-features';
+import * as type1 from '../../lib/uapi/vfio-type1';
 
 type Facts = Record<string, number>;
 
@@ -23,11 +24,11 @@ const fixture = join(__dirname, '../../../test/fixtures/uapi-7.3.4.json');
 
 const isStruct = (value: unknown): value is Struct =>
   typeof value === 'object' && value !== null && 'offsets' in value;
-const modules = [iommufd, vfio, vfioCapabilities, vfioFeatures];
+const modules = [iommufd, vfio, vfioCapabilities, vfioFeatures, type1];
 const exported = modules.flatMap((each): [string, unknown][] => Object.entries(each));
 const structs = exported.map(([, value]) => value).filter(isStruct);
 const constants = exported.filter(([name, value]) => typeof value === 'number' && name !== 'VFIO_TYPE');
-const ioctls = [...iommufdIoctls, ...vfio.vfioIoctls];
+const ioctls = [...iommufdIoctls, ...vfio.vfioIoctls, ...type1.vfioContainerIoctls, ...type1.vfioGroupIoctls];
 
 /** What our layouts say. */
 function ours(): Facts {

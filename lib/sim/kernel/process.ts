@@ -23,6 +23,7 @@ import {
   checkSize,
   checkUint32,
 } from './arguments';
+import { DEFAULT_MEMLOCK, type Credentials, type ProcessOptions, type User } from './credentials';
 import { EFD_SEMAPHORE, EventFile } from './eventfd';
 import { NullFile, type OpenFile } from './file';
 import { MemoryFile } from './memfd';
@@ -34,26 +35,33 @@ import { watchFile } from './watch';
 const MOST_FILES = 1024;
 const ACCESS_MODE = 3;
 
-export interface Credentials {
-  /** User id; 0 may open everything. */
-  readonly uid: number;
-}
-
 export class SimulatedProcess implements Kernel {
   readonly backend = 'simulated';
   readonly version = 'simulated (Linux 7.3 uAPI)';
   readonly pageSize = PAGE_SIZE;
   readonly memory: UserMemory;
+  /** As setuid(2) and capset(2) change them. */
+  credentials: Credentials;
+  /** RLIMIT_MEMLOCK in bytes, as setrlimit(2) changes it. */
+  memlock: number;
   readonly #files = new Map<number, OpenFile>();
   /** Every descriptor below this one is in use. */
   #lowestFree = 0;
 
   constructor(
     readonly system: System,
-    readonly credentials: Credentials,
+    { memlock = DEFAULT_MEMLOCK, ...credentials }: ProcessOptions,
   ) {
+    if (!(memlock >= 0)) throw new RangeError(`memlock is a number of bytes, not ${memlock}`);
+    this.credentials = credentials;
+    this.memlock = memlock;
     this.memory = new UserMemory(system.memory);
     for (let standard = 0; standard < 3; standard++) this.install(new NullFile());
+  }
+
+  /** Whom the process's locked memory is counted for. */
+  get user(): User {
+    return this.system.user(this.credentials.uid);
   }
 
   /** Gives an open file the lowest free descriptor, which holds one reference to it. */

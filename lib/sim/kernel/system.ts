@@ -6,6 +6,7 @@ import { O_RDONLY, O_WRONLY } from '../../kernel';
 import { errno } from '../../uapi/errno';
 import type { PciFunction } from '../devices/pci-function';
 import type { PhysicalMemory } from '../memory';
+import { User, type Credentials } from './credentials';
 import type { OpenFile } from './file';
 import type { FileTree, TextFile } from './file-tree';
 import { InterruptController } from './interrupts';
@@ -15,7 +16,6 @@ import type { MockIommu } from './mock/driver';
 import { parseBdf, PciDevice, VFIO_PCI } from './pci';
 import { PciBus } from './pci-bus';
 import { OpenDirectory, OpenTextFile } from './plain-files';
-import type { Credentials } from './process';
 import { BUILT_IN_DRIVERS, sysfsOf } from './sysfs';
 import { VfioFile } from './vfio/cdev';
 
@@ -46,6 +46,7 @@ export class System {
   powerManagement = true;
   /** Present on a kernel built with CONFIG_IOMMUFD_TEST. */
   selftest: MockIommu | undefined;
+  readonly #users = new Map<number, User>();
   #iommu: Iommu | undefined;
   readonly #buses = new Map<number, PciBus>();
 
@@ -61,6 +62,12 @@ export class System {
 
   set iommu(iommu: Iommu) {
     this.#iommu = iommu;
+  }
+
+  user(uid: number): User {
+    let user = this.#users.get(uid);
+    if (!user) this.#users.set(uid, (user = new User(uid)));
+    return user;
   }
 
   /** A function was found at `bdf`. Devices of one `group` are not isolated from each other. */

@@ -99,22 +99,28 @@ export class UserMemory {
     return new Uint8Array(buffer, address - area.start);
   }
 
+  /** The bytes of [address, address + length) up to the first that is not mapped. */
+  mapped(address: bigint, length: number): Uint8Array {
+    const bytes = address < END_OF_USER_SPACE ? this.rest(Number(address)) : undefined;
+    return bytes ? bytes.subarray(0, length) : new Uint8Array(0);
+  }
+
   /** copy_from_user: the bytes at `address`, copied, or undefined where any of them is not mapped (EFAULT). */
   read(address: bigint, length: number): Uint8Array<ArrayBuffer> | undefined {
-    const source = this.#mapped(address, length);
+    const source = this.mapped(address, length);
     return source.length === length ? new Uint8Array(source) : undefined;
   }
 
   /** copy_to_user: false where a byte is not mapped; those before it are written. */
   write(address: bigint, bytes: Uint8Array): boolean {
-    const target = this.#mapped(address, bytes.length);
+    const target = this.mapped(address, bytes.length);
     target.set(bytes.subarray(0, target.length));
     return target.length === bytes.length;
   }
 
   /** clear_user: likewise, with zeros. */
   clear(address: bigint, length: number): boolean {
-    const target = this.#mapped(address, length);
+    const target = this.mapped(address, length);
     target.fill(0);
     return target.length === length;
   }
@@ -213,11 +219,5 @@ export class UserMemory {
   #find(address: number): Area | undefined {
     const area = this.#areas[this.#indexOf(address)];
     return area && !area.gone && address < area.start + area.length ? area : undefined;
-  }
-
-  /** The bytes of [address, address + length) up to the first that is not mapped. */
-  #mapped(address: bigint, length: number): Uint8Array {
-    const bytes = address < END_OF_USER_SPACE ? this.rest(Number(address)) : undefined;
-    return bytes ? bytes.subarray(0, length) : new Uint8Array(0);
   }
 }

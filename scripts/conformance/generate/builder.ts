@@ -10,6 +10,7 @@ import { hostileInteger, hostilePointer, isDescriptor, isPointer } from './hosti
 export type ObjectKind =
   | 'ioas'
   | 'hwpt'
+  | 'parent'
   | 'nested'
   | 'device'
   | 'fault'
@@ -33,6 +34,8 @@ export interface Mapping {
   /** Its first address, as later calls name it. */
   readonly at: (plus: number) => Value;
   readonly length: number;
+  /** Whether its pages follow each other in the physical memory of every kernel. */
+  readonly contiguous: boolean;
   /** The iommufd it belongs to. */
   readonly fd: FdRef;
 }
@@ -49,6 +52,8 @@ export class Builder {
   objects: Made[] = [];
   mappings: Mapping[] = [];
   readonly files: { kind: FileKind; fd: FdRef }[] = [];
+  /** Labels of the mmaps that are kept. */
+  mapped: number[] = [];
   /** Of the iommufd that calls go to. */
   context: FdRef = 'none';
   /** One call in this many has a field with a hostile value. */
@@ -74,9 +79,11 @@ export class Builder {
     return this.add(this.random.oneIn(this.hostility) ? this.#spoil(call) : call);
   }
 
-  /** Adds an ioctl exactly as given. */
-  exactly(request: string, fields: Fields, fd: FdRef = this.context): number {
-    return this.add({ op: 'ioctl', fd, request, fields });
+  /** Adds an ioctl exactly as given. -1 if a kernel does not have it. */
+  exactly(request: string, fields: Fields, more: Partial<IoctlCall> = {}): number {
+    return this.excluded.has(request)
+      ? -1
+      : this.add({ op: 'ioctl', fd: this.context, request, fields, ...more });
   }
 
   made(kind: ObjectKind, label: number, field: string): Value {
@@ -94,8 +101,9 @@ export class Builder {
     const { random } = this;
     if (random.oneIn(40)) return random.pick([0, 99, 0xffff_ffff, 1, 2, 3]);
     const any = random.oneIn(40);
+    const fits = (kind: ObjectKind) => kinds.includes(kind) || (kind === 'parent' && kinds.includes('hwpt'));
     const fitting = this.objects.filter(
-      ({ kind, fd }) => any || (kinds.includes(kind) && (fd === this.context || random.oneIn(30))),
+      ({ kind, fd }) => any || (fits(kind) && (fd === this.context || random.oneIn(30))),
     );
     return fitting.length > 0 ? random.pick(fitting).id : 0;
   }

@@ -1,11 +1,12 @@
 /** Random calls about I/O address spaces: IOAS_* and OPTION. */
 import * as uapi from '../../../lib/uapi';
-import { DATA_BYTES, SCRATCH_BYTES } from '../limits';
+import { SCRATCH_BYTES } from '../limits';
 import type { Literal, Value, Words } from '../program';
 import type { Builder, Mapping } from './builder';
 import { hostileInteger, hostilePointer } from './hostile';
 
 const PAGE = 4096;
+const HUGE = 2 * 2 ** 20;
 /** Where in the scratch memory mappings may be: after what pointers point to. */
 export const SMALL_PAGES = 3 * 2 ** 18;
 
@@ -31,10 +32,11 @@ function userMemory(builder: Builder, bytes: number): Value {
   // The one memory that is in small pages: what it is pinned for can be counted.
   if (bytes <= PAGE && random.oneIn(10))
     return { at: 'scratch', offset: SMALL_PAGES + random.below(4) * PAGE };
-  const room = Math.max(DATA_BYTES - bytes, 0);
   const page = random.oneIn(3) ? random.pick([0, 1, 256, 511, 512]) : random.below(64);
   const offset = page * PAGE + (random.oneIn(10) ? random.pick([1, 0x10, 0x800, 0x801]) : 0);
-  return { at: 'data', offset: Math.min(offset, room) };
+  // Within one huge page: whether another is next to it in physical memory is chance.
+  const start = offset - (offset % HUGE);
+  return { at: 'data', offset: Math.min(offset, Math.max(start, start + HUGE - bytes)) };
 }
 
 /** An existing mapping, mostly of the iommufd that calls go to. */
@@ -64,15 +66,14 @@ function mapFlags(builder: Builder): number {
 
 function remember(
   builder: Builder,
-  label: number,
-  ioas: Value,
-  field: string,
-  fixed: number | undefined,
-  bytes: number,
+  made: { label: number; ioas: Value; field: string; fixed: number | undefined },
+  length: number,
+  contiguous: boolean,
 ) {
+  const { label, ioas, field, fixed } = made;
   if (label < 0) return;
   const at = (plus: number): Value => (fixed === undefined ? { of: label, field, plus } : fixed + plus);
-  builder.mappings.push({ ioas, at, length: bytes, fd: builder.context });
+  builder.mappings.push({ ioas, at, length, contiguous, fd: builder.context });
 }
 
 export function ioasMap(builder: Builder): void {
@@ -88,7 +89,7 @@ export function ioasMap(builder: Builder): void {
     length: bytes,
     iova: fixed,
   });
-  remember(builder, label, ioas, 'iova', flags & FIXED ? fixed : undefined, bytes);
+  remember(builder, { label, ioas, field: 'iova', fixed: flags & FIXED ? fixed : undefined }, bytes, true);
 }
 
 export function ioasMapFile(builder: Builder): void {
@@ -101,7 +102,8 @@ export function ioasMapFile(builder: Builder): void {
   const start = random.oneIn(8) ? hostileInteger(random, 8) : random.below(40) * PAGE;
   const fields = { flags, ioas_id: ioas, fd, start, length: bytes, iova: fixed };
   const label = builder.ioctl('IOMMU_IOAS_MAP_FILE', fields);
-  remember(builder, label, ioas, 'iova', flags & FIXED ? fixed : undefined, bytes);
+  const made = { label, ioas, field: 'iova', fixed: flags & FIXED ? fixed : undefined };
+  remember(builder, made, bytes, bytes <= PAGE);
 }
 
 export function ioasCopy(builder: Builder): void {
@@ -120,7 +122,8 @@ export function ioasCopy(builder: Builder): void {
     dst_iova: fixed,
     src_iova: source ? source.at(random.oneIn(3) ? random.pick([PAGE, 0x800, 2 * PAGE]) : 0) : fixed,
   });
-  remember(builder, label, target, 'dst_iova', flags & FIXED ? fixed : undefined, bytes);
+  const made = { label, ioas: target, field: 'dst_iova', fixed: flags & FIXED ? fixed : undefined };
+  remember(builder, made, bytes, source?.contiguous ?? true);
 }
 
 export function ioasUnmap(builder: Builder): void {

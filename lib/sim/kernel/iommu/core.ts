@@ -7,6 +7,7 @@
  */
 import type { PciFunction } from '../../devices/pci-function';
 import type { FaultGroup, PartialFaults } from './page-fault';
+import type { ViommuOperations } from './viommu';
 
 /** The PASID under which a group's RID attachment is kept, as in Linux. */
 export const IOMMU_NO_PASID = 0;
@@ -69,12 +70,14 @@ export interface PagingDomain extends Domain {
 
 /** A struct in user space that only a driver understands. */
 export interface UserData {
-  /** IOMMU_HWPT_DATA_*. */
+  /** IOMMU_HWPT_DATA_* or IOMMU_VIOMMU_TYPE_*. */
   readonly type: number;
   /** Bytes. */
   readonly length: number;
   /** Copies it. Undefined: EFAULT. */
   read(): Uint8Array | undefined;
+  /** Writes it back, as far as its length reaches. False: EFAULT. */
+  write(bytes: Uint8Array): boolean;
 }
 
 /** A table the user owns, walked before its parent. */
@@ -122,6 +125,8 @@ export interface HardwareInfo {
 export interface IommuDriver {
   /** Users own the PASID tables of nested RIDs: faults of PASIDs nobody attached go to the RID's handle. */
   readonly userPasidTable?: boolean;
+  /** Present where the IOMMU can be virtualized. */
+  readonly viommu?: ViommuOperations;
   hardwareInfo(device: KernelDevice): HardwareInfo;
   /** IOVA ranges no mapping may use, first to last byte. */
   reservedRegions(device: KernelDevice): readonly { start: bigint; last: bigint }[];

@@ -36,22 +36,22 @@ export class Access extends IommufdObject implements TableAccess {
 
   /**
    * `pinsPages`: it takes pages, not only bytes. `release` is told which range [iova, iova + length) must not stay
-   * pinned.
+   * pinned. One without it is iommufd's own: what it pins cannot be unmapped, and it does not keep the file open.
    */
   constructor(
     readonly file: IommufdFile,
     readonly pinsPages: boolean,
-    readonly release: (iova: bigint, length: bigint) => void,
+    readonly release?: (iova: bigint, length: bigint) => void,
   ) {
     super();
     this.alignment = pinsPages ? PAGE : 1n;
     // Whoever made it: nobody else can destroy the object.
     this.users = 1;
-    file.get();
+    if (release) file.get();
   }
 
   letGo(iova: bigint, length: bigint): void {
-    this.release(iova, length);
+    this.release?.(iova, length);
   }
 
   /** Ends it. Nothing of it is pinned any more. */
@@ -59,7 +59,7 @@ export class Access extends IommufdObject implements TableAccess {
     this.users = 0;
     this.file.objects.remove(this);
     this.destroy();
-    this.file.put();
+    if (this.release) this.file.put();
   }
 
   destroy(): void {
@@ -78,7 +78,7 @@ export class Access extends IommufdObject implements TableAccess {
     if (result) return result;
     if (ioas) ioas.users++;
     if (old) {
-      this.release(0n, U64_MAX);
+      this.letGo(0n, U64_MAX);
       old.table.removeAccess(this);
       old.users--;
     }
@@ -89,10 +89,12 @@ export class Access extends IommufdObject implements TableAccess {
   /** Pins the pages of [iova, iova + length). Page-aligned pieces only. */
   pin(iova: bigint, length: bigint, write: boolean): PinnedRange | number {
     const pins: { area: Area; pin: Pin; pages: number }[] = [];
+    const locks = this.release ? 0 : 1;
     const unpin = () => {
       for (const { area, pin } of pins.splice(0)) {
         pin.unpin();
         area.accesses--;
+        area.locks -= locks;
       }
     };
     const result = this.#forEach(iova, length, ({ area, startByte, length: bytes }, isLast) => {
@@ -102,6 +104,7 @@ export class Access extends IommufdObject implements TableAccess {
       const pin = area.pages.pin(startByte, bytes);
       if (!pin) return -errno.EFAULT;
       area.accesses++;
+      area.locks += locks;
       pins.push({ area, pin, pages: Number((bytes + PAGE - 1n) / PAGE) });
       return 0;
     });

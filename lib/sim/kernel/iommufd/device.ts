@@ -16,6 +16,7 @@ import type { IommufdFile } from './file';
 import { Hwpt, HwptNested, HwptPaging } from './hwpt';
 import { Ioas } from './ioas';
 import { IommufdObject } from './object';
+import type { Vdevice } from './vdevice';
 
 /** What sits in one slot of a group: the RID's, or a PASID's. All devices of the group share it. */
 interface Attachment {
@@ -48,6 +49,9 @@ class Handle implements AttachHandle {
 }
 
 export class IommufdDevice extends IommufdObject {
+  /** Present while a virtual IOMMU knows the device. */
+  vdevice: Vdevice | undefined;
+
   /** `keepsFile`: whoever bound the device keeps the iommufd alive by it. */
   constructor(
     readonly file: IommufdFile,
@@ -93,6 +97,7 @@ export class IommufdDevice extends IommufdObject {
   }
 
   unbind(): void {
+    if (this.vdevice) this.file.objects.bury(this.vdevice);
     this.users = 0;
     this.file.objects.remove(this);
     this.destroy();

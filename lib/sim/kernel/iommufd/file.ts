@@ -10,10 +10,16 @@ import { copyStruct, handler, type Command, type Handler } from './command';
 import { deviceHandlers, IommufdGroup } from './device';
 import { dirtyHandlers } from './dirty';
 import { faultHandlers } from './fault';
+import { hwQueueHandlers } from './hw-queue';
 import { hwptHandlers } from './hwpt-ioctls';
 import { ioasHandlers } from './ioas';
+import { MmapTable } from './mmap';
 import { ObjectTable } from './object';
+import { optionHandlers } from './option';
 import { selftestHandler } from './selftest';
+import { vdeviceHandlers } from './vdevice';
+import { veventqHandlers } from './veventq';
+import { viommuHandlers } from './viommu';
 
 const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_DESTROY.struct>) =>
   command.file.objects.destroy(command.values.id),
@@ -21,9 +27,19 @@ const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_
 
 /** The dispatch table: request → what answers it. */
 const handlers: ReadonlyMap<number, Handler> = new Map(
-  [destroy, ...ioasHandlers, ...hwptHandlers, ...dirtyHandlers, ...deviceHandlers, ...faultHandlers].map(
-    (entry) => [entry.row.request, entry],
-  ),
+  [
+    destroy,
+    ...ioasHandlers,
+    ...optionHandlers,
+    ...hwptHandlers,
+    ...dirtyHandlers,
+    ...deviceHandlers,
+    ...faultHandlers,
+    ...viommuHandlers,
+    ...vdeviceHandlers,
+    ...veventqHandlers,
+    ...hwQueueHandlers,
+  ].map((entry) => [entry.row.request, entry]),
 );
 
 /** Numbers (the request's low byte) of the first and the last ioctl that the uAPI has. */
@@ -32,6 +48,9 @@ const LAST_NUMBER = rows.IOMMU_IOAS_NOIOMMU_GET_PA.request & 0xff;
 
 export class IommufdFile extends OpenFile {
   readonly objects = new ObjectTable();
+  /** Pinned memory counts against the limit of the process that mapped it, not against its user's. */
+  accountsPerProcess = false;
+  readonly mmapTable = new MmapTable();
   readonly #groups = new Map<IommuGroup, IommufdGroup>();
 
   constructor(readonly system: System) {
@@ -81,9 +100,8 @@ export class IommufdFile extends OpenFile {
     });
   }
 
-  override mmap(): DeviceMapping | number {
-    // Only hardware queues have pages to map.
-    return -errno.ENXIO;
+  override mmap(offset: number, length: number, protection: number): DeviceMapping | number {
+    return this.mmapTable.map(this, offset, length, protection);
   }
 
   protected override release(): void {

@@ -26,6 +26,8 @@ export interface Area extends Interval {
   pin: Pin | undefined;
   /** Pinned slices that accesses hold of it. */
   accesses: number;
+  /** Those of them that nobody can be asked to let go: a hardware queue's. */
+  locks: number;
 }
 
 /** A user of the mappings inside the kernel (iommufd_access). */
@@ -72,8 +74,9 @@ export class IoPageTable {
   #allowed: readonly Interval[] = [];
   #domains: PagingDomain[] = [];
   readonly #accesses = new Set<TableAccess>();
-  /** IOVA, length and page offset of every area are multiples of it: 1 while no domain or access is there. */
+  /** IOVA, length and page offset of every area are multiples of it: 1 while nothing asks for more. */
   alignment = 1n;
+  #largePages = true;
 
   /** Ranges outside every reservation, ascending: what IOAS_IOVA_RANGES reports. */
   *usableRanges(): Generator<Interval> {
@@ -85,12 +88,12 @@ export class IoPageTable {
     if (start <= ULONG_MAX) yield { start, last: ULONG_MAX };
   }
 
-  /** IOAS_ALLOW_IOVAS: replaces the list, or EADDRINUSE where a range is reserved. */
+  /** IOAS_ALLOW_IOVAS: replaces the list, or EADDRINUSE where a range is reserved. `ranges` are in ascending order. */
   allow(ranges: readonly Interval[]): number {
     for (const range of ranges)
       if (this.#reserved.some((r) => overlaps(r, range.start, range.last))) return -errno.EADDRINUSE;
     const allowed: { start: bigint; last: bigint }[] = [];
-    for (const { start, last } of [...ranges].sort((a, b) => (a.start < b.start ? -1 : 1))) {
+    for (const { start, last } of ranges) {
       const before = allowed.at(-1);
       // Neighbours are one range: a mapping may lie across the seam.
       if (before && before.last + 1n === start) before.last = last;
@@ -143,13 +146,14 @@ export class IoPageTable {
   }
 
   /**
-   * Unmaps every area in [start, last]. An area that is cut ends it with ENOENT, and the areas before it are
-   * gone already: `unmapped` then says nothing to the user, as in the kernel.
+   * Unmaps every area in [start, last]. An area that is cut ends it with ENOENT, one that a hardware queue uses with
+   * EBUSY, and the areas before it are gone already: `unmapped` then says nothing to the user, as in the kernel.
    */
   unmap(start: bigint, last: bigint): { result: number; unmapped: bigint } {
     let unmapped = 0n;
     let area;
     while ((area = this.areas.first(start, last))) {
+      if (area.locks > 0) return { result: -errno.EBUSY, unmapped };
       if (area.start < start || area.last > last) return { result: -errno.ENOENT, unmapped };
       if (area.accesses > 0) for (const access of this.#accesses) access.letGo(area.start, area.length);
       this.#remove(area);
@@ -221,11 +225,32 @@ export class IoPageTable {
     this.#align();
   }
 
+  /** Whether entries of the domains may be larger than a page (IOMMU_OPTION_HUGE_PAGES). */
+  get largePages(): boolean {
+    return this.#largePages;
+  }
+
+  enableLargePages(): void {
+    this.#largePages = true;
+    this.#align();
+  }
+
+  /** 0; EINVAL where entries may be there already, or EADDRINUSE where areas are not of whole pages. */
+  disableLargePages(): number {
+    if (!this.#largePages) return 0;
+    if (this.#domains.length > 0 && this.areas.size > 0) return -errno.EINVAL;
+    this.#largePages = false;
+    const result = this.#align();
+    if (result) this.#largePages = true;
+    return result;
+  }
+
   /** Works the alignment out anew: EADDRINUSE, and no change, where it rises above what areas have. */
   #align(): number {
     const needs = [...this.#domains.map(({ granule }) => BigInt(granule))];
     for (const access of this.#accesses) needs.push(access.alignment);
-    const alignment = needs.reduce((most, need) => (need > most ? need : most), 1n);
+    const least = this.#largePages ? 1n : PAGE;
+    const alignment = needs.reduce((most, need) => (need > most ? need : most), least);
     if (alignment > this.alignment && !this.#conforms(alignment)) return -errno.EADDRINUSE;
     this.alignment = alignment;
     return 0;
@@ -287,6 +312,7 @@ export class IoPageTable {
       protection,
       pin: undefined,
       accesses: 0,
+      locks: 0,
     };
     this.areas.add(area);
     added.push(area);
@@ -330,18 +356,31 @@ export class IoPageTable {
     const pinned = area.pin === undefined;
     area.pin ??= pages.pin(area.startByte, area.length);
     if (!area.pin) return -errno.EFAULT;
-    const granule = BigInt(domain.granule);
-    const result = domain.map(
-      Number(area.start / granule),
-      area.pin.physical + Number(area.startByte % PAGE),
-      Number(area.length / granule),
-      area.protection,
-    );
+    const physical = area.pin.physical + Number(area.startByte % PAGE);
+    const result = this.#write(area, domain, physical);
     if (result && pinned) {
       area.pin.unpin();
       area.pin = undefined;
     }
     return result;
+  }
+
+  /** Writes the entries of an area. 0 or -errno, and then nothing is mapped. */
+  #write(area: Area, domain: PagingDomain, physical: number): number {
+    const { granule } = domain;
+    const page = Number(area.start / BigInt(granule));
+    const pages = Number(area.length / BigInt(granule));
+    const { protection } = area;
+    if (this.#largePages) return domain.map(page, physical, pages, protection);
+    // Told of one page at a time, a table has no choice.
+    const step = PAGE_SIZE / granule;
+    for (let done = 0; done < pages; done += step) {
+      const result = domain.map(page + done, physical + done * granule, step, protection);
+      if (!result) continue;
+      if (done > 0) domain.unmap(page, done);
+      return result;
+    }
+    return 0;
   }
 
   /** Takes the area out of `domains`, and lets its memory go where no domain is left (or `last` says so). */

@@ -13,7 +13,7 @@ import { handler, type Command, type Handler } from './command';
 import type { HwptPaging } from './hwpt';
 import { IoPageTable, type Slice } from './io-page-table';
 import { Pages } from './pages';
-import type { Interval } from './interval-list';
+import { IntervalList, type Interval } from './interval-list';
 import { IommufdObject } from './object';
 import { convertSource } from './selftest-iova';
 
@@ -67,7 +67,7 @@ function allowIovas(command: Command<typeof rows.IOMMU_IOAS_ALLOW_IOVAS.struct>)
   if (values.__reserved) return -errno.EOPNOTSUPP;
   const ioas = file.objects.get(values.ioas_id, Ioas);
   if (!ioas) return -errno.ENOENT;
-  const ranges: Interval[] = [];
+  const ranges = new IntervalList<Interval>();
   for (let i = 0; i < values.num_iovas; i++) {
     const bytes = memory.read(
       values.allowed_iovas + BigInt(i * iommu_iova_range.size),
@@ -76,10 +76,10 @@ function allowIovas(command: Command<typeof rows.IOMMU_IOAS_ALLOW_IOVAS.struct>)
     if (!bytes) return -errno.EFAULT;
     const range = iommu_iova_range.decode(bytes);
     if (range.start >= range.last) return -errno.EINVAL;
-    if (ranges.some((other) => other.start <= range.last && other.last >= range.start)) return -errno.EINVAL;
-    ranges.push(range);
+    if (ranges.first(range.start, range.last)) return -errno.EINVAL;
+    ranges.add(range);
   }
-  return ioas.table.allow(ranges);
+  return ioas.table.allow([...ranges]);
 }
 
 function map(command: Command<typeof rows.IOMMU_IOAS_MAP.struct>): number {

@@ -3,16 +3,21 @@
  * which memory an IOVA leads to, in pages of which size, and which of them are dirty.
  */
 import { errno } from '../../../uapi/errno';
-import { MOCK_APERTURE_LAST, MOCK_APERTURE_START, MOCK_PAGE_SIZE } from '../../../uapi/iommufd-test';
+import {
+  IOMMU_TEST_INVALIDATE_FLAG_ALL,
+  MOCK_APERTURE_LAST,
+  MOCK_APERTURE_START,
+  MOCK_PAGE_SIZE,
+} from '../../../uapi/iommufd-test';
 import type { DirtyTracking, NestedDomain, PagingDomain } from '../iommu/core';
 import { IntervalList, type Interval } from '../iommufd/interval-list';
 import {
   IOMMU_HWPT_INVALIDATE_DATA_SELFTEST,
-  IOMMU_TEST_INVALIDATE_FLAG_ALL,
   MOCK_HUGE_PAGE_SIZE,
   MOCK_NESTED_DOMAIN_IOTLB_NUM,
   iommu_hwpt_invalidate_selftest,
 } from './layout';
+import type { MockViommu } from './viommu';
 
 /** One entry of the table: a page as large as it was mapped. */
 interface Leaf extends Interval {
@@ -143,7 +148,11 @@ export class MockNestedDomain implements NestedDomain {
   readonly entrySize = iommu_hwpt_invalidate_selftest.size;
   readonly iotlb: Uint32Array;
 
-  constructor(value: number) {
+  /** `viommu`: whose devices only can be attached to it. */
+  constructor(
+    value: number,
+    readonly viommu?: MockViommu,
+  ) {
     this.iotlb = new Uint32Array(MOCK_NESTED_DOMAIN_IOTLB_NUM).fill(value);
   }
 

@@ -8,6 +8,7 @@ import * as vfio from '../../../uapi/vfio';
 import { VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, vfio_info_cap_header } from '../../../uapi/vfio-capabilities';
 import type { Halves, PciFunction } from '../../devices/pci-function';
 import * as registers from '../../devices/pci-registers';
+import { checkAccess } from '../arguments';
 import type { PciDevice } from '../pci';
 import type { System } from '../system';
 import { PAGE_SIZE } from '../user-memory';
@@ -226,7 +227,6 @@ class BarMapping implements DeviceMapping {
 
   #check(offset: number, width: number): void {
     if (!this.#mapped) throw new Error('the mapping is gone');
-    if (!Number.isInteger(offset) || offset < 0 || offset % width || offset + width > this.length)
-      throw new RangeError(`no aligned ${width}-byte access at ${offset} of a ${this.length}-byte mapping`);
+    checkAccess(offset, width, this.length);
   }
 }
