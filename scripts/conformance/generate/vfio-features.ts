@@ -19,7 +19,7 @@ export function sibling(builder: Builder): void {
   const fd = builder.add({ op: 'open', path });
   builder.file('vfio', fd);
   if (random.oneIn(5)) return;
-  const label = builder.exactly('VFIO_DEVICE_BIND_IOMMUFD', { iommufd: { fd: builder.context } }, fd);
+  const label = builder.exactly('VFIO_DEVICE_BIND_IOMMUFD', { iommufd: { fd: builder.context } }, { fd });
   builder.made('device', label, 'out_devid');
 }
 
