@@ -205,6 +205,11 @@ describe('DMA-bufs', () => {
     const bytes = new Uint8Array(8);
     expect(fds.map((fd) => code(kernel.write(fd, bytes)))).toEqual(['EBADF', 'EINVAL', 'EINVAL']);
     expect(fds.map((fd) => code(kernel.read(fd, bytes)))).toEqual(['EINVAL', 'EBADF', 'EINVAL']);
-    for (const fd of fds) expect(kernel.close(fd)).toBe(0);
+    // That it has no offsets comes before what it was opened for.
+    for (const fd of fds) {
+      expect(code(kernel.pread(fd, bytes, 0))).toBe('ESPIPE');
+      expect(code(kernel.pwrite(fd, bytes, 0))).toBe('ESPIPE');
+      expect(kernel.close(fd)).toBe(0);
+    }
   });
 });

@@ -4,10 +4,11 @@ import { mockSemantics } from './mock';
 import { refusals } from './refusals';
 import { semantics } from './semantics';
 import { sweeps } from './sweeps';
+import { vfioSemantics } from './vfio';
 import { possible } from './world';
 
 /** Without those that need an ioctl of `excluded`. */
 export function suite(excluded: readonly string[]): Sequence[] {
-  const all = [...semantics, ...mockSemantics, ...refusals, ...sweeps(excluded)];
+  const all = [...semantics, ...mockSemantics, ...vfioSemantics, ...refusals, ...sweeps(excluded)];
   return all.filter((sequence) => possible(sequence, excluded));
 }

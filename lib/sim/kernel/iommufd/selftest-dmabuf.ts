@@ -1,31 +1,18 @@
 /** Operations of IOMMU_TEST_CMD on DMA-bufs: memory behind a descriptor that its maker can take away. */
-import { POLLIN, POLLOUT } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import * as test from '../../../uapi/iommufd-test';
-import { OpenFile } from '../file';
+import { DmaBufFile } from '../dma-buf';
 import { PAGE_SIZE } from '../user-memory';
 import type { TestCommand } from './selftest';
 
 const ACCESS_MODE = 3;
 const MOST_BYTES = 512 * PAGE_SIZE;
 
-/** A DMA-buf of the selftest. Programs cannot read or map it; IOMMU_IOAS_MAP_FILE is what it is for. */
-export class TestDmaBuf extends OpenFile {
-  revoked = false;
-
+/** A DMA-buf of the selftest. */
+export class TestDmaBuf extends DmaBufFile {
   /** `length` in bytes, whole pages. */
   constructor(readonly length: number) {
     super();
-  }
-
-  override mmap(): number {
-    return -errno.EINVAL;
-  }
-  override poll(): number {
-    return POLLIN | POLLOUT;
-  }
-  override get pollable(): boolean {
-    return true;
   }
 }
 

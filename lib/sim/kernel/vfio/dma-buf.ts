@@ -2,11 +2,10 @@
  * DMA-bufs of a VFIO PCI device: parts of a BAR behind a descriptor, for other devices' DMA
  * (drivers/vfio/pci/vfio_pci_dmabuf.c's role). While the BAR does not answer, they are revoked.
  */
-import { POLLIN, POLLOUT } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import { vfio_device_feature_dma_buf, vfio_region_dma_range } from '../../../uapi/vfio-features';
 import { BASE_ADDRESS_REGISTERS } from '../../devices/pci-registers';
-import { OpenFile } from '../file';
+import { DmaBufFile } from '../dma-buf';
 import type { PciDevice } from '../pci';
 import type { SimulatedProcess } from '../process';
 import { PAGE_SIZE } from '../user-memory';
@@ -23,31 +22,12 @@ export interface PhysicalRange {
   readonly length: bigint;
 }
 
-/** Programs cannot read or map it: IOMMU_IOAS_MAP_FILE is what it is for. */
-export class VfioDmaBuf extends OpenFile {
-  revoked = false;
-
+export class VfioDmaBuf extends DmaBufFile {
   constructor(
     readonly ranges: readonly PhysicalRange[],
     readonly onRelease: (file: VfioDmaBuf) => void,
   ) {
     super();
-  }
-
-  override pread(): number {
-    return -errno.ESPIPE;
-  }
-  override pwrite(): number {
-    return -errno.ESPIPE;
-  }
-  override mmap(): number {
-    return -errno.EINVAL;
-  }
-  override poll(): number {
-    return POLLIN | POLLOUT;
-  }
-  override get pollable(): boolean {
-    return true;
   }
 
   protected override release(): void {
