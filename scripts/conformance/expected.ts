@@ -3,6 +3,7 @@
  * The fixed suite alone shows all of it, so that what is not here any more has been lost.
  */
 import type { IoctlCount } from './compare';
+import type { IommuChoice } from './options';
 
 /** The refusals of every extensible struct: no memory, too short, bytes that the kernel does not know. */
 const STRUCT = ['EFAULT', 'EINVAL', 'E2BIG'] as const;
@@ -33,6 +34,13 @@ export const expected: Readonly<Record<string, readonly string[]>> = {
   IOMMU_VEVENTQ_ALLOC: ['0', ...OBJECT, 'EEXIST'],
   IOMMU_HW_QUEUE_ALLOC: ['0', ...OBJECT, 'EOVERFLOW'],
   IOMMU_IOAS_NOIOMMU_GET_PA: [...OBJECT],
+  VFIO_GET_API_VERSION: ['0'],
+  VFIO_CHECK_EXTENSION: ['0', 'ENODEV'],
+  VFIO_SET_IOMMU: ['0', 'EINVAL', 'ENODEV', 'EADDRINUSE'],
+  VFIO_IOMMU_GET_INFO: ['0', 'EFAULT', 'EINVAL', 'ENODEV'],
+  VFIO_IOMMU_MAP_DMA: ['0', 'EFAULT', 'EINVAL', 'ENODEV', 'EEXIST', 'EOVERFLOW'],
+  VFIO_IOMMU_UNMAP_DMA: ['0', 'EFAULT', 'EINVAL', 'ENODEV', 'ENOENT', 'EOVERFLOW'],
+  VFIO_IOMMU_DIRTY_PAGES: ['ENOTTY'],
   VFIO_DEVICE_BIND_IOMMUFD: ['0', 'EFAULT', 'EINVAL', 'E2BIG', 'EBADF', 'EBADFD'],
   VFIO_DEVICE_ATTACH_IOMMUFD_PT: ['0', 'EFAULT', 'EINVAL', 'ENOENT', 'EADDRINUSE', 'ENODEV', 'ENOSPC'],
   VFIO_DEVICE_DETACH_IOMMUFD_PT: ['0', 'EFAULT', 'EINVAL'],
@@ -56,9 +64,15 @@ export const expected: Readonly<Record<string, readonly string[]>> = {
   unknown: ['ENOTTY'],
 };
 
+/** What only a machine without an IOMMU shows. */
+const expectedWithout: typeof expected = { IOMMU_IOAS_NOIOMMU_GET_PA: ['0', ...OBJECT] };
+
 /** What has not been seen, as 'call: result'. */
-export function missing(byIoctl: Readonly<Record<string, IoctlCount>>): string[] {
-  return Object.entries(expected).flatMap(([name, results]) =>
+export function missing(
+  byIoctl: Readonly<Record<string, IoctlCount>>,
+  iommu: IommuChoice = 'intel',
+): string[] {
+  return Object.entries(iommu === 'none' ? expectedWithout : expected).flatMap(([name, results]) =>
     results.filter((result) => !byIoctl[name]?.results[result]).map((result) => `${name}: ${result}`),
   );
 }

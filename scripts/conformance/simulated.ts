@@ -4,6 +4,7 @@ import { Machine, type DeviceOptions } from '../../lib/sim';
 import { Edu } from '../../lib/sim/devices/edu';
 import * as pci from '../../lib/sim/devices/pci-registers';
 import { decodeCap, decodeEcap } from '../../lib/sim/vtd';
+import type { IommuChoice } from './options';
 
 /** A kernel, and how to wait until what it does in the background is done. */
 export interface Opened {
@@ -46,9 +47,11 @@ function edu({ multifunction = false, group }: Place): DeviceOptions {
   return group === undefined ? { device } : { device, group };
 }
 
-export function openSimulated(): Opened {
+/** `iommu`: as the guest is started with. */
+export function openSimulated(iommu: IommuChoice = 'intel'): Opened {
+  const vtd = { capabilities: { ...decodeCap(CAP), ...decodeEcap(ECAP), HAW } };
   const machine = new Machine({
-    iommu: { capabilities: { ...decodeCap(CAP), ...decodeEcap(ECAP), HAW } },
+    iommu: iommu === 'none' ? iommu : vtd,
     selftest: true,
     powerManagement: false,
     devices: Object.fromEntries(Object.entries(EDUS).map(([bdf, place]) => [bdf, edu(place)])),

@@ -30,7 +30,8 @@ const IOMMU_PARAMETERS: Record<IommuType, string[]> = {
   amd: ['amd_iommu=on'],
   // A virtio IOMMU remaps no interrupts: the guest has to be told that this is accepted.
   virtio: ['iommufd.allow_unsafe_interrupts=1', 'vfio_iommu_type1.allow_unsafe_interrupts=1'],
-  none: [],
+  // VFIO gives a device away that no IOMMU is in front of only where it is told to.
+  none: ['vfio.enable_unsafe_noiommu_mode=1'],
 };
 
 const ACCELERATION: Record<Accelerator, string[]> = {
@@ -59,6 +60,8 @@ function kernelParameters(machine: Machine): string {
     'rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose',
     'ro',
     `init=${machine.init}`,
+    // A host that is busy holds back the timer which the kernel would try at boot.
+    'no_timer_check',
     // A panic restarts at once, and -no-reboot turns a restart into the end of QEMU.
     'panic=-1',
     ...IOMMU_PARAMETERS[iommu],

@@ -3,6 +3,7 @@ import { DirtyBitmap } from '../../lib/sim/kernel/iommufd/dirty-bitmap';
 import { IommufdDevice } from '../../lib/sim/kernel/iommufd/device';
 import { FaultObject } from '../../lib/sim/kernel/iommufd/fault';
 import { HwptPaging } from '../../lib/sim/kernel/iommufd/hwpt';
+import { UserSource } from '../../lib/sim/kernel/iommufd/page-source';
 import { IoPageTable } from '../../lib/sim/kernel/iommufd/io-page-table';
 import { ObjectTable } from '../../lib/sim/kernel/iommufd/object';
 import { MockPagingDomain } from '../../lib/sim/kernel/mock/domain';
@@ -48,7 +49,9 @@ const rules: readonly (readonly [string, Break])[] = [
       (original) =>
         function (slices, length, iova, protection) {
           const absent = slices.some(
-            ({ pages, startByte }) => pages.memory.pinCount(pages.address + startByte) === undefined,
+            ({ pages: { source }, startByte }) =>
+              source instanceof UserSource &&
+              source.memory.pinCount(source.address + startByte) === undefined,
           );
           return absent ? BigInt(-errno.EFAULT) : original.call(this, slices, length, iova, protection);
         },

@@ -28,7 +28,7 @@ import { EFD_SEMAPHORE, EventFile } from './eventfd';
 import { NullFile, type OpenFile } from './file';
 import { MemoryFile } from './memfd';
 import type { System } from './system';
-import { PAGE_SIZE, UserMemory } from './user-memory';
+import { PAGE_SIZE, UserMemory, type Allocation } from './user-memory';
 import { watchFile } from './watch';
 
 /** RLIMIT_NOFILE's usual soft limit. */
@@ -77,13 +77,25 @@ export class SimulatedProcess implements Kernel {
     return this.#files.get(fd);
   }
 
+  /**
+   * Gives another process of the machine a descriptor for what `fd` of this one stands for, as a message over a Unix
+   * socket does (SCM_RIGHTS). Returns the other's descriptor, or -errno. RangeError for a process of another machine.
+   */
+  sendDescriptor(fd: number, to: SimulatedProcess): number {
+    checkInt32(fd, 'fd');
+    if (to.system !== this.system) throw new RangeError('a descriptor stays within its machine');
+    const file = this.#files.get(fd);
+    return file ? to.install(file) : -errno.EBADF;
+  }
+
   /** What an ioctl argument points to: the caller's bytes, or memory at an integer address. */
   userBytes(argument: Uint8Array | number): Uint8Array | undefined {
     return typeof argument === 'number' ? this.memory.rest(argument) : argument;
   }
 
-  /** The process ends, as on exit or a kill: every descriptor is closed. */
+  /** The process ends, as on exit or a kill: its memory goes, and every descriptor is closed. */
   exit(): void {
+    this.memory.end();
     for (const fd of [...this.#files.keys()].sort((a, b) => b - a)) this.close(fd);
   }
 
@@ -180,10 +192,10 @@ export class SimulatedProcess implements Kernel {
     if (length === 0) return -errno.EINVAL;
     const memory = this.#allocate(length, options.hugePages ?? false);
     if (!memory) return -errno.ENOMEM;
-    const { buffer, address } = memory;
-    const fd = options.memfd ? this.install(new MemoryFile(buffer)) : -1;
+    const { buffer, address, frames } = memory;
+    const fd = options.memfd ? this.install(new MemoryFile(frames)) : -1;
     if (options.memfd && fd < 0) {
-      this.memory.unmap(address);
+      this.memory.unmap(memory);
       return fd;
     }
     let freed = false;
@@ -196,12 +208,12 @@ export class SimulatedProcess implements Kernel {
         if (freed) return;
         freed = true;
         if (fd >= 0) this.close(fd);
-        this.memory.unmap(address);
+        this.memory.unmap(memory);
       },
     };
   }
 
-  #allocate(length: number, huge: boolean): { buffer: ArrayBuffer; address: number } | undefined {
+  #allocate(length: number, huge: boolean): Allocation | undefined {
     try {
       return this.memory.allocate(length, huge);
     } catch {

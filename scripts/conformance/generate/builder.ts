@@ -2,6 +2,7 @@
  * A sequence while it is made: its calls so far and what they should have left behind. Nothing is executed: that an
  * object exists is a belief, and a later call that refers to it makes sense on any kernel that shares it.
  */
+import * as uapi from '../../../lib/uapi';
 import { layout, type Leaf } from '../layouts';
 import type { Call, FdRef, Fields, IoctlCall, Literal, Value, Words } from '../program';
 import type { Random } from '../random';
@@ -34,8 +35,6 @@ export interface Mapping {
   /** Its first address, as later calls name it. */
   readonly at: (plus: number) => Value;
   readonly length: number;
-  /** Whether its pages follow each other in the physical memory of every kernel. */
-  readonly contiguous: boolean;
   /** The iommufd it belongs to. */
   readonly fd: FdRef;
 }
@@ -54,6 +53,8 @@ export class Builder {
   readonly files: { kind: FileKind; fd: FdRef }[] = [];
   /** Labels of the mmaps that are kept. */
   mapped: number[] = [];
+  /** By iommufd: the IOAS that ioctls of VFIO containers mean. */
+  readonly compat = new Map<FdRef, Value>();
   /** Of the iommufd that calls go to. */
   context: FdRef = 'none';
   /** One call in this many has a field with a hostile value. */
@@ -135,7 +136,7 @@ export class Builder {
       case 0:
         return { ...call, argument: hostilePointer(random) };
       case 1:
-        return { ...call, fd: this.files.length > 0 ? random.pick(this.files).fd : 'none' };
+        return { ...call, fd: this.#wrongFd(call.request as string) };
       case 2:
       case 3:
         return sizeField ? this.#spoilSize(call, sizeField, row.minimumSize, row.struct.size) : call;
@@ -148,6 +149,13 @@ export class Builder {
         return { ...call, fields: { ...call.fields, [leaf.path]: this.#spoiled(leaf) } };
       }
     }
+  }
+
+  /** Any descriptor, but no device for a container's request: there the number has another meaning. */
+  #wrongFd(request: string): FdRef {
+    const container = uapi.vfioContainerIoctls.some(({ name }) => name === request);
+    const files = this.files.filter(({ kind }) => kind !== 'vfio' || !container);
+    return files.length > 0 ? this.random.pick(files).fd : 'none';
   }
 
   #spoilSize(call: IoctlCall, field: string, minimum: number, full: number): IoctlCall {

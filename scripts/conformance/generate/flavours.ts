@@ -2,6 +2,7 @@
 import type { Sequence, Value } from '../program';
 import { Random } from '../random';
 import { Builder } from './builder';
+import * as compat from './compat';
 import * as files from './files';
 import * as hwpt from './hwpt';
 import * as ioas from './ioas';
@@ -11,17 +12,29 @@ import * as vfioFeatures from './vfio-features';
 import * as viommu from './viommu';
 
 const actions = {
-  ...{ ...ioasActions(), ...hwptActions(), ...viommuActions() },
-  ...{ ...fileActions(), ...vfioActions(), ...mockActions() },
+  ...ioasActions(),
+  ...compatActions(),
+  ...hwptActions(),
+  ...viommuActions(),
+  ...fileActions(),
+  ...vfioActions(),
+  ...mockActions(),
 };
 type Action = keyof typeof actions;
 type Weights = readonly (readonly [Action, number])[];
 
 function ioasActions() {
   const { ioasAlloc, ioasMap, ioasMapFile, ioasCopy, ioasUnmap, ioasAllowIovas, ioasIovaRanges } = ioas;
-  const { option, changeProcess, vfioIoas, getPhysicalAddress } = ioas;
+  const { option, changeProcess } = ioas;
   const mappings = { ioasAlloc, ioasMap, ioasMapFile, ioasCopy, ioasUnmap, ioasAllowIovas, ioasIovaRanges };
-  return { ...mappings, option, changeProcess, vfioIoas, getPhysicalAddress };
+  return { ...mappings, option, changeProcess };
+}
+
+function compatActions() {
+  const { vfioIoas, firstVersion, setIommu, checkExtension, containerInfo, mapDma, unmapDma } = compat;
+  const { dirtyPages, getPhysicalAddress } = compat;
+  const container = { firstVersion, setIommu, checkExtension, containerInfo, mapDma, unmapDma, dirtyPages };
+  return { ...container, vfioIoas, getPhysicalAddress };
 }
 
 function hwptActions() {
@@ -66,7 +79,14 @@ const WITHOUT_DEVICE: Weights = [
   ['ioasIovaRanges', 8],
   ['option', 6],
   ['changeProcess', 2],
-  ['vfioIoas', 2],
+  ['vfioIoas', 3],
+  ['firstVersion', 4],
+  ['setIommu', 2],
+  ['checkExtension', 1],
+  ['containerInfo', 3],
+  ['mapDma', 8],
+  ['unmapDma', 9],
+  ['dirtyPages', 1],
   ['getPhysicalAddress', 2],
   ['destroy', 6],
   ['faultQueueAlloc', 2],
@@ -97,8 +117,14 @@ const TABLES: Weights = [
   ['ioasIovaRanges', 6],
   ['option', 3],
   ['changeProcess', 1],
-  ['vfioIoas', 1],
-  ['getPhysicalAddress', 1],
+  ['vfioIoas', 2],
+  ['firstVersion', 3],
+  ['setIommu', 1],
+  ['checkExtension', 1],
+  ['containerInfo', 3],
+  ['mapDma', 6],
+  ['unmapDma', 7],
+  ['getPhysicalAddress', 2],
   ['destroy', 6],
   ['hwptAlloc', 9],
   ['invalidate', 3],

@@ -169,6 +169,45 @@ const exporting = script('FEATURE: BARs as DMA-bufs', (s) => {
   }
 });
 
+const mapped = script('FEATURE: a DMA-buf in an address space', (s) => {
+  const ioas = s.ioas();
+  s.bind();
+  const get = (...ranges: number[]) =>
+    s.call(
+      'VFIO_DEVICE_FEATURE',
+      { argsz: 24 + 8 * ranges.length, flags: GET | uapi.VFIO_DEVICE_FEATURE_DMA_BUF },
+      { extra: u64(8, ['0x200000000', (ranges.length / 2) * 2 ** 32, ...ranges]) },
+    );
+  const map = (fd: number, iova: number, start: number, length: number) =>
+    s.call('IOMMU_IOAS_MAP_FILE', { flags: 7, ioas_id: ioas, fd: { fd }, iova, start, length });
+  const unmap = (iova: number) => s.unmap(ioas, iova, 4 * PAGE);
+  const [whole, two] = [get(0, 2 ** 20), get(0, PAGE, 2 * PAGE, PAGE)];
+  map(two, 0x10_0000, 0, PAGE);
+  map(whole, 0x10_0000, 0, 4 * PAGE);
+  map(whole, 0x20_0000, 2 ** 20 - PAGE, PAGE);
+  map(whole, 0x30_0000, 2 ** 20 - PAGE, 2 * PAGE);
+  s.attach(ioas);
+  map(whole, 0x30_0000, 0, 4 * PAGE);
+  s.call('IOMMU_IOAS_COPY', {
+    ...{ flags: 7, dst_ioas_id: ioas, src_ioas_id: ioas },
+    ...{ dst_iova: 0x40_0000, src_iova: 0x30_0000, length: PAGE },
+  });
+  // Without memory space it leads nowhere, and stays so for who had it.
+  write(s, COMMAND, 2, 0);
+  map(whole, 0x50_0000, 0, PAGE);
+  unmap(0x30_0000);
+  write(s, COMMAND, 2, 2);
+  map(whole, 0x50_0000, 0, 4 * PAGE);
+  feature(s, SET | uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY, []);
+  map(whole, 0x60_0000, 0, PAGE);
+  feature(s, SET | uapi.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT, []);
+  map(whole, 0x60_0000, 0, PAGE);
+  for (const iova of [0x10_0000, 0x20_0000, 0x50_0000]) unmap(iova);
+  s.close(s.device);
+  map(whole, 0x70_0000, 0, PAGE);
+  s.unmap(ioas, 0, '0xffffffffffffffff');
+});
+
 const streaming = script('VFIO: read and write go on from where they were', (s) => {
   s.bind();
   s.read(s.device, 0, 4);
@@ -191,5 +230,5 @@ const previous = script('VFIO: nothing of an earlier user is left', (s) => {
 
 export const vfioSemantics: readonly Sequence[] = [
   ...resetting,
-  ...[owning, writing, limit, probing, sleeping, exporting, streaming, previous],
+  ...[owning, writing, limit, probing, sleeping, exporting, mapped, streaming, previous],
 ];

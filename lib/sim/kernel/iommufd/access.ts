@@ -4,11 +4,12 @@
  */
 import { errno } from '../../../uapi/errno';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/core';
-import { PAGE_SIZE, type Pin, type UserMemory } from '../user-memory';
+import { PAGE_SIZE, type UserMemory } from '../user-memory';
 import type { IommufdFile } from './file';
-import type { Area, TableAccess } from './io-page-table';
+import type { Area, TableAccess } from './area';
 import type { Ioas } from './ioas';
 import { IommufdObject } from './object';
+import type { Hold } from './pages';
 
 const U64_MAX = (1n << 64n) - 1n;
 const PAGE = BigInt(PAGE_SIZE);
@@ -88,11 +89,11 @@ export class Access extends IommufdObject implements TableAccess {
 
   /** Pins the pages of [iova, iova + length). Page-aligned pieces only. */
   pin(iova: bigint, length: bigint, write: boolean): PinnedRange | number {
-    const pins: { area: Area; pin: Pin; pages: number }[] = [];
     const locks = this.release ? 0 : 1;
+    const holds: { area: Area; hold: Hold }[] = [];
     const unpin = () => {
-      for (const { area, pin } of pins.splice(0)) {
-        pin.unpin();
+      for (const { area, hold } of holds.splice(0)) {
+        hold.release();
         area.accesses--;
         area.locks -= locks;
       }
@@ -101,30 +102,36 @@ export class Access extends IommufdObject implements TableAccess {
       // One page must not hold the end of one piece and the start of another.
       if (startByte % PAGE || (!isLast && (startByte + bytes) % PAGE)) return -errno.EINVAL;
       if (!permits(area, write)) return -errno.EPERM;
-      const pin = area.pages.pin(startByte, bytes);
-      if (!pin) return -errno.EFAULT;
+      const hold = area.pages.hold(startByte, bytes);
+      if (typeof hold === 'number') return hold;
+      const charged = area.pages.charge();
+      if (charged) {
+        hold.release();
+        return charged;
+      }
       area.accesses++;
       area.locks += locks;
-      pins.push({ area, pin, pages: Number((bytes + PAGE - 1n) / PAGE) });
+      holds.push({ area, hold });
       return 0;
     });
     if (result) {
       unpin();
       return result;
     }
-    const physical = pins.flatMap(({ pin, pages }) =>
-      Array.from({ length: pages }, (_, i) => pin.physical + i * PAGE_SIZE),
+    const physical = holds.flatMap(({ hold }) =>
+      Array.from({ length: hold.end - hold.first }, (_, i) => hold.physical + i * PAGE_SIZE),
     );
     return { iova, last: iova + length - 1n, physical, unpin };
   }
 
-  /** Copies to or from the memory at `iova`. What was copied before an error stays. */
-  copy(iova: bigint, data: Uint8Array, write: boolean): number {
+  /** Copies to or from the memory at `iova`. `current` as Pages.copy has it. What was copied before an error stays. */
+  copy(iova: bigint, data: Uint8Array, write: boolean, current: UserMemory | undefined): number {
+    const { memory } = this.file.system;
     let done = 0;
     return this.#forEach(iova, BigInt(data.length), ({ area, startByte, length }) => {
       if (!permits(area, write)) return -errno.EPERM;
       const bytes = data.subarray(done, (done += Number(length)));
-      return copyPages(area.pages.memory, area.pages.address + startByte, bytes, write);
+      return area.pages.copy(startByte, bytes, write, memory, current);
     });
   }
 
@@ -149,21 +156,4 @@ export class Access extends IommufdObject implements TableAccess {
 
 function permits({ protection, pages }: Area, write: boolean): boolean {
   return write ? (protection & IOMMU_WRITE) !== 0 && pages.writable : (protection & IOMMU_READ) !== 0;
-}
-
-/** Page by page: an address space may end in the middle. */
-function copyPages(memory: UserMemory, address: bigint, data: Uint8Array, write: boolean): number {
-  for (let done = 0; done < data.length;) {
-    const at = address + BigInt(done);
-    const part = data.subarray(done, done + PAGE_SIZE - Number(at % PAGE));
-    if (write) {
-      if (!memory.write(at, part)) return -errno.EFAULT;
-    } else {
-      const bytes = memory.read(at, part.length);
-      if (!bytes) return -errno.EFAULT;
-      part.set(bytes);
-    }
-    done += part.length;
-  }
-  return 0;
 }

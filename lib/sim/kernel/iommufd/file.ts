@@ -6,19 +6,22 @@ import { OpenFile } from '../file';
 import type { IommuGroup } from '../iommu/core';
 import type { SimulatedProcess } from '../process';
 import type { System } from '../system';
+import { changeProcessHandlers } from './change-process';
 import { copyStruct, handler, type Command, type Handler } from './command';
 import { deviceHandlers, IommufdGroup } from './device';
 import { dirtyHandlers } from './dirty';
 import { faultHandlers } from './fault';
 import { hwQueueHandlers } from './hw-queue';
 import { hwptHandlers } from './hwpt-ioctls';
-import { ioasHandlers } from './ioas';
+import { noIommuHandlers } from './hwpt-noiommu';
+import { ioasHandlers, type Ioas } from './ioas';
 import { MmapTable } from './mmap';
 import { ObjectTable } from './object';
 import { optionHandlers } from './option';
 import { selftestHandler } from './selftest';
 import { vdeviceHandlers } from './vdevice';
 import { veventqHandlers } from './veventq';
+import { vfioCompatHandlers, vfioCompatIoctl } from './vfio-compat';
 import { viommuHandlers } from './viommu';
 
 const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_DESTROY.struct>) =>
@@ -31,6 +34,7 @@ const handlers: ReadonlyMap<number, Handler> = new Map(
     destroy,
     ...ioasHandlers,
     ...optionHandlers,
+    ...changeProcessHandlers,
     ...hwptHandlers,
     ...dirtyHandlers,
     ...deviceHandlers,
@@ -39,6 +43,8 @@ const handlers: ReadonlyMap<number, Handler> = new Map(
     ...vdeviceHandlers,
     ...veventqHandlers,
     ...hwQueueHandlers,
+    ...noIommuHandlers,
+    ...vfioCompatHandlers,
   ].map((entry) => [entry.row.request, entry]),
 );
 
@@ -51,10 +57,23 @@ export class IommufdFile extends OpenFile {
   /** Pinned memory counts against the limit of the process that mapped it, not against its user's. */
   accountsPerProcess = false;
   readonly mmapTable = new MmapTable();
+  /** A group that no IOMMU is in front of was put into it, as into a VFIO container. */
+  noIommuMode = false;
+  #compatIoas: Ioas | undefined;
   readonly #groups = new Map<IommuGroup, IommufdGroup>();
 
   constructor(readonly system: System) {
     super();
+  }
+
+  /** The IOAS that ioctls of VFIO containers mean. */
+  get compatIoas(): Ioas | undefined {
+    // One that was destroyed has no id any more.
+    return this.#compatIoas?.id ? this.#compatIoas : undefined;
+  }
+
+  set compatIoas(ioas: Ioas | undefined) {
+    this.#compatIoas = ioas;
   }
 
   groupOf(group: IommuGroup): IommufdGroup {
@@ -76,7 +95,7 @@ export class IommufdFile extends OpenFile {
     const number = request & 0xff;
     const { selftest } = this.system;
     const last = selftest ? selftestHandler.row.request & 0xff : LAST_NUMBER;
-    if (number < FIRST_NUMBER || number > last) return -errno.ENOTTY;
+    if (number < FIRST_NUMBER || number > last) return vfioCompatIoctl(this, process, request, argument);
     const user = process.userBytes(argument);
     if (!user || user.length < 4) return -errno.EFAULT;
     const isTest = selftest && request === selftestHandler.row.request;

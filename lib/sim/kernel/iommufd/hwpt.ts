@@ -47,6 +47,8 @@ export class HwptPaging extends Hwpt {
     readonly flags: number,
     /** Whose format the table has: devices of other IOMMUs cannot use it. */
     readonly driver: IommuDriver,
+    /** DMA through it is coherent with caches, whatever a device asks for. */
+    readonly enforcesCoherency: boolean,
   ) {
     super((flags & IOMMU_HWPT_ALLOC_PASID) !== 0);
     ioas.users++;
@@ -62,12 +64,14 @@ export class HwptPaging extends Hwpt {
     if (flags & ~PAGING_FLAGS) return -errno.EOPNOTSUPP;
     if (
       flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING &&
-      !(driver.hardwareInfo(device.device).capabilities & IOMMU_HW_CAP_DIRTY_TRACKING)
+      !((driver.hardwareInfo(device.device)?.capabilities ?? 0) & IOMMU_HW_CAP_DIRTY_TRACKING)
     )
       return -errno.EOPNOTSUPP;
     if (flags & IOMMU_HWPT_FAULT_ID_VALID && flags & IOMMU_HWPT_ALLOC_NEST_PARENT) return -errno.EOPNOTSUPP;
     const domain = driver.allocatePaging(device.device, flags & ~IOMMU_HWPT_FAULT_ID_VALID, data);
-    return typeof domain === 'number' ? domain : new HwptPaging(ioas, domain, flags, driver);
+    if (typeof domain === 'number') return domain;
+    const enforcesCoherency = driver.enforcesCoherency?.(device.device) ?? false;
+    return new HwptPaging(ioas, domain, flags, driver, enforcesCoherency);
   }
 
   /** Fills the table with the mappings of the IOAS, which it mirrors from now on. 0 or -errno. */
@@ -109,10 +113,11 @@ export class HwptNested extends Hwpt {
     flags: number,
     data: UserData,
   ): HwptNested | number {
-    if (flags & ~NESTED_FLAGS || data.length === 0) return -errno.EOPNOTSUPP;
-    if (parent.automatic || !parent.nestParent || parent.driver !== device.driver) return -errno.EINVAL;
+    const { driver } = device;
+    if (flags & ~NESTED_FLAGS || data.length === 0 || !driver.allocateNested) return -errno.EOPNOTSUPP;
+    if (parent.automatic || !parent.nestParent || parent.driver !== driver) return -errno.EINVAL;
     const driverFlags = flags & ~IOMMU_HWPT_FAULT_ID_VALID;
-    const domain = device.driver.allocateNested(device.device, parent.domain, driverFlags, data);
+    const domain = driver.allocateNested(device.device, parent.domain, driverFlags, data);
     if (typeof domain === 'number') return domain;
     return new HwptNested(parent, parent, domain, (flags & IOMMU_HWPT_ALLOC_PASID) !== 0);
   }

@@ -5,67 +5,17 @@
  */
 import { errno } from '../../../uapi/errno';
 import { IOMMU_WRITE, type PagingDomain } from '../iommu/core';
-import { PAGE_SIZE, type Pin } from '../user-memory';
+import { PAGE_SIZE } from '../user-memory';
+import type { Area, Slice, TableAccess } from './area';
 import { IntervalList, type Interval } from './interval-list';
-import type { Pages } from './pages';
+import { allocateIova, overlaps } from './iova-allocation';
+import { DmaBufSource } from './page-source';
 
 const ULONG_MAX = (1n << 64n) - 1n;
 const PAGE = BigInt(PAGE_SIZE);
-/** Largest alignment an automatic IOVA gets: a huge page (the guest kernels have transparent huge pages). */
-const HUGE_PAGE = 2n * 1024n * 1024n;
-
-/** One mapping. */
-export interface Area extends Interval {
-  readonly length: bigint;
-  readonly pages: Pages;
-  /** Byte of `pages` that `start` maps to. */
-  readonly startByte: bigint;
-  /** IOMMU_READ | IOMMU_WRITE. */
-  readonly protection: number;
-  /** Present while any domain maps the area. */
-  pin: Pin | undefined;
-  /** Pinned slices that accesses hold of it. */
-  accesses: number;
-  /** Those of them that nobody can be asked to let go: a hardware queue's. */
-  locks: number;
-}
-
-/** A user of the mappings inside the kernel (iommufd_access). */
-export interface TableAccess {
-  /** What IOVA, length and page offset of every area must be multiples of. */
-  readonly alignment: bigint;
-  /** [iova, iova + length) is about to go: every pin in it must go first. */
-  letGo(iova: bigint, length: bigint): void;
-}
-
-/** A slice of pages to be mapped. */
-export interface Slice {
-  readonly pages: Pages;
-  readonly startByte: bigint;
-  readonly length: bigint;
-}
 
 interface Reserved extends Interval {
   readonly owner: object;
-}
-
-function overlaps(a: Interval, start: bigint, last: bigint): boolean {
-  return a.start <= last && a.last >= start;
-}
-
-function alignUp(value: bigint, alignment: bigint): bigint {
-  return (value + alignment - 1n) & ~(alignment - 1n);
-}
-
-function roundUpToPowerOfTwo(value: bigint): bigint {
-  return value <= 1n ? 1n : 1n << BigInt((value - 1n).toString(2).length);
-}
-
-/** Where a range of `length` fits into [start, last], or -1n. */
-function fit(start: bigint, last: bigint, length: bigint, alignment: bigint, pageOffset: bigint): bigint {
-  const aligned = alignUp(start, alignment) | pageOffset;
-  // The strict comparison is the kernel's: a hole of exactly one byte is never used.
-  return aligned >= last || last - aligned < length - 1n ? -1n : aligned;
 }
 
 export class IoPageTable {
@@ -123,7 +73,7 @@ export class IoPageTable {
     const mask = this.alignment - 1n;
     if (length === 0n || length & mask) return BigInt(-errno.EINVAL);
     const [first] = slices;
-    const start = iova ?? this.#allocateIova(first.pages.address + first.startByte, length);
+    const start = iova ?? this.#allocate(first.pages.source.address + first.startByte, length);
     if (start < 0n) return start;
     if (iova !== undefined) {
       const checked = this.#check(iova, length);
@@ -139,7 +89,7 @@ export class IoPageTable {
       next += slice.length;
     }
     // No memory is pinned before every area has its place.
-    for (const area of added) result ||= this.#fillDomains(area);
+    for (const area of added) if (this.#domains.length > 0) result ||= this.#map(area, this.#domains);
     if (!result) return start;
     for (const area of added) this.#remove(area);
     return BigInt(result);
@@ -162,6 +112,37 @@ export class IoPageTable {
       start = area.last + 1n;
     }
     return { result: 0, unmapped };
+  }
+
+  /** Page sizes that every domain has, as VFIO reports them: what is below a page of the processor counts as one. */
+  get pageSizes(): bigint {
+    let sizes = ULONG_MAX;
+    for (const domain of this.#domains) sizes &= domain.pageSizes;
+    return sizes & (PAGE - 1n) ? (sizes & -PAGE) | PAGE : sizes;
+  }
+
+  unmapAll(): { result: number; unmapped: bigint } {
+    return this.unmap(0n, ULONG_MAX);
+  }
+
+  /** Unmaps `length` bytes: none is EINVAL, and a range past the last IOVA EOVERFLOW. */
+  unmapRange(iova: bigint, length: bigint): { result: number; unmapped: bigint } {
+    const last = iova + length - 1n;
+    if (length === 0n) return { result: -errno.EINVAL, unmapped: 0n };
+    return last > ULONG_MAX ? { result: -errno.EOVERFLOW, unmapped: 0n } : this.unmap(iova, last);
+  }
+
+  /**
+   * Cuts areas so that each of `ends` is the last byte of one, if it is mapped (VFIO's type1 unmaps parts of mappings).
+   * Entries of domains stay as they are: none may be larger than a page. 0, or -errno at the first that cannot be.
+   */
+  cut(ends: readonly bigint[]): number {
+    for (const end of ends) {
+      const area = this.areas.first(end, end);
+      const result = area ? this.#split(area, end) : 0;
+      if (result) return result;
+    }
+    return 0;
   }
 
   /** The slices behind [iova, iova + length), or ENOENT where a byte is not mapped. */
@@ -205,8 +186,13 @@ export class IoPageTable {
   }
 
   removeDomain(domain: PagingDomain): void {
-    this.#domains = this.#domains.filter((other) => other !== domain);
-    for (const area of this.areas) this.#unfill(area, [domain]);
+    // As in the kernel, the last one takes its place.
+    const tail = this.#domains.pop();
+    if (tail && tail !== domain) this.#domains[this.#domains.indexOf(domain)] = tail;
+    for (const area of this.areas) {
+      this.#unfill(area, [domain]);
+      if (area.storage === domain) area.storage = this.#domains[0];
+    }
     this.unreserve(domain);
     this.#align();
   }
@@ -256,48 +242,17 @@ export class IoPageTable {
     return 0;
   }
 
+  #allocate(address: bigint, length: bigint): bigint {
+    const space = { areas: this.areas, reserved: this.#reserved, allowed: this.#allowed };
+    return allocateIova(space, address, length, this.alignment);
+  }
+
   #check(iova: bigint, length: bigint): number {
     const last = iova + length - 1n;
     if (iova & (this.alignment - 1n)) return -errno.EINVAL;
     if (last > ULONG_MAX) return -errno.EOVERFLOW;
     if (this.#reserved.some((r) => overlaps(r, iova, last))) return -errno.EINVAL;
     return this.areas.first(iova, last) ? -errno.EEXIST : 0;
-  }
-
-  /** First fit, ascending, aligned as the memory is so that huge pages can be used. */
-  #allocateIova(address: bigint, length: bigint): bigint {
-    if (length >= ULONG_MAX / 2n) return BigInt(-errno.EOVERFLOW);
-    let alignment = roundUpToPowerOfTwo(length);
-    const lowestBit = address & -address;
-    if (address !== 0n && lowestBit < alignment) alignment = lowestBit;
-    if (alignment > HUGE_PAGE) alignment = HUGE_PAGE;
-    if (alignment < this.alignment) return BigInt(-errno.EINVAL);
-
-    const pageOffset = address % PAGE;
-    const everything = [{ start: PAGE, last: ULONG_MAX - PAGE }];
-    for (const allowed of this.#allowed.length > 0 ? this.#allowed : everything) {
-      const lowest = allowed.start < PAGE ? PAGE : allowed.start;
-      const last = allowed.last > ULONG_MAX - PAGE ? ULONG_MAX - PAGE : allowed.last;
-      const start = fit(lowest, last, length, alignment, pageOffset);
-      if (start < 0n) continue;
-      const found = this.#firstHole(start, last, length, alignment, pageOffset);
-      if (found >= 0n) return found;
-    }
-    return BigInt(-errno.ENOSPC);
-  }
-
-  #firstHole(start: bigint, last: bigint, length: bigint, alignment: bigint, pageOffset: bigint): bigint {
-    while (start <= last) {
-      let blocker: Interval | undefined = this.areas.first(start, last);
-      for (const reserved of this.#reserved)
-        if (overlaps(reserved, start, last) && (!blocker || reserved.start < blocker.start))
-          blocker = reserved;
-      const holeLast = blocker ? blocker.start - 1n : last;
-      const found = holeLast >= start ? fit(start, holeLast, length, alignment, pageOffset) : -1n;
-      if (found >= 0n || !blocker) return found;
-      start = blocker.last + 1n;
-    }
-    return -1n;
   }
 
   #insert(slice: Slice, start: bigint, protection: number, added: Area[]): number {
@@ -310,38 +265,55 @@ export class IoPageTable {
       pages: slice.pages,
       startByte: slice.startByte,
       protection,
-      pin: undefined,
+      hold: undefined,
+      storage: undefined,
       accesses: 0,
       locks: 0,
     };
+    slice.pages.get();
     this.areas.add(area);
     added.push(area);
     return 0;
   }
 
-  /** Maps a new area in every domain, or in none. */
-  #fillDomains(area: Area): number {
-    const filled: PagingDomain[] = [];
-    for (const domain of this.#domains) {
-      const result = this.#map(area, domain);
-      if (result) {
-        this.#unfill(area, filled, true);
-        return result;
-      }
-      filled.push(domain);
+  /** Makes two areas of one, the first of which ends with `last`. */
+  #split(area: Area, last: bigint): number {
+    // The first byte passes for an end too, as in the kernel.
+    if (last === area.start || last === area.last) return 0;
+    const { pages, hold } = area;
+    if (pages.source instanceof DmaBufSource) return -errno.EOPNOTSUPP;
+    const start = last + 1n;
+    const length = start - area.start;
+    const startByte = area.startByte + length;
+    if ((start | startByte) & (this.alignment - 1n)) return -errno.EINVAL;
+    // What accesses have pinned is counted for the area as a whole.
+    if (area.accesses > 0) return -errno.EINVAL;
+    const halves: Area[] = [
+      { ...area, last, length },
+      { ...area, start, startByte, length: area.length - length },
+    ];
+    this.areas.remove(area);
+    for (const half of halves) {
+      const part = hold && pages.hold(half.startByte, half.length);
+      if (typeof part === 'number') throw new Error('pages that were held are gone');
+      half.hold = part;
+      this.areas.add(half);
     }
+    pages.get();
+    hold?.release();
     return 0;
   }
 
   #remove(area: Area): void {
     this.areas.remove(area);
     this.#unfill(area, this.#domains, true);
+    area.pages.put();
   }
 
   #fill(domain: PagingDomain): number {
     const filled: Area[] = [];
     for (const area of this.areas) {
-      const result = this.#map(area, domain);
+      const result = this.#map(area, [domain]);
       if (result) {
         for (const undo of filled) this.#unfill(undo, [domain]);
         return result;
@@ -351,18 +323,35 @@ export class IoPageTable {
     return 0;
   }
 
-  #map(area: Area, domain: PagingDomain): number {
-    const { pages } = area;
-    const pinned = area.pin === undefined;
-    area.pin ??= pages.pin(area.startByte, area.length);
-    if (!area.pin) return -errno.EFAULT;
-    const physical = area.pin.physical + Number(area.startByte % PAGE);
-    const result = this.#write(area, domain, physical);
-    if (result && pinned) {
-      area.pin.unpin();
-      area.pin = undefined;
+  /** Maps an area in all of `domains`, or in none: pins it, writes the entries, and counts it against the limit. */
+  #map(area: Area, domains: readonly PagingDomain[]): number {
+    const { pages, startByte, length } = area;
+    const hold = area.hold ?? pages.hold(startByte, length, () => this.#clear(area, this.#domains));
+    if (typeof hold === 'number') return hold;
+    const done: PagingDomain[] = [];
+    let result = 0;
+    for (const domain of pages.revoked ? [] : domains) {
+      result = this.#write(area, domain, hold.physical + Number(startByte % PAGE));
+      if (result) break;
+      done.push(domain);
     }
+    result ||= pages.charge();
+    if (!result) {
+      area.hold = hold;
+      area.storage ??= domains[0];
+      return 0;
+    }
+    this.#clear(area, done);
+    if (!area.hold) hold.release();
     return result;
+  }
+
+  /** Takes the entries of an area out of tables. */
+  #clear(area: Area, domains: readonly PagingDomain[]): void {
+    for (const domain of domains) {
+      const granule = BigInt(domain.granule);
+      domain.unmap(Number(area.start / granule), Number(area.length / granule));
+    }
   }
 
   /** Writes the entries of an area. 0 or -errno, and then nothing is mapped. */
@@ -371,6 +360,8 @@ export class IoPageTable {
     const page = Number(area.start / BigInt(granule));
     const pages = Number(area.length / BigInt(granule));
     const { protection } = area;
+    // No format has an entry for memory that may be neither read nor written.
+    if (!protection) return -errno.EINVAL;
     if (this.#largePages) return domain.map(page, physical, pages, protection);
     // Told of one page at a time, a table has no choice.
     const step = PAGE_SIZE / granule;
@@ -385,14 +376,12 @@ export class IoPageTable {
 
   /** Takes the area out of `domains`, and lets its memory go where no domain is left (or `last` says so). */
   #unfill(area: Area, domains: readonly PagingDomain[], last = this.#domains.length === 0): void {
-    if (!area.pin) return;
-    for (const domain of domains) {
-      const granule = BigInt(domain.granule);
-      domain.unmap(Number(area.start / granule), Number(area.length / granule));
-    }
+    if (!area.hold) return;
+    if (!area.pages.revoked) this.#clear(area, domains);
     if (!last) return;
-    area.pin.unpin();
-    area.pin = undefined;
+    area.hold.release();
+    area.hold = undefined;
+    area.storage = undefined;
   }
 
   #conforms(alignment: bigint): boolean {

@@ -38,7 +38,7 @@ export interface MockFormat {
 /** AMD's v1 table with 2 KiB pages: every power of two from there is a page size. */
 export const DEFAULT_FORMAT: MockFormat = {
   granule: MOCK_PAGE_SIZE,
-  sizes: Array.from({ length: 20 }, (_, i) => MOCK_PAGE_SIZE * 2 ** i),
+  sizes: Array.from({ length: 26 }, (_, i) => MOCK_PAGE_SIZE * 2 ** i),
   apertureStart: BigInt(MOCK_APERTURE_START),
   apertureLast: BigInt(MOCK_APERTURE_LAST),
 };
@@ -53,6 +53,7 @@ export const HUGE_FORMAT: MockFormat = {
 
 export class MockPagingDomain implements PagingDomain {
   readonly granule: number;
+  readonly pageSizes: bigint;
   readonly apertureStart: bigint;
   readonly apertureLast: bigint;
   readonly dirty: MockDirtyTracking | undefined;
@@ -63,6 +64,7 @@ export class MockPagingDomain implements PagingDomain {
     tracksDirty: boolean,
   ) {
     this.granule = format.granule;
+    this.pageSizes = format.sizes.reduce((sum, size) => sum | BigInt(size), 0n);
     this.apertureStart = format.apertureStart;
     this.apertureLast = format.apertureLast;
     this.dirty = tracksDirty ? new MockDirtyTracking(this.#leaves) : undefined;

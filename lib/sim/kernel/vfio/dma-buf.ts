@@ -5,7 +5,7 @@
 import { errno } from '../../../uapi/errno';
 import { vfio_device_feature_dma_buf, vfio_region_dma_range } from '../../../uapi/vfio-features';
 import { BASE_ADDRESS_REGISTERS } from '../../devices/pci-registers';
-import { DmaBufFile } from '../dma-buf';
+import { DmaBuf } from '../dma-buf';
 import type { PciDevice } from '../pci';
 import type { SimulatedProcess } from '../process';
 import { PAGE_SIZE } from '../user-memory';
@@ -18,16 +18,37 @@ const END_OF_ADDRESSES = 1n << 64n;
 
 /** A part of a BAR at its physical address. */
 export interface PhysicalRange {
-  readonly address: bigint;
-  readonly length: bigint;
+  readonly address: number;
+  /** Bytes. */
+  readonly length: number;
 }
 
-export class VfioDmaBuf extends DmaBufFile {
+export class VfioDmaBuf extends DmaBuf {
+  #revoked: boolean;
+
   constructor(
     readonly ranges: readonly PhysicalRange[],
+    revoked: boolean,
     readonly onRelease: (file: VfioDmaBuf) => void,
   ) {
-    super();
+    super(ranges.reduce((sum, { length }) => sum + length, 0));
+    this.#revoked = revoked;
+  }
+
+  get revoked(): boolean {
+    return this.#revoked;
+  }
+
+  /** Whoever has the memory loses it with either change, and may ask again. */
+  set revoked(revoked: boolean) {
+    if (revoked === this.#revoked) return;
+    this.#revoked = revoked;
+    this.invalidate();
+  }
+
+  override get physical(): number {
+    if (this.#revoked) return -errno.ENODEV;
+    return this.ranges.length === 1 ? this.ranges[0].address : -errno.EOPNOTSUPP;
   }
 
   protected override release(): void {
@@ -53,10 +74,13 @@ export class DmaBufs {
     const invalid = this.#check(bar, ranges);
     if (invalid) return invalid;
     const base = this.#base(bar);
-    const physical = ranges.map(({ offset, length }) => ({ address: base + offset, length }));
-    const file = new VfioDmaBuf(physical, (released) => this.#files.delete(released)).get();
+    const physical = ranges.map(({ offset, length }) => ({
+      address: Number(base + offset),
+      length: Number(length),
+    }));
+    const revoked = !this.device.memoryEnabled;
+    const file = new VfioDmaBuf(physical, revoked, (released) => this.#files.delete(released)).get();
     file.access = open_flags & ACCESS_MODE;
-    file.revoked = !this.device.memoryEnabled;
     this.#files.add(file);
     const fd = process.install(file);
     file.put();
