@@ -22,7 +22,7 @@ function say(text: string): void {
 
 async function runBackend(options: ConformanceOptions): Promise<number> {
   const { backend, iommu } = options;
-  const peer = backend === 'linux' ? linuxPeer() : simulatedPeer(undefined, iommu);
+  const peer = backend === 'linux' ? linuxPeer() : simulatedPeer(undefined, { iommu });
   const excluded = unsupported(simulatedPeer());
   const generator = new Generator({ seed: options.seed, excluded, only: options.only });
   const random = Array.from({ length: options.sequences }, (_, i) => generator.sequence(i));
