@@ -45,9 +45,20 @@ function count(ok, path) {
   }
 }
 
+function add(counts, more) {
+  return Object.fromEntries(Object.keys(counts).map((kind) => [kind, counts[kind] + more[kind]]));
+}
+
 function host() {
   const path = report('host');
-  const args = [JEST, '--testPathIgnorePatterns', '/dist/test/vm-guest/', '--json', '--outputFile', path];
+  const args = [
+    JEST,
+    '--testPathIgnorePatterns',
+    '/dist/test/vm-(guest|host)/',
+    '--json',
+    '--outputFile',
+    path,
+  ];
   // Also where there is a /dev/iommu: these tests are not meant for its devices.
   return count(node(args, { IOMMUFD_BACKEND: 'simulated' }), path);
 }
@@ -79,7 +90,22 @@ function guest() {
     ...['--json', '--outputFile', path, '--testPathPatterns', '/dist/test/(contract|vm-guest)/'],
   ];
   const vm = [join(VM, 'main.js'), '--timeout', String(GUEST_TIMEOUT), '--share', REPORTS, '--', ...jest];
-  return count(node(vm, { IOMMUFD_BACKEND: 'linux' }), path);
+  return add(count(node(vm, { IOMMUFD_BACKEND: 'linux' }), path), guestSeenFromHost());
+}
+
+/** Tests that start guests of their own. */
+function guestSeenFromHost() {
+  const path = report('vm-host');
+  const args = [
+    JEST,
+    '--runInBand',
+    '--json',
+    '--outputFile',
+    path,
+    '--testPathPatterns',
+    '/dist/test/vm-host/',
+  ];
+  return count(node(args), path);
 }
 
 function main(what) {
@@ -92,11 +118,7 @@ function main(what) {
     console.log('the build failed\n0 passed, 1 failed');
     return 1;
   }
-  const total = { passed: 0, failed: 0, skipped: 0 };
-  for (const part of parts) {
-    const counts = part();
-    for (const kind of Object.keys(total)) total[kind] += counts[kind];
-  }
+  const total = parts.map((part) => part()).reduce(add);
   const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
   console.log(`${total.passed} passed, ${total.failed} failed${skipped}`);
   return total.failed === 0 ? 0 : 1;

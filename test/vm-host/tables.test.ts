@@ -1,0 +1,21 @@
+// Starts a guest and walks the tables that Linux has made there with the model.
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+
+const SECONDS = 1000;
+
+test(
+  'the model finds what Linux lists of its tables, and no more',
+  () => {
+    const program = join(__dirname, '../../scripts/tables/main.js');
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, '--json'], { encoding: 'utf8' });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    const result = JSON.parse(stdout) as Record<string, number>;
+    expect(result.mismatches).toBe(0);
+    // edu, the NVMe disk, a virtio device; of edu alone more than 500 entries, two of them large pages.
+    expect(result.slots).toBeGreaterThanOrEqual(9);
+    expect(result.lines).toBeGreaterThan(550);
+    expect(result.pages).toBeGreaterThan(result.lines + 1000);
+  },
+  120 * SECONDS,
+);
