@@ -34,7 +34,7 @@ export interface DeviceOptions {
 export interface VtdOptions {
   /** Changes to the unit's CAP_REG and ECAP_REG fields, and its host address width HAW. */
   readonly capabilities?: Partial<VtdCapabilities>;
-  /** False: interrupts are not isolated, and binding a device gives EPERM, as on real hardware. */
+  /** False: the unit has no interrupt remapping, and binding a device gives EPERM, as on real hardware. */
   readonly interruptRemapping?: boolean;
 }
 
@@ -89,16 +89,19 @@ export class Machine {
     this.unit = new VtdUnit({
       memory: this.memory,
       // Access and dirty bits are there once the kernel side reads them back.
-      capabilities: { SSADS: 0, ...vtd.capabilities },
+      capabilities: {
+        SSADS: 0,
+        ...vtd.capabilities,
+        ...(vtd.interruptRemapping === false ? { IR: 0 } : {}),
+      },
+      // Delivered as an event of its own: a handler must not run in the middle of what sent it.
       interrupt: (_high, low, data) =>
         this.#clock.schedule(0, () => this.system.interrupts.deliver(low, data)),
       endpoint: (rid) => this.#root.function(rid),
     });
-    this.#root = new RootComplex(this.memory, this.#clock, this.unit, (low, data) =>
-      this.system.interrupts.deliver(low, data),
-    );
+    this.#root = new RootComplex(this.memory, this.#clock, this.unit);
     this.#driver = new IntelIommu(this.memory, this.unit, this.system.interrupts);
-    this.system.iommu = { driver: this.#driver, isolatedMsi: vtd.interruptRemapping ?? true };
+    this.system.iommu = { driver: this.#driver, isolatedMsi: this.#driver.remapsInterrupts };
     this.#manual = options.manual ?? false;
     if (!this.#manual) {
       this.#clock.onScheduled = () => this.#arrange();
@@ -129,6 +132,11 @@ export class Machine {
   /** DMAs that the IOMMU refused and the kernel logged, oldest first, the last 256 at most. */
   get refusedDma() {
     return this.#driver.faults.entries;
+  }
+
+  /** Interrupt messages that the IOMMU blocked and the kernel logged, likewise. */
+  get refusedInterrupts() {
+    return this.#driver.faults.interrupts;
   }
 
   /** Plugs a device in and boots its driver. RangeError for a bad or taken address. */

@@ -19,9 +19,6 @@ import type { VtdUnit } from './vtd';
 
 const PAGE = 4096;
 
-/** Takes an interrupt message. */
-export type MessageSink = (addressLow: number, data: number) => void;
-
 export class RootComplex {
   readonly #functions = new Map<number, PciFunction>();
 
@@ -29,7 +26,6 @@ export class RootComplex {
     readonly memory: PhysicalMemory,
     readonly clock: Clock,
     readonly unit: VtdUnit,
-    readonly message: MessageSink,
   ) {}
 
   plug(rid: number, pci: PciFunction): void {
@@ -105,8 +101,8 @@ class Port implements DmaPort {
     if (length !== 4 || low % 4 !== 0) return 0;
     this.#word.set(from.subarray(at, at + 4));
     const data = new DataView(this.#word.buffer).getUint32(0, true);
-    // Delivered as an event of its own: a handler must not run in the middle of the device that sent it.
-    this.root.clock.schedule(0, () => this.root.message(low, data));
+    this.root.unit.interruptRequest(this.rid, low, data);
+    // It was a posted write: the device does not learn what became of it.
     return 4;
   }
 

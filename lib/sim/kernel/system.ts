@@ -8,7 +8,7 @@ import type { PciFunction } from '../devices/pci-function';
 import type { PhysicalMemory } from '../memory';
 import type { OpenFile } from './file';
 import type { FileTree, TextFile } from './file-tree';
-import { InterruptController } from './interrupts';
+import { InterruptController, type MessageSource } from './interrupts';
 import { IommuGroup, type IommuDriver, type KernelPciDevice } from './iommu/core';
 import { IommufdFile } from './iommufd/file';
 import type { MockIommu } from './mock/driver';
@@ -57,6 +57,11 @@ export class System {
 
   set iommu(iommu: Iommu) {
     this.#iommu = iommu;
+  }
+
+  /** Messages that reach the kernel when the device sends them. */
+  messagesOf(device: PciDevice): MessageSource {
+    return this.iommu.driver.messagesOf?.(device) ?? this.interrupts;
   }
 
   /** A function was found at `bdf`. Devices of one `group` are not isolated from each other. */

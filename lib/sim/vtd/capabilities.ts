@@ -34,10 +34,12 @@ export const CAP_REG = layout(64, {
   DRD: [55, 55],
   /** First-stage 1 GiB pages. */
   FS1GP: [56, 56],
+  /** Posted interrupts. */
   PI: [59, 59],
   /** First-stage 5-level paging. */
   FS5LP: [60, 60],
   ECMDS: [61, 61],
+  /** Enhanced Set Interrupt Remap Table Pointer: SIRTP drops every cached entry. */
   ESIRTPS: [62, 62],
   /** Enhanced Set Root Table Pointer: SRTP drops every cached entry. */
   ESRTPS: [63, 63],
@@ -47,12 +49,15 @@ export const ECAP_REG = layout(64, {
   C: [0, 0],
   QI: [1, 1],
   DT: [2, 2],
+  /** Interrupt remapping. */
   IR: [3, 3],
+  /** Extended interrupt mode: 32-bit destinations. */
   EIM: [4, 4],
   PT: [6, 6],
   SC: [7, 7],
   /** IOTLB register offset, in 16-byte units. */
   IRO: [17, 8],
+  /** Maximum Handle Mask Value, of interrupt entry cache invalidation. */
   MHMV: [23, 20],
   MTS: [25, 25],
   NEST: [26, 26],
@@ -88,7 +93,7 @@ export type VtdCapabilities = Readonly<Record<CapName | EcapName, number>> & {
   readonly HAW: number;
 };
 
-/** A scalable-mode unit as in current servers, as far as this model goes: no interrupt remapping yet. */
+/** A scalable-mode unit as in current servers, as far as this model goes. */
 export const DEFAULT_CAPABILITIES: VtdCapabilities = {
   ...CAP_REG.decode([0, 0]),
   ...ECAP_REG.decode([0, 0]),
@@ -105,13 +110,17 @@ export const DEFAULT_CAPABILITIES: VtdCapabilities = {
   DRD: 1,
   FS1GP: 1,
   FS5LP: 1,
+  ESIRTPS: 1,
   ESRTPS: 1,
   C: 1,
   QI: 1,
   DT: 1,
+  IR: 1,
+  EIM: 1,
   PT: 1,
   SC: 1,
   IRO: 0xf,
+  MHMV: 15,
   NEST: 1,
   PRS: 1,
   SRS: 1,

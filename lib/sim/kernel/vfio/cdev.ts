@@ -141,7 +141,7 @@ export class VfioFile extends OpenFile {
   }
 
   #open(device: IommufdDevice): Bound {
-    const interrupts = new VfioInterrupts(this.device.pci, this.system.interrupts);
+    const interrupts = new VfioInterrupts(this.device.pci, this.system.messagesOf(this.device));
     const config = new VirtualConfig(this.device.pci, {
       reset: () => this.#reset(),
       setPowerState: (state) => {

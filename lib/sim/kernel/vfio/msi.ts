@@ -6,7 +6,7 @@ import type { PciFunction } from '../../devices/pci-function';
 import * as registers from '../../devices/pci-registers';
 import { errno } from '../../../uapi/errno';
 import type { EventFile } from '../eventfd';
-import type { InterruptController, Vector } from '../interrupts';
+import type { MessageSource, Vector } from '../interrupts';
 
 export class MessageInterrupts {
   /** CAPABILITY_MSI or CAPABILITY_MSIX while one is on, else 0: a device has one kind at a time. */
@@ -21,7 +21,7 @@ export class MessageInterrupts {
 
   constructor(
     readonly pci: PciFunction,
-    readonly controller: InterruptController,
+    readonly messages: MessageSource,
   ) {}
 
   get kind(): number {
@@ -33,7 +33,7 @@ export class MessageInterrupts {
     if (count < 1) return -errno.ERANGE;
     if (kind === registers.CAPABILITY_MSI) {
       const log2 = Math.ceil(Math.log2(count));
-      const block = this.controller.allocateBlock(2 ** log2, (index) => this.#fire(index));
+      const block = this.messages.allocateBlock(2 ** log2, (index) => this.#fire(index));
       if (!block) return -errno.ENOSPC;
       this.#vectors.set(0, block);
       this.log2Vectors = log2;
@@ -83,7 +83,7 @@ export class MessageInterrupts {
     if (!msix && number >= this.#count) return -errno.EINVAL;
     if (typeof trigger === 'number') return trigger;
     if (msix && !this.#vectors.has(number)) {
-      const vector = this.controller.allocate(() => this.#fire(number));
+      const vector = this.messages.allocateBlock(1, () => this.#fire(number));
       if (!vector) return -errno.ENOSPC;
       this.#vectors.set(number, vector);
     }
