@@ -1,5 +1,6 @@
 // Holds the tables of a dump against what Linux says is in them: the words against its listings, the model's walks against both.
 import { registersOf, requireRegister, type Dump } from './dump';
+import { walkInterrupts, type Message } from './interrupts';
 import { listedPages, listedSlots, slotRecord, type ListedPage } from './linux';
 import { readerOf, unitOf, walkOthers, walkSlot, type Walked } from './model';
 import { entries, slots, tableOf, type ReadPage, type Slot } from './reader';
@@ -13,7 +14,9 @@ export interface Comparison {
   lines: number;
   /** 4 KiB pages that the model translated. */
   pages: number;
-  /** Requests the model was given. */
+  /** Interrupt remapping table entries that Linux lists. */
+  interrupts: number;
+  /** Requests the model was given, interrupts included. */
   requests: number;
   /** One sentence each. */
   differences: string[];
@@ -21,7 +24,8 @@ export interface Comparison {
 
 export function compareDump(dump: Dump): Comparison {
   const read = readerOf(dump);
-  const unit = unitOf(dump);
+  const sent: Message[] = [];
+  const unit = unitOf(dump, sent);
   const root = requireRegister(registersOf(dump.files), 'RTADDR') & ADDRESS;
   const found = [...slots(read, root)];
   const differences = compareLines(
@@ -38,7 +42,15 @@ export function compareDump(dump: Dump): Comparison {
     walkSlot(unit, read, slot, listed, walked);
   }
   walkOthers(unit, read, root, walked);
-  return { slots: found.length, lines, pages: walked.pages, requests: walked.requests, differences };
+  const interrupts = walkInterrupts(dump, unit, read, sent);
+  return {
+    slots: found.length,
+    lines,
+    pages: walked.pages,
+    interrupts: interrupts.entries,
+    requests: walked.requests + interrupts.requests,
+    differences: [...differences, ...interrupts.differences],
+  };
 }
 
 const slotName = ({ rid, pasid }: Slot) => `requester 0x${rid.toString(16)} PASID ${pasid}`;

@@ -38,7 +38,8 @@ function report(path: string, json: boolean): number {
   else
     console.log(
       `${counts.slots} devices and PASIDs, ${counts.lines} entries listed by Linux; ` +
-        `the model translated ${counts.pages} pages (${counts.requests} requests): ` +
+        `the model translated ${counts.pages} pages and remapped ${counts.interrupts} interrupts ` +
+        `(${counts.requests} requests): ` +
         `${differences.length} differences`,
     );
   for (const difference of differences.slice(0, SHOWN)) console.error(difference);

@@ -15,7 +15,8 @@ import {
   SSS_2_NOT_PRESENT,
   VtdUnit,
 } from '../../lib/sim/vtd';
-import { memoryOf, registersOf, requireRegister, widthOf, type Dump } from './dump';
+import { memoryOf, registersOf, requireRegister, unpackPages, widthOf, type Dump } from './dump';
+import type { Message } from './interrupts';
 import type { ListedPage } from './linux';
 import { entries, slots, spanOf, tableOf, type ReadPage, type Slot } from './reader';
 
@@ -39,7 +40,8 @@ interface Page {
 const high = (address: bigint) => Number((address >> 32n) & 0xffff_ffffn);
 const low = (address: bigint) => Number(address & 0xffff_ffffn);
 
-export function unitOf(dump: Dump): VtdUnit {
+/** The unit, translating. Interrupt messages go to `sent`. */
+export function unitOf(dump: Dump, sent: Message[] = []): VtdUnit {
   const registers = registersOf(dump.files);
   const words = (name: string) => {
     const value = requireRegister(registers, name);
@@ -48,7 +50,7 @@ export function unitOf(dump: Dump): VtdUnit {
   const unit = new VtdUnit({
     memory: memoryOf(dump),
     capabilities: { ...decodeCap(words('CAP')), ...decodeEcap(words('ECAP')), HAW: widthOf(dump.files) },
-    interrupt: () => {},
+    interrupt: (...message) => sent.push(message),
     endpoint: () => undefined,
   });
   const [rootLow, rootHigh] = words('RTADDR');
@@ -58,15 +60,14 @@ export function unitOf(dump: Dump): VtdUnit {
   return unit;
 }
 
-/** The dump's own pages, for the reader. */
+/** The dump's own pages, for the reader; what was left out is zeros. */
 export function readerOf(dump: Dump): ReadPage {
-  const memory = memoryOf(dump);
-  return (address) => {
-    const bytes = new Uint8Array(Number(PAGE));
-    if (!memory.copyOut(Number(address), bytes, 0, bytes.length))
-      throw new RangeError(`a table lies at 0x${address.toString(16)}, where the dump has no memory`);
-    return new BigUint64Array(bytes.buffer);
-  };
+  const pages = unpackPages(dump);
+  const read = new Map(
+    [...pages].map(([address, bytes]) => [address, new BigUint64Array(bytes.slice().buffer)]),
+  );
+  const empty = new BigUint64Array(Number(PAGE) / 8);
+  return (address) => read.get(address) ?? empty;
 }
 
 /** Page number → page, of what Linux lists; permissions are what all entries on the way allow. */

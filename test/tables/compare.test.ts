@@ -32,7 +32,13 @@ function differencesWithout(pattern: RegExp): string[] {
 }
 
 test('the model finds what Linux 7.3.4 listed, and no more', () => {
-  expect(compareDump(dump)).toMatchObject({ slots: 9, lines: 690, pages: 1712, differences: [] });
+  expect(compareDump(dump)).toMatchObject({
+    slots: 9,
+    lines: 690,
+    pages: 1712,
+    interrupts: 13,
+    differences: [],
+  });
 });
 
 describe('a difference is seen', () => {
@@ -77,6 +83,35 @@ describe('a difference is seen', () => {
 
   test('where Linux lists one large page less', () => {
     expect(differencesWithout(/^0x0000000140000 .*\n/m)).toHaveLength(1 + 2 * 512);
+  });
+
+  const ENTRY = 0x1_0010_0000n + 16n * 20n;
+  test.each([
+    ['has another vector', 0n, 16n, /^interrupt 20: the model sends '0x0 0x\w+ 0x\w+', Linux's entry says/],
+    ['is another device’s', 8n, 4n, /^interrupt 20: the model sends '', Linux's entry says/],
+    ['has a reserved bit', 8n, 30n, /^interrupt 20: the model sends '', Linux's entry says/],
+  ])('where an interrupt %s', (_how, word, bit, message) => {
+    const { differences } = compareDump(withWord(ENTRY + word, (value) => value ^ (1n << bit)));
+    expect(differences).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(message),
+        expect.stringMatching(/^interrupt 20: the table has 0x/),
+      ]),
+    );
+  });
+
+  test('where any device may send an interrupt', () => {
+    const changed = withWord(ENTRY + 8n, (value) => value & ~(1n << 18n));
+    expect(compareDump(changed).differences).toContain(
+      'interrupt 20: the model lets another requester send it',
+    );
+  });
+
+  test('where the table has an interrupt more', () => {
+    expect(compareDump(withWord(ENTRY + 16n * 100n, () => 1n)).differences).toEqual([
+      expect.stringMatching(/^interrupt 120: the model sends '0x0 0xfee00000 0x0', Linux's entry says ''$/),
+      expect.stringMatching(/^interrupt 120: the table has 0x0 0x1$/),
+    ]);
   });
 
   test('where a device has another domain', () => {

@@ -12,6 +12,7 @@ test(
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     const result = JSON.parse(stdout) as Record<string, number>;
     expect(result.mismatches).toBe(0);
+    expect(result.interrupts).toBeGreaterThan(8);
     // edu, the NVMe disk, a virtio device; of edu alone more than 500 entries, two of them large pages.
     expect(result.slots).toBeGreaterThanOrEqual(9);
     expect(result.lines).toBeGreaterThan(550);
