@@ -51,7 +51,7 @@ export class InterruptRemapping {
     for (let i = 0; i < count; i++) {
       const vector = this.controller.allocateBlock(1, () => handler(i));
       if (!vector) {
-        for (const { free } of vectors) free();
+        for (const vector of vectors) vector.free();
         return undefined;
       }
       vectors.push(vector);
@@ -65,7 +65,7 @@ export class InterruptRemapping {
       data: 0,
       free: () => {
         this.#clear(first, order);
-        for (const { free } of vectors) free();
+        for (const vector of vectors) vector.free();
       },
     };
   }
