@@ -5,10 +5,11 @@ import { DmaEngine } from './devices/dma-engine';
 import { Edu } from './devices/edu';
 import type { PciFunction } from './devices/pci-function';
 import * as pci from './devices/pci-registers';
+import type { ProcessOptions } from './kernel/credentials';
 import { IntelIommu } from './kernel/intel/driver';
 import { MockIommu } from './kernel/mock/driver';
 import { parseBdf, VFIO_PCI } from './kernel/pci';
-import { SimulatedProcess, type Credentials } from './kernel/process';
+import { SimulatedProcess } from './kernel/process';
 import { System, type AccessRule } from './kernel/system';
 import { PhysicalMemory } from './memory';
 import { RootComplex } from './root-complex';
@@ -48,7 +49,12 @@ export interface MachineOptions {
    * that exist only for tests, and answers IOMMU_TEST_CMD; any other kernel gives ENOTTY.
    */
   readonly selftest?: boolean;
-  /** PCI address → device. Default: `edu` at 0000:00:04.0 and a DMA engine with ATS, PRI, PASID at 0000:00:05.0. */
+  /**
+   * False: the kernel is one built without CONFIG_PM, and no device sleeps of itself (VFIO_DEVICE_FEATURE_LOW_POWER_*).
+   * Default true, as every distribution has it.
+   */
+  readonly powerManagement?: boolean;
+  /** PCI address → device, on bus 0 or on that of a root port. Default: `edu` at 0000:00:04.0 and a DMA engine with ATS, PRI, PASID at 0000:00:05.0. */
   readonly devices?: Readonly<Record<string, PciFunction | DeviceOptions>>;
   /** True: simulated time passes only in `step` and `idle`. Default: by itself, whenever the program waits. */
   readonly manual?: boolean;
@@ -83,6 +89,7 @@ export class Machine {
   constructor(options: MachineOptions = {}) {
     this.memory = new PhysicalMemory(options.memory ?? 256 * MEBIBYTE);
     this.system = new System(this.memory, options.permissions);
+    this.system.powerManagement = options.powerManagement ?? true;
     const { iommu = {} } = options;
     const vtd = iommu === 'mock' ? {} : iommu;
     if (options.selftest ?? iommu === 'mock') this.system.selftest = new MockIommu();
@@ -176,9 +183,9 @@ export class Machine {
     return this.#process;
   }
 
-  /** A new process. */
-  createProcess(credentials: Credentials = { uid: 0 }): SimulatedProcess {
-    return new SimulatedProcess(this.system, credentials);
+  /** A new process: root's, unless `options` says otherwise. RangeError for a `memlock` that is no size. */
+  createProcess(options: ProcessOptions = { uid: 0 }): SimulatedProcess {
+    return new SimulatedProcess(this.system, options);
   }
 
   /** What firmware does: an address for each BAR, aligned to its size. */

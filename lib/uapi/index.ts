@@ -5,3 +5,6 @@ export * from './iommufd-ioctls';
 export * from './iommufd-test';
 export * from './layout';
 export * from './vfio';
+export * from './vfio-capabilities';
+export * from './vfio-features';
+export * from './vfio-type1';

@@ -1,5 +1,13 @@
 /** Makes the calls of a sequence on a kernel, and says what each did: in full, or as one hash. */
-import { O_NONBLOCK, O_RDWR, PROT_READ, PROT_WRITE, type Kernel, type Memory } from '../../lib/open-kernel';
+import {
+  O_NONBLOCK,
+  O_RDWR,
+  PROT_READ,
+  PROT_WRITE,
+  type DeviceMapping,
+  type Kernel,
+  type Memory,
+} from '../../lib/open-kernel';
 import { errno, IOMMU_TEST_OP_TRIGGER_IOPF } from '../../lib/uapi';
 import { masked } from './known-differences';
 import { ARGUMENT_BYTES, DATA_BYTES, SCRATCH_BYTES } from './limits';
@@ -109,10 +117,11 @@ export class Executor {
   readonly #scratchView: DataView;
   readonly #argumentBefore: Uint8Array;
   readonly #scratchBefore: Uint8Array;
-  /** Of this sequence: label → descriptor, fields; every descriptor that it opened. */
+  /** Of this sequence: label → descriptor, fields, kept mapping; every descriptor that it opened. */
   #fds = new Map<number, number>();
   #values = new Map<number, Record<string, bigint>>();
   #opened: number[] = [];
+  readonly #mappings = new Map<number, DeviceMapping>();
   #realDevice = false;
   #sink: Sink = new HashSink();
 
@@ -166,6 +175,8 @@ export class Executor {
     try {
       for (const call of sequence.calls) this.#call(call);
     } finally {
+      for (const mapping of this.#mappings.values()) mapping.unmap();
+      this.#mappings.clear();
       for (const fd of this.#opened.splice(0)) this.kernel.close(fd);
     }
   }
@@ -182,7 +193,9 @@ export class Executor {
       case 'poll':
         return this.#sink.call(kernel.poll(this.#fd(call.fd), call.events));
       case 'mmap':
-        return this.#mmap(this.#fd(call.fd), call.offset, call.length);
+        return this.#mmap(call);
+      case 'munmap':
+        return this.#munmap(call.mapping);
       case 'read':
       case 'pread':
         return this.#read(call);
@@ -219,10 +232,17 @@ export class Executor {
     if (index >= 0) this.#opened.splice(index, 1);
   }
 
-  #mmap(fd: number, offset: number, length: number): void {
-    const mapping = this.kernel.mmap(fd, offset, length, PROT_READ | PROT_WRITE);
+  #mmap({ label, fd, offset, length, keep }: Extract<Call, { op: 'mmap' }>): void {
+    const mapping = this.kernel.mmap(this.#fd(fd), offset, length, PROT_READ | PROT_WRITE);
     this.#sink.call(typeof mapping === 'number' ? mapping : 0);
-    if (typeof mapping !== 'number') mapping.unmap();
+    if (typeof mapping === 'number') return;
+    if (keep) this.#mappings.set(label, mapping);
+    else mapping.unmap();
+  }
+
+  #munmap(label: number): void {
+    this.#mappings.get(label)?.unmap();
+    this.#sink.call(this.#mappings.delete(label) ? 0 : -errno.EINVAL);
   }
 
   #read(call: Extract<Call, { op: 'read' | 'pread' }>): void {

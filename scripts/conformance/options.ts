@@ -39,7 +39,7 @@ random sequences on the simulated kernel and on Linux in the virtual machine and
   --sequences N    random sequences, 0 to 100 million (default ${DEFAULT_SEQUENCES}; without --compare 0)
   --seconds N      begin no more random sequences after N seconds (default: make them all)
   --seed N         of the random sequences, 0 to 2^32 - 1 (default: another one each time)
-  --flavours LIST  only these kinds of random sequences: plain, several, bound, mock
+  --flavours LIST  only these kinds of random sequences: plain, several, bound, mock, virtual
   --shrink N       differences to find the shortest sequence for (default 20)
   --timeout N      end the guest after N seconds (default 3600)
   --json           print JSON
@@ -85,7 +85,7 @@ export function parseOptions(args: string[], fresh: number): ConformanceOptions 
     throw new UsageError(`--backend is simulated or linux, not '${backend}'`);
   if ([values.backend, compare || undefined, serve].filter((each) => each !== undefined).length !== 1)
     throw new UsageError('either --backend or --compare is needed: see --help');
-  const known = ['plain', 'several', 'bound', 'mock'];
+  const known = ['plain', 'several', 'bound', 'mock', 'virtual'];
   const only = values.flavours === '' ? [] : values.flavours.split(',');
   const strange = only.find((name) => !known.includes(name));
   if (strange !== undefined)

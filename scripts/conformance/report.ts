@@ -36,6 +36,8 @@ function callText(call: Call): string {
       return `poll ${fdText(call.fd)} events ${literal(call.events)}`;
     case 'mmap':
       return `mmap ${fdText(call.fd)} offset ${literal(call.offset)} length ${literal(call.length)}`;
+    case 'munmap':
+      return `munmap #${call.mapping}`;
     case 'read':
       return `read ${fdText(call.fd)} ${call.length} bytes`;
     case 'pread':

@@ -6,6 +6,7 @@ import { O_RDONLY, O_WRONLY } from '../../kernel';
 import { errno } from '../../uapi/errno';
 import type { PciFunction } from '../devices/pci-function';
 import type { PhysicalMemory } from '../memory';
+import { User, type Credentials } from './credentials';
 import type { OpenFile } from './file';
 import type { FileTree, TextFile } from './file-tree';
 import { InterruptController, type MessageSource } from './interrupts';
@@ -13,8 +14,8 @@ import { IommuGroup, type IommuDriver, type KernelPciDevice } from './iommu/core
 import { IommufdFile } from './iommufd/file';
 import type { MockIommu } from './mock/driver';
 import { parseBdf, PciDevice, VFIO_PCI } from './pci';
+import { PciBus } from './pci-bus';
 import { OpenDirectory, OpenTextFile } from './plain-files';
-import type { Credentials } from './process';
 import { BUILT_IN_DRIVERS, sysfsOf } from './sysfs';
 import { VfioFile } from './vfio/cdev';
 
@@ -41,9 +42,13 @@ export class System {
   readonly sysfs: FileTree = sysfsOf(this);
   /** Called before a program reads a register: simulated time passes while a driver polls. */
   onRegisterAccess: () => void = () => {};
+  /** A kernel built with CONFIG_PM: a device that is allowed to sleeps when nobody uses it. */
+  powerManagement = true;
   /** Present on a kernel built with CONFIG_IOMMUFD_TEST. */
   selftest: MockIommu | undefined;
+  readonly #users = new Map<number, User>();
   #iommu: Iommu | undefined;
+  readonly #buses = new Map<number, PciBus>();
 
   constructor(
     readonly memory: PhysicalMemory,
@@ -64,12 +69,19 @@ export class System {
     return this.iommu.driver.messagesOf?.(device) ?? this.interrupts;
   }
 
+  user(uid: number): User {
+    let user = this.#users.get(uid);
+    if (!user) this.#users.set(uid, (user = new User(uid)));
+    return user;
+  }
+
   /** A function was found at `bdf`. Devices of one `group` are not isolated from each other. */
   addDevice(bdf: string, pci: PciFunction, groupId = this.#freeGroupId()): PciDevice {
     if (this.devices.has(bdf)) throw new RangeError(`there is a device at ${bdf} already`);
     let group = this.groups.find((candidate) => candidate.id === groupId);
     if (!group) this.groups.push((group = new IommuGroup<KernelPciDevice>(groupId)));
-    const device = new PciDevice(bdf, parseBdf(bdf), pci, group);
+    const rid = parseBdf(bdf);
+    const device = new PciDevice(bdf, rid, pci, group, this.#bus(rid >> 8));
     this.devices.set(bdf, device);
     return device;
   }
@@ -87,6 +99,7 @@ export class System {
     this.unbindDriver(device);
     const { devices } = device.group;
     devices.splice(devices.indexOf(device), 1);
+    device.bus.remove(device);
     if (devices.length === 0) this.groups.splice(this.groups.indexOf(device.group), 1);
     this.iommu.driver.remove(device);
   }
@@ -139,6 +152,12 @@ export class System {
     if (typeof found === 'number') return found;
     if (found.node.kind === 'file' && !this.allows(found.path, credentials)) return -errno.EACCES;
     return this.sysfs.writeFile(path, text) || Buffer.byteLength(text);
+  }
+
+  #bus(number: number): PciBus {
+    let bus = this.#buses.get(number);
+    if (!bus) this.#buses.set(number, (bus = new PciBus(number)));
+    return bus;
   }
 
   #deviceFile(path: string): (() => OpenFile) | undefined {

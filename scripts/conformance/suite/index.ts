@@ -1,5 +1,6 @@
 /** The fixed sequences: what every kernel is asked each time. */
 import type { Sequence } from '../program';
+import { compatibility } from './compat';
 import { mockSemantics } from './mock';
 import { refusals } from './refusals';
 import { semantics } from './semantics';
@@ -8,6 +9,6 @@ import { possible } from './world';
 
 /** Without those that need an ioctl of `excluded`. */
 export function suite(excluded: readonly string[]): Sequence[] {
-  const all = [...semantics, ...mockSemantics, ...refusals, ...sweeps(excluded)];
+  const all = [...semantics, ...mockSemantics, ...compatibility, ...refusals, ...sweeps(excluded)];
   return all.filter((sequence) => possible(sequence, excluded));
 }

@@ -61,6 +61,8 @@ function typical(world: World): Record<string, Fields> {
     },
     IOMMU_VIOMMU_ALLOC: { type: SELFTEST.viommu, dev_id: mock.device, hwpt_id: world.parent },
     IOMMU_VFIO_IOAS: { ioas_id: ioas, op: 1 },
+    VFIO_IOMMU_MAP_DMA: { flags: 3, vaddr: data(0), iova: 0x60_0000, size: PAGE },
+    VFIO_IOMMU_UNMAP_DMA: { iova: MOCK_IOVA, size: PAGE },
     VFIO_DEVICE_BIND_IOMMUFD: { iommufd: { fd: world.iommufd } },
     VFIO_DEVICE_ATTACH_IOMMUFD_PT: { pt_id: hwpt },
     VFIO_DEVICE_SET_IRQS: {
@@ -127,6 +129,7 @@ function makeWorld(made: Script, withMock: boolean, real: boolean): World {
   const ioas = made.ioas();
   made.map(ioas, MOCK_IOVA, 4 * PAGE);
   const other = made.ioas();
+  made.call('IOMMU_VFIO_IOAS', { op: uapi.IOMMU_VFIO_IOAS_SET, ioas_id: other });
   // Test commands are for the mock's own devices only.
   const device = real ? made.bind() : 0;
   const hwpt = made.hwpt(device, ioas);

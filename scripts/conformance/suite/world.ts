@@ -29,7 +29,8 @@ export class Script {
   device: FdRef = 'none';
 
   call(request: string, fields: Fields, more: Partial<IoctlCall> = {}): number {
-    const fd = request.startsWith('VFIO_') ? this.device : this.iommufd;
+    // Those of containers go to the iommufd.
+    const fd = request.startsWith('VFIO_DEVICE_') ? this.device : this.iommufd;
     return this.builder.add({ op: 'ioctl', fd, request, fields, ...more });
   }
 

@@ -16,6 +16,7 @@ import type { IommufdFile } from './file';
 import { Hwpt, HwptNested, HwptPaging } from './hwpt';
 import { Ioas } from './ioas';
 import { IommufdObject } from './object';
+import type { Vdevice } from './vdevice';
 
 /** What sits in one slot of a group: the RID's, or a PASID's. All devices of the group share it. */
 interface Attachment {
@@ -48,6 +49,9 @@ class Handle implements AttachHandle {
 }
 
 export class IommufdDevice extends IommufdObject {
+  /** Present while a virtual IOMMU knows the device. */
+  vdevice: Vdevice | undefined;
+
   /** `keepsFile`: whoever bound the device keeps the iommufd alive by it. */
   constructor(
     readonly file: IommufdFile,
@@ -93,6 +97,7 @@ export class IommufdDevice extends IommufdObject {
   }
 
   unbind(): void {
+    if (this.vdevice) this.file.objects.bury(this.vdevice);
     this.users = 0;
     this.file.objects.remove(this);
     this.destroy();
@@ -266,6 +271,7 @@ function hardwareInfo(command: Command<typeof rows.IOMMU_GET_HW_INFO.struct>): n
   const device = file.objects.get(values.dev_id, IommufdDevice);
   if (!device) return -errno.ENOENT;
   const info = device.driver.hardwareInfo(device.device);
+  if (!info) return -errno.EOPNOTSUPP;
   const type =
     values.flags & IOMMU_HW_INFO_FLAG_INPUT_TYPE ? values.in_data_type : IOMMU_HW_INFO_TYPE_DEFAULT;
   if (type !== IOMMU_HW_INFO_TYPE_DEFAULT && type !== info.type) return -errno.EOPNOTSUPP;
