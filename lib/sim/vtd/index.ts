@@ -9,6 +9,7 @@ export { MESSAGE_REMAPPABLE, MESSAGE_SHV, remappableAddress } from './interrupt-
 export * from './interrupt-table';
 export * from './invalidation-descriptors';
 export * from './layout';
+export * from './legacy-context-table';
 export * from './page-request-queue';
 export * from './pasid-table';
 export * from './posted-interrupt';
