@@ -5,8 +5,6 @@ import { listedPages, listedSlots, slotRecord, type ListedPage } from './linux';
 import { readerOf, unitOf, walkOthers, walkSlot, type Walked } from './model';
 import { entries, slots, tableOf, type ReadPage, type Slot } from './reader';
 
-const ADDRESS = 0x000f_ffff_ffff_f000n;
-
 export interface Comparison {
   /** Present PASID entries. */
   slots: number;
@@ -26,8 +24,7 @@ export function compareDump(dump: Dump): Comparison {
   const read = readerOf(dump);
   const sent: Message[] = [];
   const unit = unitOf(dump, sent);
-  const root = requireRegister(registersOf(dump.files), 'RTADDR') & ADDRESS;
-  const found = [...slots(read, root)];
+  const found = [...slots(read, requireRegister(registersOf(dump.files), 'RTADDR'))];
   const differences = compareLines(
     'dmar_translation_struct',
     listedSlots(dump.files),
@@ -41,7 +38,7 @@ export function compareDump(dump: Dump): Comparison {
     differences.push(...compareLines(slotName(slot), listed.map(pageRecord), pageRecords(read, slot)));
     walkSlot(unit, read, slot, listed, walked);
   }
-  walkOthers(unit, read, root, walked);
+  walkOthers(unit, new Set(found.map(({ rid }) => rid)), walked);
   const interrupts = walkInterrupts(dump, unit, read, sent);
   return {
     slots: found.length,

@@ -26,10 +26,10 @@ function ridOf(text: string): number {
   return (bus << 8) | (device << 3) | fn;
 }
 
-/** dmar_translation_struct: the present PASID entries, each as {@link slotRecord} writes it. */
+/** dmar_translation_struct: the present PASID entries (in legacy mode: context entries, with PASID -1), each as {@link slotRecord} writes it. */
 export function listedSlots(files: Dump['files']): string[] {
   const lines = fileOf(files, 'dmar_translation_struct').split('\n');
-  const rows = lines.map((line) => /^([0-9a-f:.]{7})\s+(\S+)\s+(\S+)\s+(\d+)\s+(\S+)$/.exec(line));
+  const rows = lines.map((line) => /^([0-9a-f:.]{7})\s+(\S+)\s+(\S+)\s+(-?\d+)\s+(\S+)$/.exec(line));
   return rows.flatMap((row) => {
     if (!row) return [];
     const words = (text: string) => text.split(':').map(BigInt).toReversed();
@@ -54,7 +54,7 @@ export function listedPages(files: Dump['files'], rid: number, pasid: number): L
   const device = (rid >> 3) & 31;
   const hex = (value: number) => value.toString(16).padStart(2, '0');
   const bdf = `0000:${hex(rid >> 8)}:${hex(device)}.${rid & 7}`;
-  const folder = pasid === 0 ? bdf : `${bdf}/${pasid.toString(16)}`;
+  const folder = pasid <= 0 ? bdf : `${bdf}/${pasid.toString(16)}`;
   const text = files[`${folder}/domain_translation_struct`];
   if (text === undefined || !text.startsWith(`Device ${bdf} `)) return undefined;
   const rows = text.split('\n').map((line) => /^(0x[0-9a-f]+) \|\s+(.*)$/.exec(line));

@@ -9,26 +9,37 @@ import { readDump } from './dump';
 
 const SHOWN = 20;
 
-const HELP = `Usage: npm run tables -- [--dump FILE] [--keep FILE] [--json]
+const HELP = `Usage: npm run tables -- [--dump FILE] [--keep FILE] [--legacy] [--json]
 
 Boots a guest (npm run vm), maps memory for edu there, dumps the VT-d unit's tables while Linux
 runs, and walks the dump with the model: it must find what Linux's debugfs lists, and no more.
 
   --dump FILE  walk this dump instead (npm run vm -- --dump-tables FILE makes one)
   --keep FILE  keep the dump
+  --legacy     let Linux use legacy mode instead of scalable mode
   --json       print the result as one JSON object
 
 Exit status: 0 when there is no difference.
 `;
 
 /** Status of the guest's run. */
-function makeDump(path: string): number {
+function makeDump(path: string, legacy: boolean): number {
   const vm = join(__dirname, '../vm/main.js');
   const guest = join(__dirname, 'guest.js');
   // A device of Linux's own that does DMA through its own tables, besides the NVMe disk.
   const device = 'virtio-serial-pci,iommu_platform=on,disable-legacy=on';
-  const args = [vm, '--device', device, '--dump-tables', path, process.execPath, guest];
-  return spawnSync(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit'] }).status ?? 1;
+  const options = [
+    '--device',
+    device,
+    '--dump-tables',
+    path,
+    ...(legacy ? ['--append', 'intel_iommu=sm_off'] : []),
+  ];
+  return (
+    spawnSync(process.execPath, [vm, ...options, process.execPath, guest], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    }).status ?? 1
+  );
 }
 
 function report(path: string, json: boolean): number {
@@ -51,6 +62,7 @@ function main(): number {
     options: {
       dump: { type: 'string' },
       keep: { type: 'string' },
+      legacy: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -63,7 +75,7 @@ function main(): number {
   const folder = mkdtempSync(join(tmpdir(), 'iommufd-tables-'));
   try {
     const path = values.keep ?? join(folder, 'dump.json');
-    return makeDump(path) || report(path, values.json);
+    return makeDump(path, values.legacy) || report(path, values.json);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -6,6 +6,10 @@ import {
   GCMD_REG,
   GCMD_SRTP,
   GCMD_TE,
+  LCT_2_NOT_PRESENT,
+  LGN_2_WRITE,
+  LGN_3_READ,
+  LRT_2_NOT_PRESENT,
   RTADDR_REG,
   SCT_2_NOT_PRESENT,
   SFS_2_NOT_PRESENT,
@@ -18,7 +22,7 @@ import {
 import { memoryOf, registersOf, requireRegister, unpackPages, widthOf, type Dump } from './dump';
 import type { Message } from './interrupts';
 import type { ListedPage } from './linux';
-import { entries, slots, spanOf, tableOf, type ReadPage, type Slot } from './reader';
+import { entries, spanOf, tableOf, type ReadPage, type Slot } from './reader';
 
 const PAGE = 4096n;
 const ADDRESS = 0x000f_ffff_ffff_f000n;
@@ -27,8 +31,23 @@ const WRITE = 2n;
 /** What Linux puts in the context entry's RID_PASID. */
 const RID_PASID = 0;
 
-const NO_PAGE = [SSS_2_NOT_PRESENT, SFS_2_NOT_PRESENT];
-const NO_DEVICE = [SRT_2_NOT_PRESENT, SCT_2_NOT_PRESENT];
+/** Fault reasons of a read and of a write: where nothing is mapped, and where the page does not allow it. */
+interface Refusals {
+  readonly absent: readonly [read: number, write: number];
+  readonly forbidden: readonly [read: number, write: number];
+}
+
+const FORBIDDEN = [SGN_7_READ, SGN_6_WRITE] as const;
+const FIRST: Refusals = { absent: [SFS_2_NOT_PRESENT, SFS_2_NOT_PRESENT], forbidden: FORBIDDEN };
+const SECOND: Refusals = { absent: [SSS_2_NOT_PRESENT, SSS_2_NOT_PRESENT], forbidden: FORBIDDEN };
+const LEGACY: Refusals = { absent: [LGN_3_READ, LGN_2_WRITE], forbidden: [LGN_3_READ, LGN_2_WRITE] };
+
+const NO_DEVICE = [SRT_2_NOT_PRESENT, SCT_2_NOT_PRESENT, LRT_2_NOT_PRESENT, LCT_2_NOT_PRESENT];
+
+const ACCESSES = [
+  [ACCESS_READ, 'read'],
+  [ACCESS_WRITE, 'write'],
+] as const;
 
 /** What a 4 KiB page of IOVAs is: where it leads, and what may be done there. */
 interface Page {
@@ -114,6 +133,7 @@ export function walkSlot(
   walked: Walked,
 ): void {
   const firstStage = ((slot.entry[0] >> 6n) & 7n) === 1n;
+  const refusals = slot.pasid === NO_PASID ? LEGACY : firstStage ? FIRST : SECOND;
   const expected = expectedPages(listed, firstStage);
   const pasid = slot.pasid === RID_PASID ? NO_PASID : slot.pasid;
   let found = 0;
@@ -127,16 +147,10 @@ export function walkSlot(
           `the model says ${got < 0 ? `fault 0x${(-got).toString(16)}` : `0x${got.toString(16)}`}, ` +
           `Linux lists ${wanted ? `0x${wanted.physical.toString(16)}` : 'nothing'}`,
       );
-    for (const [access, what, allowed, refusal] of [
-      [ACCESS_READ, 'read', wanted?.read, SGN_7_READ],
-      [ACCESS_WRITE, 'write', wanted?.write, SGN_6_WRITE],
-    ] as const) {
+    for (const [i, [access, what]] of ACCESSES.entries()) {
       const got = ask(access);
-      const right = !wanted
-        ? NO_PAGE.includes(-got)
-        : allowed
-          ? got === Number(wanted.physical)
-          : got === -refusal;
+      const refusal = (wanted ? refusals.forbidden : refusals.absent)[i];
+      const right = wanted?.[what] ? got === Number(wanted.physical) : got === -refusal;
       if (!right) complain(got, what);
       walked.requests++;
     }
@@ -150,8 +164,7 @@ export function walkSlot(
 }
 
 /** Requesters that Linux has no entry for must have none. */
-export function walkOthers(unit: VtdUnit, read: ReadPage, rootTable: bigint, walked: Walked): void {
-  const present = new Set([...slots(read, rootTable)].map(({ rid }) => rid));
+export function walkOthers(unit: VtdUnit, present: ReadonlySet<number>, walked: Walked): void {
   for (let rid = 0; rid < 0x10000; rid++) {
     if (present.has(rid)) continue;
     const got = unit.translate(rid, NO_PASID, 0, 0, ACCESS_READ);

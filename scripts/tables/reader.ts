@@ -1,5 +1,5 @@
 /**
- * A second reader of scalable-mode tables, plain and slow: which pages they are in, which entries are present. It
+ * A second reader of the tables, plain and slow: which pages they are in, which entries are present. It
  * shares nothing with the model (lib/sim/vtd), which is held against it. VT-d specification rev. 4.1, section 9.
  */
 
@@ -8,23 +8,32 @@ export type ReadPage = (address: bigint) => BigUint64Array;
 
 const ADDRESS = 0x000f_ffff_ffff_f000n;
 const CONTEXT_ENTRIES = 128;
+const LEGACY_CONTEXT_ENTRIES = 256;
 const PASIDS_PER_TABLE = 64;
 /** Of 64-bit words. */
 const CONTEXT_WORDS = 4;
+const LEGACY_CONTEXT_WORDS = 2;
 const PASID_WORDS = 8;
 
 const FIRST_STAGE = 1;
 const SECOND_STAGE = 2;
 const LARGE = 1n << 7n;
+/** TT of a legacy context entry. */
+const PASS_THROUGH = 2;
+/** PASID of a legacy context entry: it has none. */
+export const NO_PASID = -1;
+const NO_ENTRY = [0n, 0n, 0n];
 
-/** A present PASID table entry, and the entries that lead to it. */
+/** A present PASID table entry, and the entries that lead to it; in legacy mode a context entry. */
 export interface Slot {
   readonly rid: number;
+  /** NO_PASID in legacy mode. */
   readonly pasid: number;
   /** Both 64-bit halves, the low one first. */
   readonly root: readonly [bigint, bigint];
   /** The first two words. */
   readonly context: readonly [bigint, bigint];
+  /** Zeros in legacy mode. */
   readonly entry: readonly bigint[];
 }
 
@@ -48,8 +57,28 @@ export interface Entry {
   readonly kind: 'table' | 'page' | 'none';
 }
 
-/** Every present slot below the root table, by requester and PASID. */
-export function* slots(read: ReadPage, rootTable: bigint): Generator<Slot> {
+/** Every present slot below the root table that RTADDR_REG names, by requester and PASID. */
+export function* slots(read: ReadPage, rtaddr: bigint): Generator<Slot> {
+  const mode = Number((rtaddr >> 10n) & 3n);
+  if (mode > 1) throw new RangeError(`RTADDR_REG.TTM is ${mode}: nothing is translated`);
+  yield* mode === 0 ? legacySlots(read, rtaddr & ADDRESS) : scalableSlots(read, rtaddr & ADDRESS);
+}
+
+function* legacySlots(read: ReadPage, rootTable: bigint): Generator<Slot> {
+  const roots = read(rootTable);
+  for (let bus = 0; bus < 256; bus++) {
+    const root = [roots[2 * bus], roots[2 * bus + 1]] as const;
+    if (!(root[0] & 1n)) continue;
+    const contexts = read(root[0] & ADDRESS);
+    for (let i = 0; i < LEGACY_CONTEXT_ENTRIES; i++) {
+      const at = i * LEGACY_CONTEXT_WORDS;
+      const context = [contexts[at], contexts[at + 1]] as const;
+      if (context[0] & 1n) yield { rid: (bus << 8) | i, pasid: NO_PASID, root, context, entry: NO_ENTRY };
+    }
+  }
+}
+
+function* scalableSlots(read: ReadPage, rootTable: bigint): Generator<Slot> {
   const roots = read(rootTable);
   for (let bus = 0; bus < 256; bus++) {
     for (const half of [0, 1]) {
@@ -85,7 +114,12 @@ function* pasids(read: ReadPage, context: bigint): Generator<[number, bigint[]]>
 }
 
 /** The table that a slot translates through; undefined where it has none (pass-through). RangeError if it has two. */
-export function tableOf({ entry }: Slot): Table | undefined {
+export function tableOf({ pasid, context, entry }: Slot): Table | undefined {
+  if (pasid === NO_PASID) {
+    const levels = 2 + Number(context[1] & 7n);
+    const passes = Number((context[0] >> 2n) & 3n) === PASS_THROUGH;
+    return passes ? undefined : { address: context[0] & ADDRESS, levels, present: 3n };
+  }
   const type = Number((entry[0] >> 6n) & 7n);
   if (type === FIRST_STAGE)
     return { address: entry[2] & ADDRESS, levels: 4 + Number((entry[2] >> 2n) & 3n), present: 1n };

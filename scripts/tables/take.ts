@@ -21,10 +21,8 @@ function recorder(memory: Pick<GuestMemory, 'page'>): { pages: Map<bigint, Uint8
 export function collectDump(files: ReadonlyMap<string, string>, memory: Pick<GuestMemory, 'page'>): Dump {
   const described = Object.fromEntries(files);
   const registers = registersOf(described);
-  const root = requireRegister(registers, 'RTADDR');
-  if (((root >> 10n) & 3n) !== 1n) throw new RangeError('only tables of scalable mode can be dumped');
   const { pages, read } = recorder(memory);
-  for (const slot of slots(read, root & ADDRESS)) {
+  for (const slot of slots(read, requireRegister(registers, 'RTADDR'))) {
     const table = tableOf(slot);
     // Looking at every entry reads every page.
     if (table) drain(entries(read, table));
