@@ -104,6 +104,11 @@ function expectedPages(listed: readonly ListedPage[], firstStage: boolean): Map<
   return expected;
 }
 
+/** Of an address in a first-stage table, the bits above the table's are what its highest bit is. */
+function canonical(iova: bigint, levels: number): bigint {
+  return BigInt.asUintN(64, BigInt.asIntN(12 + 9 * levels, iova));
+}
+
 /** Page numbers that together meet every entry of the table: each page of a leaf, both ends of what is empty. */
 function* probes(read: ReadPage, slot: Slot): Generator<bigint> {
   const table = tableOf(slot);
@@ -138,7 +143,7 @@ export function walkSlot(
   const pasid = slot.pasid === RID_PASID ? NO_PASID : slot.pasid;
   let found = 0;
   for (const page of probes(read, slot)) {
-    const iova = page * PAGE;
+    const iova = firstStage ? canonical(page * PAGE, tableOf(slot)!.levels) : page * PAGE;
     const ask = (access: number) => unit.translate(slot.rid, pasid, high(iova), low(iova), access);
     const wanted = expected.get(page);
     const complain = (got: number, what: string) =>
