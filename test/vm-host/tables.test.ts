@@ -4,11 +4,16 @@ import { join } from 'node:path';
 
 const SECONDS = 1000;
 
-test(
-  'the model finds what Linux lists of its tables, and no more',
-  () => {
+test.each([
+  ['scalable', []],
+  ['legacy', ['--legacy']],
+])(
+  'the model finds what Linux lists of its tables, and no more: %s mode',
+  (_mode, options) => {
     const program = join(__dirname, '../../scripts/tables/main.js');
-    const { status, stdout, stderr } = spawnSync(process.execPath, [program, '--json'], { encoding: 'utf8' });
+    const { status, stdout, stderr } = spawnSync(process.execPath, [program, '--json', ...options], {
+      encoding: 'utf8',
+    });
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     const result = JSON.parse(stdout) as Record<string, number>;
     expect(result.mismatches).toBe(0);
