@@ -60,10 +60,11 @@ const WALK_FAULTS = new Set([
 const OF_ROOT_ENTRY = new Set([reasons.SRT_1_ACCESS, reasons.SRT_2_NOT_PRESENT, reasons.SRT_3_RESERVED]);
 const INTERRUPT_RANGE = new Set([reasons.SGN_8_INTERRUPT_RANGE, reasons.LGN_4_INTERRUPT_RANGE]);
 
-/** The reason QEMU has for refusing an entry's permissions, or 0. */
-function denial(kind: Stage['kind'], entry: Entry, write: boolean): number {
-  if (kind === 'second') {
+/** The reason for refusing an entry's permissions, or 0. */
+function denial({ mode, stage, write }: Request, entry: Entry): number {
+  if (stage.kind === 'second') {
     if (field(entry.value, write ? 1 : 0, write ? 1 : 0) !== 0) return 0;
+    if (mode === 'legacy') return write ? reasons.LGN_2_WRITE : reasons.LGN_3_READ;
     return write ? reasons.SGN_6_WRITE : reasons.SGN_7_READ;
   }
   if (field(entry.value, 0, 0) === 0) return 0;
@@ -73,12 +74,12 @@ function denial(kind: Stage['kind'], entry: Entry, write: boolean): number {
 
 /** Where on the path QEMU's walk ends with a fault, and with which: by level, not present, permissions, reserved bits. */
 function firstFault(request: Request, quirks: Quirks): { index: number; reason: number } {
-  const { path, write, stage } = request;
+  const { path, stage } = request;
   const { kind } = stage;
   for (const [index, entry] of path.entries()) {
     if (kind === 'first' && field(entry.value, 0, 0) === 0)
       return { index, reason: reasons.SFS_2_NOT_PRESENT };
-    const denied = denial(kind, entry, write);
+    const denied = denial(request, entry);
     if (denied !== 0) return { index, reason: denied };
     const first = kind === 'first';
     if (hasReserved(first ? 'first' : 'second', entry, quirks.allows('snoopAllowed'))) {
@@ -103,13 +104,14 @@ function reorder(request: Request, reason: number, quirks: Quirks): number {
 
 /** legacyCodes. First-stage faults have their own in QEMU too. */
 function rename(request: Request, reason: number, quirks: Quirks): number {
+  if (request.mode === 'legacy') return reason;
   let code = LEGACY_CODES.get(reason);
-  if (request.stage.kind === 'second' && SECOND_STAGE_PERMISSION.includes(reason)) {
-    code = request.write ? reasons.LGN_2_WRITE : reasons.LGN_3_READ;
+  if (request.stage.kind === 'second') {
+    if (reason === reasons.SSS_2_NOT_PRESENT) code = request.write ? reasons.LGN_2_WRITE : reasons.LGN_3_READ;
+    else if (reason === reasons.SGN_6_WRITE) code = reasons.LGN_2_WRITE;
+    else if (reason === reasons.SGN_7_READ) code = reasons.LGN_3_READ;
   }
-  if (code === undefined || code === reason) return reason;
-  if (request.mode === 'legacy') return code;
-  return quirks.use('legacyCodes') ? code : reason;
+  return code !== undefined && quirks.use('legacyCodes') ? code : reason;
 }
 
 /** Whether bits 63:width-1 of an address are equal. */
@@ -117,8 +119,9 @@ function isCanonical(address: bigint, width: number): boolean {
   return BigInt.asUintN(64, BigInt.asIntN(width, address)) === address;
 }
 
-/** Whether the page an address is mapped by reaches into 0xFEEx_xxxx. */
-function reachesInterrupts(request: Request): boolean {
+/** Whether the page an address is mapped by reaches into 0xFEEx_xxxx, and the address itself does not. */
+function reachesInterrupts(request: Request, host: number): boolean {
+  if (host >= 0xfee0_0000 && host < 0xfef0_0000) return false;
   const leaf = request.path.at(-1);
   if (request.stage.kind === 'pass-through' || leaf === undefined || !leaf.leaf) return false;
   const size = 2 ** (3 + 9 * leaf.level);
@@ -137,20 +140,30 @@ export function asQemu(request: Request, ours: Outcome, quirks: Quirks): Outcome
   }
   const walked = ours.reason === 0 || WALK_FAULTS.has(ours.reason) || INTERRUPT_RANGE.has(ours.reason);
   if (stage.kind === 'first' && (walked || ours.reason === reasons.SFS_4_TOP_ACCESS)) {
-    const width = Math.min(stage.width, 48);
-    if (!isCanonical(address, width) && quirks.use('narrowCanonical'))
+    const { width } = stage;
+    if (width < 48 && !isCanonical(address, width) && quirks.use('narrowCanonical'))
       return faulted(reasons.SGN_1_NOT_CANONICAL);
   }
   if (ours.reason === reasons.SPT_2_NOT_PRESENT && !hasValidType(request)) {
     if (quirks.use('typeBeforePresent')) return faulted(reasons.SPT_4_INVALID);
   }
-  if (stage.kind === 'pass-through' && isTooWide(ours.reason) && quirks.use('passThroughWidth')) {
+  if (
+    stage.kind === 'pass-through' &&
+    isTooWide(ours.reason) &&
+    address >> 48n !== 0n &&
+    quirks.use('passThroughWidth')
+  ) {
     return { reason: 0, host: Number(address) };
   }
-  if (ours.reason === 0 && reachesInterrupts(request) && quirks.use('wholePageInRange')) {
+  if (ours.reason === 0 && reachesInterrupts(request, ours.host) && quirks.use('wholePageInRange')) {
     return faulted(request.mode === 'legacy' ? reasons.LGN_4_INTERRUPT_RANGE : reasons.SGN_8_INTERRUPT_RANGE);
   }
-  return ours.reason === 0 ? ours : faulted(reorder(request, ours.reason, quirks));
+  if (ours.reason !== 0) return faulted(reorder(request, ours.reason, quirks));
+  // Our unit was told that it supports snooping.
+  if (request.mode === 'second-stage' && field(request.path.at(-1)?.value ?? 0n, 11, 11) !== 0) {
+    quirks.use('snoopAllowed');
+  }
+  return ours;
 }
 
 const isTooWide = (reason: number): boolean =>

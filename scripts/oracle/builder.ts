@@ -111,10 +111,14 @@ export class Builder {
 
   /** An entry of `level` that maps a page. */
   leaf(level: number): bigint {
-    const { random } = this;
+    const { random, options } = this;
     const target = BigInt(this.#target(level));
     const entry =
       target | this.#permissions() | (level > 1 ? PS : 0n) | this.#ignored(random.oneIn(4)) | this.#marks();
+    if (level > 1 && options.broken && random.oneIn(12)) {
+      // A bit of the address below the page's size.
+      return entry | (1n << BigInt(12 + random.below(9 * (level - 1))));
+    }
     const isInterrupts = target >> 28n === 0xfn || target === 0xc000_0000n;
     // A flipped address bit must not lead into a device of QEMU's.
     return isInterrupts ? entry : this.#corrupt(entry);

@@ -8,7 +8,7 @@ export const RID = 0x20;
 export const SIZE = 7;
 const USED = 8;
 
-const SIDS = [RID, RID, RID, 0x21, 0x24, 0x26, 0x27, 0x28, 0x120, 0x00ff, 0x0101];
+const SIDS = [RID, RID, RID, 0x21, 0x24, 0x26, 0x27, 0x28, 0x120, 0x00ff, 0x0101, 0];
 
 export interface Trial {
   readonly index: number;
@@ -68,7 +68,14 @@ function message(random: Random, index: number): { low: number; data: number } {
     return { low: ((0xfee0_0000 | (random.below(2 ** 18) << 2)) & ~0x10) >>> 0, data: random.below(2 ** 16) };
   const withSubhandle = !random.oneIn(3);
   const data = withSubhandle ? random.below(index + 1) : random.below(2 ** 16);
-  const handle = random.oneIn(20) ? random.below(2 ** 16) : withSubhandle ? index - data : index;
+  const inside = withSubhandle ? index - data : index;
+  const handle = random.oneIn(12) ? outside(random, inside) : inside;
   const low = remappableAddress(handle);
   return { low: withSubhandle ? low : (low & ~8) >>> 0, data };
+}
+
+/** Handles of which some are in the table: around its end, and those that are `handle` but for a bit. */
+function outside(random: Random, handle: number): number {
+  const end = 2 ** (SIZE + 1);
+  return random.pick([end - 1, end, end + 1, handle | 0x8000, handle | 0x4000, random.below(2 ** 16)]);
 }

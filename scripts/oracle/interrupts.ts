@@ -6,6 +6,7 @@ import { PhysicalMemory } from '../../lib/sim/memory';
 import * as vtd from '../../lib/sim/vtd';
 import { Random } from '../conformance/random';
 import { randomTrial, RID, SIZE, type Trial } from './interrupt-trial';
+import type { UnitFactory } from './ours';
 import { Qtest } from './qtest';
 import { Quirks, type QuirkName } from './quirks';
 
@@ -63,6 +64,8 @@ export interface InterruptRun {
   readonly seed: number;
   readonly accesses: number;
   readonly without: readonly QuirkName[];
+  /** The unit that is compared, where it is another than ours. */
+  readonly create?: UnitFactory;
 }
 
 export interface InterruptResult {
@@ -91,8 +94,11 @@ class Ours {
   readonly #sent: [number, number, number][] = [];
   readonly #unit: vtd.VtdUnit;
 
-  constructor(capabilities: Partial<vtd.VtdCapabilities>) {
-    this.#unit = new vtd.VtdUnit({
+  constructor(
+    capabilities: Partial<vtd.VtdCapabilities>,
+    create: UnitFactory = (options) => new vtd.VtdUnit(options),
+  ) {
+    this.#unit = create({
       memory: this.#memory,
       capabilities,
       interrupt: (...message) => this.#sent.push(message),
@@ -241,17 +247,13 @@ function expectation(ours: Ours, trial: Trial, quirks: Quirks): string {
 }
 
 /** Sends messages through both. */
-export async function runInterrupts({
-  program,
-  seed,
-  accesses,
-  without,
-}: InterruptRun): Promise<InterruptResult> {
+export async function runInterrupts(run: InterruptRun): Promise<InterruptResult> {
+  const { program, seed, accesses, without } = run;
   const quirks = new Quirks(without);
   const qemu = await Qemu.start(program);
   try {
     // QEMU caches no entries: ours drops them whenever the table is set.
-    const ours = new Ours({ ...qemu.capabilities, ESIRTPS: 1 });
+    const ours = new Ours({ ...qemu.capabilities, ESIRTPS: 1 }, run.create);
     let faults = 0;
     const different: string[] = [];
     for (let done = 0; done < accesses; done += BATCH) {

@@ -1,6 +1,6 @@
 // The command line of `npm run oracle`.
 import { parseArgs } from 'node:util';
-import { QUIRKS, type QuirkName } from './quirks';
+import { INTERRUPT_QUIRKS, QUIRKS, type QuirkName } from './quirks';
 import { MODES, type Mode } from './scene';
 
 export interface OracleOptions {
@@ -71,9 +71,10 @@ export function parseOptions(args: string[], fresh: number): OracleOptions | 'he
   if (mode === undefined)
     throw new UsageError(`--mode is ${modes.join(', ')}, not '${values.mode ?? 'nothing'}'`);
   const without = values.without === '' ? [] : values.without.split(',');
-  const strange = without.find((name) => !(name in QUIRKS));
+  const known = Object.keys({ ...QUIRKS, ...INTERRUPT_QUIRKS });
+  const strange = without.find((name) => !known.includes(name));
   if (strange !== undefined)
-    throw new UsageError(`--without is a list of ${Object.keys(QUIRKS).join(', ')}, not '${strange}'`);
+    throw new UsageError(`--without is a list of ${known.join(', ')}, not '${strange}'`);
   return {
     mode,
     accesses: integer('accesses', values.accesses, 1, 1e8),

@@ -39,6 +39,10 @@ export const QUIRKS = {
     'Section 3.15: a result in the interrupt address range is blocked; QEMU blocks the whole page that reaches into it.',
   wholeLargePages:
     'Section 6.2.4 leaves it open in which pieces a large page is cached; QEMU caches it whole, our unit by 4 KiB.',
+} as const;
+
+/** The same, of interrupt remapping. */
+export const INTERRUPT_QUIRKS = {
   busRangeSwapped:
     'Section 9.10: with SVT 10 the first bus is in SID 15:8 and the last in SID 7:0; QEMU takes them the other way round.',
   compatibilityPasses:
@@ -48,7 +52,7 @@ export const QUIRKS = {
     'Section 9.10: without EIME all of DST but bits 15:8 is reserved; QEMU ignores those bits.',
 } as const;
 
-export type QuirkName = keyof typeof QUIRKS;
+export type QuirkName = keyof typeof QUIRKS | keyof typeof INTERRUPT_QUIRKS;
 
 /** Which deviations are allowed for, and which of them made a difference. */
 export class Quirks {

@@ -10,7 +10,6 @@ import { shrink } from './shrink';
 
 /** Scenes that are on their way at once: our unit works on one while QEMU works on another. */
 const AT_ONCE = 3;
-/** Differences that are made small and printed. */
 const SHOWN = 3;
 
 export interface OracleRun {
@@ -24,6 +23,8 @@ export interface OracleRun {
   readonly create?: UnitFactory;
   /** Ends the run at the first difference. */
   readonly stopAtFirst?: boolean;
+  /** Differences that are made small and printed (default 3). */
+  readonly shown?: number;
 }
 
 export interface OracleResult {
@@ -64,7 +65,7 @@ export async function runOracle(run: OracleRun): Promise<OracleResult> {
     while (pending.length > 0) await settle();
     const quirksUsed = [...quirks.used].sort();
     const dumps: string[] = [];
-    for (const each of different.slice(0, SHOWN))
+    for (const each of different.slice(0, run.shown ?? SHOWN))
       dumps.push(await dump(comparison, run, each.index, each.differences));
     return { accesses, faults, mismatches: different.length, quirksUsed, dumps };
   } finally {

@@ -5,7 +5,7 @@ import type { Scene, Step } from './scene';
 /** Most scenes that are tried. */
 const TRIES = 600;
 
-export async function shrink(comparison: Comparison, scene: Scene): Promise<Scene> {
+export async function shrink(comparison: Pick<Comparison, 'run'>, scene: Scene): Promise<Scene> {
   let tries = 0;
   const differs = async (candidate: Scene): Promise<boolean> => {
     tries++;

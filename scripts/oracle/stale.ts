@@ -13,7 +13,7 @@ const ACCESSES = 24;
 export function staleScene(random: Random, mode: at.Mode): at.Scene {
   const builder = new Builder(random, mode, { broken: false, large: random.oneIn(2) });
   const words = at.withoutZeros(builder.words);
-  const pool = at.distinct(Array.from({ length: 6 }, () => builder.address()));
+  const pool = at.distinct(Array.from({ length: 4 }, () => withNeighbour(builder)).flat());
   const write = random.oneIn(2);
   const queue = !random.oneIn(4);
   const steps: at.Step[] = [];
@@ -35,6 +35,13 @@ export function staleScene(random: Random, mode: at.Mode): at.Scene {
     else steps.push(command(builder, random.pick(pool)));
   }
   return { mode, root: at.rootAddress(mode), queue, words, steps };
+}
+
+/** An address, and one in another page of the same 2 MiB. */
+function withNeighbour(builder: Builder): bigint[] {
+  const address = builder.address();
+  const index = BigInt(builder.random.pick(at.DATA_INDICES));
+  return [address, (address & ~0x1f_f000n) | (index << 12n)];
 }
 
 /** Another page, other permissions, another table, or nothing. */
