@@ -45,10 +45,6 @@ function count(ok, path) {
   }
 }
 
-function add(counts, more) {
-  return Object.fromEntries(Object.keys(counts).map((kind) => [kind, counts[kind] + more[kind]]));
-}
-
 function host() {
   const path = report('host');
   const args = [
@@ -81,31 +77,36 @@ function guest() {
     console.log(`\nThe tests on a real /dev/iommu, in a VM, were not run.\n${missing}\n`);
     return { passed: 0, failed: required ? 1 : 0, skipped: 0 };
   }
-  const path = report('vm');
   console.log('\nTests on a real /dev/iommu, in a VM:');
+  const everything = inGuest('vm', [], '/dist/test/(contract|vm-guest)/');
+  console.log('\nTests on a real /dev/iommu without an IOMMU, in a VM:');
+  const without = inGuest('vm-noiommu', ['--iommu', 'none'], '/dist/test/contract/noiommu');
+  console.log('\nTests that start VMs of their own:');
+  return [everything, without, startingGuests()].reduce(add);
+}
+
+function startingGuests() {
+  const path = report('vm-host');
+  const jest = [JEST, '--runInBand', '--testPathPatterns', '/dist/test/vm-host/'];
+  return count(node([...jest, '--json', '--outputFile', path]), path);
+}
+
+function add(one, other) {
+  return Object.fromEntries(Object.keys(one).map((kind) => [kind, one[kind] + other[kind]]));
+}
+
+/** Runs the tests whose paths match in a guest of its own. */
+function inGuest(name, options, pattern) {
+  const path = report(name);
   const jest = [
     ...[process.execPath, JEST, '--runInBand', '--cacheDirectory', '/tmp/jest', '--testTimeout', '60000'],
     // Emulated, the guest takes seconds to list what it does not need.
     ...['--watchman=false', '--roots', join(ROOT, 'dist')],
-    ...['--json', '--outputFile', path, '--testPathPatterns', '/dist/test/(contract|vm-guest)/'],
+    ...['--json', '--outputFile', path, '--testPathPatterns', pattern],
   ];
-  const vm = [join(VM, 'main.js'), '--timeout', String(GUEST_TIMEOUT), '--share', REPORTS, '--', ...jest];
-  return add(count(node(vm, { IOMMUFD_BACKEND: 'linux' }), path), guestSeenFromHost());
-}
-
-/** Tests that start guests of their own. */
-function guestSeenFromHost() {
-  const path = report('vm-host');
-  const args = [
-    JEST,
-    '--runInBand',
-    '--json',
-    '--outputFile',
-    path,
-    '--testPathPatterns',
-    '/dist/test/vm-host/',
-  ];
-  return count(node(args), path);
+  const run = ['--timeout', String(GUEST_TIMEOUT), '--share', REPORTS, ...options, '--', ...jest];
+  const vm = [join(VM, 'main.js'), ...run];
+  return count(node(vm, { IOMMUFD_BACKEND: 'linux' }), path);
 }
 
 function main(what) {
@@ -118,7 +119,8 @@ function main(what) {
     console.log('the build failed\n0 passed, 1 failed');
     return 1;
   }
-  const total = parts.map((part) => part()).reduce(add);
+  let total = { passed: 0, failed: 0, skipped: 0 };
+  for (const part of parts) total = add(total, part());
   const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
   console.log(`${total.passed} passed, ${total.failed} failed${skipped}`);
   return total.failed === 0 ? 0 : 1;

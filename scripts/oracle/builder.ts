@@ -174,8 +174,7 @@ export class Builder {
       }
       if (this.first) address = BigInt.asUintN(64, BigInt.asIntN(48, address));
       if (this.options.broken && random.oneIn(25)) address ^= 1n << BigInt(38 + random.below(26));
-      // Interrupt messages are not DMA, passed through other addresses there are devices; beyond the last is nothing.
-      if (address >> 31n !== 1n && address >> 12n !== 2n ** 52n - 1n) return address + this.#offset();
+      if (at.isUsable(address)) return address + this.#offset();
     }
   }
 

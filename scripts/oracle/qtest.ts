@@ -26,12 +26,14 @@ export class Qtest {
     private readonly socket: Socket,
     private readonly child: ChildProcess,
     private readonly folder: string,
+    said: () => string,
   ) {
     this.#failed.catch((error: Error) => (this.#failure = error));
     socket.setEncoding('latin1');
     socket.on('data', (text: string) => this.#receive(text));
-    socket.on('error', (error) => this.#fail(error));
-    socket.on('close', () => this.#fail(new Error('QEMU closed its qtest connection')));
+    const lost = (why: string): void => this.#fail(new Error(`QEMU is gone (${why}): ${said().trim()}`));
+    socket.on('error', (error) => lost(error.message));
+    child.once('exit', (status, signal) => lost(`${status ?? signal}`));
   }
 
   /** Starts `program` with a machine's `arguments_`. QEMU ends with {@link close}, or with this process. */
@@ -46,16 +48,17 @@ export class Qtest {
     const end = (): boolean => child.kill('SIGKILL');
     process.once('exit', end);
     child.once('exit', () => process.off('exit', end));
+    let said = '';
+    // It warns of every kind of broken table once.
+    child.stderr!.setEncoding('utf8').on('data', (text: string) => (said = (said + text).slice(-2000)));
     const connected = new Promise<Socket>((accept, reject) => {
-      let said = '';
-      child.stderr!.setEncoding('utf8').on('data', (text: string) => (said += text));
       server.once('connection', accept);
       child.once('error', reject);
       child.once('exit', () => reject(new Error(`QEMU ended at once: ${said.trim()}`)));
       setTimeout(() => reject(new Error('QEMU does not connect')), START_MILLISECONDS).unref();
     });
     try {
-      return new Qtest(await connected, child, folder);
+      return new Qtest(await connected, child, folder, () => said);
     } catch (error) {
       end();
       rmSync(folder, { recursive: true, force: true });

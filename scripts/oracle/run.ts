@@ -59,7 +59,10 @@ export async function runOracle(run: OracleRun): Promise<OracleResult> {
       accesses < run.accesses && !(run.stopAtFirst === true && different.length > 0);
       index++
     ) {
-      pending.push({ index, result: comparison.run(randomScene(mode, seed, index)) });
+      const result = comparison.run(randomScene(mode, seed, index));
+      // Should QEMU end, the first that is waited for says so.
+      result.catch(() => {});
+      pending.push({ index, result });
       if (pending.length >= AT_ONCE) await settle();
     }
     while (pending.length > 0) await settle();

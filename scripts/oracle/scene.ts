@@ -34,6 +34,11 @@ export const NOWHERE = 0x3f_0000_0000;
 export const PAGE = 4096;
 export const pageOf = (address: number): number => address - (address % PAGE);
 
+/** Interrupt messages are not DMA; passed through, other addresses there are devices; beyond the last page is nothing. */
+export function isUsable(address: bigint): boolean {
+  return address >> 31n !== 1n && address >> 12n !== 2n ** 52n - 1n;
+}
+
 /** Where a mode's context entry lies, and how large it is. */
 export function contextEntry(mode: Mode): { at: number; bytes: number } {
   const bytes = mode === 'legacy' ? 16 : 32;

@@ -41,7 +41,8 @@ export function staleScene(random: Random, mode: at.Mode): at.Scene {
 function withNeighbour(builder: Builder): bigint[] {
   const address = builder.address();
   const index = BigInt(builder.random.pick(at.DATA_INDICES));
-  return [address, (address & ~0x1f_f000n) | (index << 12n)];
+  const neighbour = (address & ~0x1f_f000n) | (index << 12n);
+  return at.isUsable(neighbour) ? [address, neighbour] : [address];
 }
 
 /** Another page, other permissions, another table, or nothing. */
@@ -69,7 +70,7 @@ function domain({ random, did }: Builder): number {
 
 /** The page of an address, most of the time, and how many around it. */
 function range({ random }: Builder, address: bigint): { page: bigint; AM: number } {
-  const page = (address >> 12n) + (random.oneIn(6) ? 1n : 0n);
+  const page = (address >> 12n) ^ (random.oneIn(6) ? 1n : 0n);
   return { page: page << 12n, AM: random.pick([0, 0, 0, 1, 9, 18]) };
 }
 
