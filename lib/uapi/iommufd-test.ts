@@ -60,7 +60,7 @@ export const IOMMU_VEVENTQ_TYPE_SELFTEST = 0xbeefbeef;
 export const iommu_viommu_event_selftest = struct('iommu_viommu_event_selftest', { virt_id: u32 });
 
 export const IOMMU_HW_QUEUE_TYPE_SELFTEST = 0xdeadbeef;
-/** Hardware queues that a virtual mock IOMMU has; they are made from 0 up and destroyed from the last down. */
+/** Hardware queues that a virtual mock IOMMU has: 0 is made first, and destroyed last. */
 export const IOMMU_TEST_HW_QUEUE_MAX = 2;
 
 const pasid_and_pt = struct('', { pasid: u32, pt_id: u32 });

@@ -1,4 +1,5 @@
 /** Makes the calls of a sequence on a kernel, and says what each did: in full, or as one hash. */
+import { basename, dirname } from 'node:path/posix';
 import {
   O_NONBLOCK,
   O_RDWR,
@@ -9,6 +10,7 @@ import {
   type Memory,
 } from '../../lib/open-kernel';
 import { errno, IOMMU_TEST_OP_DMABUF_GET, IOMMU_TEST_OP_TRIGGER_IOPF } from '../../lib/uapi';
+import { VFIO_PATH } from './generate/vfio';
 import { masked } from './known-differences';
 import { ARGUMENT_BYTES, DATA_BYTES, MEMFD_BYTES, SCRATCH_BYTES } from './limits';
 import { layouts, newFdOffset, type Layout } from './layouts';
@@ -87,12 +89,12 @@ function need(memory: Memory | number): Memory {
 }
 
 /**
- * Huge pages: how large an entry of a page table is follows from where pages lie in physical memory, and shows in what
- * a dirty bit stands for. Ordinary memory where there are none.
+ * Huge pages: where pages lie in physical memory shows in how large an entry of a page table is, and so in what a dirty
+ * bit stands for, and in whether a hardware queue can be there. Ordinary memory where there are none.
  */
-function mappable(kernel: Kernel, length: number, memfd: boolean): Memory {
-  const memory = kernel.allocate(length, { hugePages: true, memfd });
-  return typeof memory === 'number' ? need(kernel.allocate(length + HUGE, { memfd })) : memory;
+function mappable(kernel: Kernel, bytes: number, memfd = false): Memory {
+  const memory = kernel.allocate(bytes, { hugePages: true, memfd });
+  return typeof memory === 'number' ? need(kernel.allocate(bytes + HUGE, { memfd })) : memory;
 }
 
 /** Automatic IOVAs follow the alignment of addresses: the same for every kernel. */
@@ -129,7 +131,7 @@ export class Executor {
     readonly kernel: Kernel,
     readonly settle: () => void,
   ) {
-    this.#data = mappable(kernel, DATA_BYTES, false);
+    this.#data = mappable(kernel, DATA_BYTES);
     this.#dataStart = alignedStart(this.#data);
     this.#scratch = need(kernel.allocate(SCRATCH_BYTES + HUGE));
     this.#scratchStart = alignedStart(this.#scratch);
@@ -184,7 +186,7 @@ export class Executor {
     const { kernel } = this;
     switch (call.op) {
       case 'open':
-        return this.#openedFd(call.label, kernel.open(call.path, O_RDWR));
+        return this.#openedFd(call.label, kernel.open(this.#pathOf(call.path), O_RDWR));
       case 'eventfd':
         return this.#openedFd(call.label, kernel.eventfd(call.initial, O_NONBLOCK));
       case 'close':
@@ -211,6 +213,15 @@ export class Executor {
   #fd(ref: FdRef): number {
     if (ref === 'memfd') return this.#memfd.fd;
     return ref === 'none' ? -1 : (this.#fds.get(ref) ?? -1);
+  }
+
+  /** The path here: a device that no IOMMU is in front of has another name. */
+  #pathOf(path: string): string {
+    if (path !== VFIO_PATH) return path;
+    const folder = dirname(path);
+    const names = this.kernel.readdir(folder);
+    const name = typeof names === 'number' ? undefined : names.find((each) => each.endsWith(basename(path)));
+    return name === undefined ? path : `${folder}/${name}`;
   }
 
   /** Descriptors are called by the order in which the sequence got them. */

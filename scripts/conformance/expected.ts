@@ -3,6 +3,7 @@
  * The fixed suite alone shows all of it, so that what is not here any more has been lost.
  */
 import type { IoctlCount } from './compare';
+import type { IommuChoice } from './options';
 
 /** The refusals of every extensible struct: no memory, too short, bytes that the kernel does not know. */
 const STRUCT = ['EFAULT', 'EINVAL', 'E2BIG'] as const;
@@ -55,9 +56,15 @@ export const expected: Readonly<Record<string, readonly string[]>> = {
   unknown: ['ENOTTY'],
 };
 
+/** What only a machine without an IOMMU shows. */
+const expectedWithout: typeof expected = { IOMMU_IOAS_NOIOMMU_GET_PA: ['0', ...OBJECT] };
+
 /** What has not been seen, as 'call: result'. */
-export function missing(byIoctl: Readonly<Record<string, IoctlCount>>): string[] {
-  return Object.entries(expected).flatMap(([name, results]) =>
+export function missing(
+  byIoctl: Readonly<Record<string, IoctlCount>>,
+  iommu: IommuChoice = 'intel',
+): string[] {
+  return Object.entries(iommu === 'none' ? expectedWithout : expected).flatMap(([name, results]) =>
     results.filter((result) => !byIoctl[name]?.results[result]).map((result) => `${name}: ${result}`),
   );
 }

@@ -21,7 +21,8 @@ function say(text: string): void {
 }
 
 async function runBackend(options: ConformanceOptions): Promise<number> {
-  const peer = options.backend === 'linux' ? linuxPeer() : simulatedPeer();
+  const { backend, iommu } = options;
+  const peer = backend === 'linux' ? linuxPeer() : simulatedPeer(undefined, iommu);
   const excluded = unsupported(simulatedPeer());
   const generator = new Generator({ seed: options.seed, excluded, only: options.only });
   const random = Array.from({ length: options.sequences }, (_, i) => generator.sequence(i));
@@ -42,7 +43,7 @@ function result(comparison: Comparison, options: ConformanceOptions) {
     unsteady,
     byIoctl: counts.byIoctl,
     seed: options.seed,
-    missing: missing(counts.byIoctl),
+    missing: missing(counts.byIoctl, options.iommu),
     unsupported: comparison.options.generator.excluded,
     known: knownDifferences,
     found: [...comparison.found.values()].sort((a, b) => b.times - a.times),
@@ -52,9 +53,9 @@ function result(comparison: Comparison, options: ConformanceOptions) {
 async function runComparison(options: ConformanceOptions): Promise<number> {
   const counts = new Counts();
   const memlock = options.memlock === undefined ? undefined : options.memlock * 1024;
-  const simulated = simulatedPeer(counts.observe, memlock);
+  const simulated = simulatedPeer(counts.observe, options.iommu, memlock);
   const excluded = unsupported(simulatedPeer());
-  const linux = new VmPeer(options.timeout, memlock);
+  const linux = new VmPeer(options.timeout, options.iommu, memlock);
   const end = Date.now() + options.seconds * 1000;
   const comparison = new Comparison(simulated, linux, counts, {
     generator: { seed: options.seed, excluded, only: options.only },

@@ -1,9 +1,14 @@
 // The command line of `npm run conformance`.
 import { parseArgs } from 'node:util';
 
+/** What is in front of the devices: nothing, or QEMU's VT-d unit. */
+export type IommuChoice = 'intel' | 'none';
+
 export interface ConformanceOptions {
   readonly mode: 'backend' | 'compare' | 'serve';
   readonly backend: 'simulated' | 'linux';
+  /** Of the machines that are compared. */
+  readonly iommu: IommuChoice;
   readonly json: boolean;
   /** Random sequences. */
   readonly sequences: number;
@@ -38,6 +43,7 @@ random sequences on the simulated kernel and on Linux in the virtual machine and
 
   --backend NAME   simulated, or linux: the kernel this runs on
   --compare        both kernels, Linux in the virtual machine (IOMMUFD_VM_KERNEL: see npm run vm -- --help)
+  --iommu TYPE     intel, or none: machines without one, whose device is VFIO's all the same (default intel)
   --sequences N    random sequences, 0 to 100 million (default ${DEFAULT_SEQUENCES}; without --compare 0)
   --seconds N      begin no more random sequences after N seconds (default: make them all)
   --seed N         of the random sequences, 0 to 2^32 - 1 (default: another one each time)
@@ -55,6 +61,7 @@ const SPECIFICATION = {
   backend: { type: 'string' },
   compare: { type: 'boolean', default: false },
   serve: { type: 'string' },
+  iommu: { type: 'string', default: 'intel' },
   sequences: { type: 'string' },
   seconds: { type: 'string' },
   seed: { type: 'string' },
@@ -84,9 +91,10 @@ function integer(name: string, text: string, most: number): number {
 export function parseOptions(args: string[], fresh: number): ConformanceOptions | 'help' {
   const values = parse(args);
   if (values.help) return 'help';
-  const { backend = 'simulated', compare, serve } = values;
+  const { backend = 'simulated', compare, serve, iommu } = values;
   if (backend !== 'simulated' && backend !== 'linux')
     throw new UsageError(`--backend is simulated or linux, not '${backend}'`);
+  if (iommu !== 'intel' && iommu !== 'none') throw new UsageError(`--iommu is intel or none, not '${iommu}'`);
   if ([values.backend, compare || undefined, serve].filter((each) => each !== undefined).length !== 1)
     throw new UsageError('either --backend or --compare is needed: see --help');
   const known = ['plain', 'several', 'bound', 'mock', 'virtual'];
@@ -97,6 +105,7 @@ export function parseOptions(args: string[], fresh: number): ConformanceOptions 
   return {
     mode: compare ? 'compare' : serve === undefined ? 'backend' : 'serve',
     backend,
+    iommu,
     json: values.json,
     sequences: integer('sequences', values.sequences ?? String(compare ? DEFAULT_SEQUENCES : 0), 1e8),
     seconds: values.seconds === undefined ? Infinity : integer('seconds', values.seconds, 2_147_483),

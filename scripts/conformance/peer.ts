@@ -68,9 +68,9 @@ export class LocalPeer implements Peer {
   }
 }
 
-/** The simulated kernel. `memlock` as openSimulated has it. */
-export function simulatedPeer(observe?: Observer, memlock?: number): LocalPeer {
-  return new LocalPeer('simulated', openSimulated(memlock), observe);
+/** The simulated kernel: what it is made with is what openSimulated takes. */
+export function simulatedPeer(observe?: Observer, ...choices: Parameters<typeof openSimulated>): LocalPeer {
+  return new LocalPeer('simulated', openSimulated(...choices), observe);
 }
 
 /** The kernel this process runs on. */

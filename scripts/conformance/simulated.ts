@@ -2,7 +2,9 @@
 import type { Kernel } from '../../lib/open-kernel';
 import { Machine } from '../../lib/sim';
 import { Edu } from '../../lib/sim/devices/edu';
+import { CAPABILITIES } from '../../lib/sim/kernel/credentials';
 import { decodeCap, decodeEcap } from '../../lib/sim/vtd';
+import type { IommuChoice } from './options';
 
 /** A kernel, and how to wait until what it does in the background is done. */
 export interface Opened {
@@ -23,16 +25,20 @@ const FIRMWARE = [
   [0x3c, 1, 0x0a],
 ] as const;
 
-/** `memlock`: bytes that the program may lock, without CAP_IPC_LOCK; undefined for as much as it likes. */
-export function openSimulated(memlock?: number): Opened {
+/**
+ * `iommu`: as the guest is started with. `memlock`: bytes that the program may lock, without CAP_IPC_LOCK; undefined
+ * for as much as it likes.
+ */
+export function openSimulated(iommu: IommuChoice = 'intel', memlock?: number): Opened {
+  const vtd = { capabilities: { ...decodeCap(CAP), ...decodeEcap(ECAP), HAW } };
   const machine = new Machine({
-    iommu: { capabilities: { ...decodeCap(CAP), ...decodeEcap(ECAP), HAW } },
+    iommu: iommu === 'none' ? iommu : vtd,
     selftest: true,
     devices: { [EDU]: new Edu({ dmaMask: (1n << 48n) - 1n }) },
   });
   for (const [offset, width, value] of FIRMWARE) machine.device(EDU)?.config.write(offset, width, value);
-  const limited = (bytes: number) =>
-    machine.createProcess({ uid: 0, capabilities: ['CAP_SYS_RESOURCE'], memlock: bytes });
+  const capabilities = CAPABILITIES.filter((each) => each !== 'CAP_IPC_LOCK');
+  const limited = (bytes: number) => machine.createProcess({ uid: 0, capabilities, memlock: bytes });
   const kernel = memlock === undefined ? machine.process() : limited(memlock);
   return { kernel, settle: () => void machine.idle() };
 }

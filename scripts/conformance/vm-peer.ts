@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { IommuChoice } from './options';
 import type { Batch, Peer } from './peer';
 import type { CallRecord, Sequence } from './program';
 import { ask, putDown, roundFile } from './rounds';
@@ -30,8 +31,9 @@ export class VmPeer implements Peer {
    * `seconds` until the guest is ended, whatever it does. `memlock`: bytes that the program there may lock, without
    * CAP_IPC_LOCK; undefined for as much as it likes.
    */
-  constructor(seconds: number, memlock?: number) {
-    const vm = ['--append', PARAMETERS, '--timeout', String(seconds), '--share', this.#folder, '--'];
+  constructor(seconds: number, iommu: IommuChoice, memlock?: number) {
+    const machine = ['--iommu', iommu, '--append', PARAMETERS];
+    const vm = [...machine, '--timeout', String(seconds), '--share', this.#folder, '--'];
     const limits =
       memlock === undefined ? [] : [...WITHOUT_IPC_LOCK, 'prlimit', `--memlock=${memlock}`, '--'];
     const command = [process.execPath, '--enable-source-maps', PROGRAM, '--serve', this.#folder];

@@ -38,6 +38,10 @@ export class PciDevice implements KernelPciDevice {
   nativeDriver: string | undefined;
   /** Name of the only driver that may bind, from sysfs. */
   driverOverride = '';
+  /** VFIO gave it to programs although no IOMMU is in front of it. */
+  noIommu = false;
+  /** Of devices that no IOMMU is in front of, only while VFIO has them a group that can be seen. */
+  group: IommuGroup<KernelPciDevice>;
   /** N of /dev/vfio/devices/vfioN while vfio-pci is bound, else -1. */
   vfioIndex = -1;
   /** The VFIO file that bound the device to an iommufd. */
@@ -55,11 +59,25 @@ export class PciDevice implements KernelPciDevice {
     readonly bdf: string,
     readonly rid: number,
     readonly pci: PciFunction,
-    readonly group: IommuGroup<KernelPciDevice>,
+    group: IommuGroup<KernelPciDevice>,
     readonly bus: PciBus,
   ) {
+    this.group = group;
     group.devices.push(this);
     bus.add(this);
+  }
+
+  /** Leaves its group for another. */
+  join(group: IommuGroup<KernelPciDevice>): void {
+    const { devices } = this.group;
+    devices.splice(devices.indexOf(this), 1);
+    this.group = group;
+    group.devices.push(this);
+  }
+
+  /** Name of its file in /dev/vfio/devices while vfio-pci is bound. */
+  get vfioName(): string {
+    return `${this.noIommu ? 'noiommu-' : ''}vfio${this.vfioIndex}`;
   }
 
   /** What vfio-pci does when a device is opened: a function in its reset state, memory on, bus master off. */

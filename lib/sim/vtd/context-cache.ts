@@ -4,12 +4,18 @@
  * Direct-mapped; entries leave only by invalidation or collision. Entries that would fault are not cached (CAP.CM = 0).
  */
 import { ContextEntry } from './context-table';
+import { CachedPasid } from './pasid-cache';
 
 const SLOTS = 256;
 
 export interface CachedContext {
   readonly rid: number;
-  readonly entry: ContextEntry;
+  /** A legacy entry has the fields it shares: FPD, and DTE where its TT allows translation requests. */
+  readonly entry: Pick<ContextEntry, 'FPD' | 'DTE' | 'RID_PRIV'>;
+  /** What a scalable-mode entry says of PASIDs; null in legacy mode. */
+  readonly scalable: ContextEntry | null;
+  /** A legacy entry's own translation; null in scalable mode. */
+  readonly legacy: CachedPasid | null;
 }
 
 /** Bits of the function number that FM leaves out of the comparison. */
@@ -31,6 +37,14 @@ export class ContextCache {
 
   invalidateAll(): void {
     this.slots.fill(undefined);
+  }
+
+  /** Domain-selective. Scalable-mode entries have no domain id: they all go. */
+  invalidateDomain(did: number): void {
+    for (let i = 0; i < SLOTS; i++) {
+      const legacy = this.slots[i]?.legacy ?? null;
+      if (legacy === null || legacy.did === did) this.slots[i] = undefined;
+    }
   }
 
   /** Device-selective: `sid` and the functions that differ from it only in the bits function mask `fm` (0-3) names. */

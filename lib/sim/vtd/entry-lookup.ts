@@ -1,19 +1,23 @@
 /**
  * From a request's source to its PASID table entry: root, context, PASID directory and table, through the caches.
- * Intel VT-d Architecture Specification rev. 4.1, sections 3.4.3 "Scalable Mode Address Translation" and 6.2.
+ * Intel VT-d Architecture Specification rev. 4.1, sections 3.4.3 "Scalable Mode Address Translation", 3.4.2 (legacy mode) and 6.2.
  */
 import { PhysicalMemory } from '../memory';
 import { VtdCapabilities } from './capabilities';
 import { CachedContext, ContextCache } from './context-cache';
 import { contextReservedBits, lookUpContext, pasidLimit } from './context-table';
 import {
+  LEGACY_REASONS,
   RTA_1_INVALID_MODE,
+  RTA_2_PASID_IN_LEGACY,
+  SCALABLE_REASONS,
   SCT_6_PASIDE_CLEAR,
   SCT_7_PASID_TOO_LARGE,
   SCT_9_RID_PASID,
 } from './fault-reasons';
 import { firstStageOf } from './first-stage';
 import { Iotlb, KIND_FIRST_STAGE, KIND_NESTED, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
+import { lookUpLegacyContext, TT_ALL, TT_PASS_THROUGH } from './legacy-context-table';
 import { CachedPasid, PasidCache } from './pasid-cache';
 import {
   lookUpPasid,
@@ -23,9 +27,9 @@ import {
   PGTT_PASS_THROUGH,
   PGTT_SECOND_STAGE,
 } from './pasid-table';
-import { lookUpContextTable } from './root-table';
-import { secondStageOf } from './second-stage';
-import { TTM_SCALABLE } from './registers';
+import { lookUpContextTable, lookUpLegacyContextTable } from './root-table';
+import { legacySecondStageOf, secondStageOf } from './second-stage';
+import { TTM_LEGACY, TTM_SCALABLE } from './registers';
 import { KINDS_ALL, KINDS_EXECUTE, KINDS_PRIVILEGED } from './walk';
 
 const KIND_OF_PGTT = new Map([
@@ -61,6 +65,10 @@ export class EntryLookup {
     this.mode = mode;
   }
 
+  get isLegacy(): boolean {
+    return this.mode === TTM_LEGACY;
+  }
+
   /** Drops everything cached, translations included. */
   dropAll(): void {
     this.contexts.invalidateAll();
@@ -70,6 +78,11 @@ export class EntryLookup {
 
   /** The request's context entry, with the checks it decides; null: see {@link reason}. */
   findContext(rid: number, pasid: number): CachedContext | null {
+    if (this.isLegacy && pasid >= 0) {
+      this.fpd = false;
+      this.reason = RTA_2_PASID_IN_LEGACY;
+      return null;
+    }
     let context = this.contexts.find(rid);
     this.fpd = context !== undefined && context.entry.FPD !== 0;
     if (context === undefined) {
@@ -77,8 +90,9 @@ export class EntryLookup {
       if (context === undefined) return null;
       this.contexts.insert(context);
     }
-    const { entry } = context;
     this.reason = 0;
+    const entry = context.scalable;
+    if (entry === null) return context;
     if (pasid < 0) {
       if (entry.RID_PASID >= pasidLimit(entry)) this.reason = SCT_9_RID_PASID;
     } else if (entry.PASIDE === 0) this.reason = SCT_6_PASIDE_CLEAR;
@@ -87,7 +101,8 @@ export class EntryLookup {
   }
 
   private fetchContext(rid: number): CachedContext | undefined {
-    if (this.mode !== TTM_SCALABLE) {
+    if (this.isLegacy) return this.fetchLegacyContext(rid);
+    if (this.mode !== TTM_SCALABLE || this.capabilities.SMTS === 0) {
       this.reason = RTA_1_INVALID_MODE;
       return undefined;
     }
@@ -99,23 +114,52 @@ export class EntryLookup {
     const { fault, entry } = lookUpContext(this.memory, contextTable, rid, this.contextReserved);
     this.fpd = entry.FPD !== 0;
     this.reason = fault;
-    return fault === 0 ? { rid, entry } : undefined;
+    return fault === 0 ? { rid, entry, scalable: entry, legacy: null } : undefined;
   }
 
-  /** The request's PASID table entry; null: see {@link reason}. */
+  private fetchLegacyContext(rid: number): CachedContext | undefined {
+    const { memory, capabilities } = this;
+    const contextTable = lookUpLegacyContextTable(memory, this.rootTable, rid, capabilities.HAW);
+    if (contextTable < 0) {
+      this.reason = -contextTable;
+      return undefined;
+    }
+    const { fault, entry } = lookUpLegacyContext(memory, contextTable, rid, capabilities);
+    this.fpd = entry.FPD !== 0;
+    this.reason = fault;
+    if (fault !== 0) return undefined;
+    if (this.iotlb.tagsExhausted) this.dropAll();
+    const passThrough = entry.TT === TT_PASS_THROUGH;
+    return {
+      rid,
+      entry: { FPD: entry.FPD, DTE: entry.TT === TT_ALL ? 1 : 0, RID_PRIV: 0 },
+      scalable: null,
+      legacy: {
+        rid,
+        pasid: 0,
+        did: entry.DID,
+        fpd: this.fpd,
+        tag: this.iotlb.tagOf(entry.DID, 0),
+        kind: passThrough ? KIND_PASS_THROUGH : KIND_SECOND_STAGE,
+        kinds: KINDS_ALL,
+        reasons: LEGACY_REASONS,
+        first: null,
+        second: passThrough ? null : legacySecondStageOf(entry, capabilities),
+      },
+    };
+  }
+
+  /** The request's PASID table entry, or what a legacy context entry says itself; null: see {@link reason}. */
   findPasid(context: CachedContext, requestPasid: number): CachedPasid | null {
-    const pasid = requestPasid < 0 ? context.entry.RID_PASID : requestPasid;
+    const { scalable } = context;
+    if (scalable === null) return context.legacy;
+    const pasid = requestPasid < 0 ? scalable.RID_PASID : requestPasid;
     const cached = this.pasids.find(context.rid, pasid);
     if (cached !== undefined) {
       this.fpd ||= cached.fpd;
       return cached;
     }
-    const { fault, fpd, entry } = lookUpPasid(
-      this.memory,
-      context.entry.PASIDDIRPTR,
-      pasid,
-      this.capabilities,
-    );
+    const { fault, fpd, entry } = lookUpPasid(this.memory, scalable.PASIDDIRPTR, pasid, this.capabilities);
     this.fpd ||= fpd;
     this.reason = fault;
     if (fault !== 0) return null;
@@ -139,6 +183,7 @@ export class EntryLookup {
       tag: this.iotlb.tagOf(entry.DID, pasid),
       kind: KIND_OF_PGTT.get(entry.PGTT)!,
       kinds,
+      reasons: SCALABLE_REASONS,
       first: firstStage,
       second: entry.PGTT === PGTT_SECOND_STAGE ? secondStageOf(entry, this.capabilities) : null,
     };

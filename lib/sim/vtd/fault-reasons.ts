@@ -1,10 +1,43 @@
 /**
- * Fault reason codes of DMA remapping in scalable mode.
+ * Fault reason codes of DMA remapping, legacy mode first.
  * Intel VT-d Architecture Specification rev. 4.1, section 7.1.3, table 26. Names carry the specification's label.
  */
 
+/** LRT.2: present bit of the root entry is clear. */
+export const LRT_2_NOT_PRESENT = 0x01;
+/** LCT.2: context entry not present. */
+export const LCT_2_NOT_PRESENT = 0x02;
+/** LCT.4: AW or TT that this unit does not support, or the top second-stage entry, through SSPTPTR, could not be read. */
+export const LCT_4_INVALID = 0x03;
+/** LGN.1: input address beyond min(MGAW, the entry's AW); pass-through: beyond the host address width. */
+export const LGN_1_BEYOND_WIDTH = 0x04;
+/** LGN.2: write or AtomicOp without write permission. */
+export const LGN_2_WRITE = 0x05;
+/** LGN.3: read or AtomicOp without read permission. */
+export const LGN_3_READ = 0x06;
+/** LSS.1: access to a second-stage entry below the top table failed. */
+export const LSS_1_ACCESS = 0x07;
+/** LRT.1: access to the root entry failed. */
+export const LRT_1_ACCESS = 0x08;
+/** LCT.1: access to the context entry failed. */
+export const LCT_1_ACCESS = 0x09;
+/** LRT.3: reserved bit set in a present root entry. */
+export const LRT_3_RESERVED = 0x0a;
+/** LCT.3: reserved bit set in a present context entry. */
+export const LCT_3_RESERVED = 0x0b;
+/** LSS.2: reserved bit set in a second-stage entry. */
+export const LSS_2_RESERVED = 0x0c;
+/** LCT.5: translation or translated request, and TT does not allow them. */
+export const LCT_5_TT_BLOCKS = 0x0d;
+/** LGN.4: the resulting address lies in the interrupt address range 0xFEEx_xxxx. */
+export const LGN_4_INTERRUPT_RANGE = 0x0e;
+
 /** RTA.1: the translation table mode (RTADDR_REG.TTM) is not one this unit can use. */
 export const RTA_1_INVALID_MODE = 0x30;
+/** RTA.2: request with PASID in legacy mode. */
+export const RTA_2_PASID_IN_LEGACY = 0x31;
+/** RTA.3: page request in legacy mode. */
+export const RTA_3_PAGE_REQUEST_IN_LEGACY = 0x32;
 
 /** SRT.1: access to the scalable root entry failed. */
 export const SRT_1_ACCESS = 0x38;
@@ -96,3 +129,47 @@ export const SGN_6_WRITE = 0x85;
 export const SGN_7_READ = 0x86;
 /** SGN.8: the resulting address lies in the interrupt address range 0xFEEx_xxxx. */
 export const SGN_8_INTERRUPT_RANGE = 0x87;
+
+/** What refuses a translation is called differently in the two modes. First-stage reasons are scalable mode's alone. */
+export interface TranslationReasons {
+  /** The top second-stage entry, and one below it, could not be read. */
+  readonly topAccess: number;
+  readonly access: number;
+  /** 0: a second-stage entry without R and W is one that denies both. */
+  readonly notPresent: number;
+  readonly reserved: number;
+  /** Second-stage input, and pass-through or translated, address too wide. */
+  readonly beyondWidth: number;
+  readonly beyondHost: number;
+  readonly write: number;
+  readonly read: number;
+  readonly interruptRange: number;
+  /** Translation and translated requests are not allowed. */
+  readonly noDeviceTlb: number;
+}
+
+export const LEGACY_REASONS: TranslationReasons = {
+  topAccess: LCT_4_INVALID,
+  access: LSS_1_ACCESS,
+  notPresent: 0,
+  reserved: LSS_2_RESERVED,
+  beyondWidth: LGN_1_BEYOND_WIDTH,
+  beyondHost: LGN_1_BEYOND_WIDTH,
+  write: LGN_2_WRITE,
+  read: LGN_3_READ,
+  interruptRange: LGN_4_INTERRUPT_RANGE,
+  noDeviceTlb: LCT_5_TT_BLOCKS,
+};
+
+export const SCALABLE_REASONS: TranslationReasons = {
+  topAccess: SSS_4_TOP_ACCESS,
+  access: SSS_1_ACCESS,
+  notPresent: SSS_2_NOT_PRESENT,
+  reserved: SSS_3_RESERVED,
+  beyondWidth: SGN_5_BEYOND_AW,
+  beyondHost: SGN_4_BEYOND_HAW,
+  write: SGN_6_WRITE,
+  read: SGN_7_READ,
+  interruptRange: SGN_8_INTERRUPT_RANGE,
+  noDeviceTlb: SCT_5_DTE_CLEAR,
+};

@@ -217,7 +217,8 @@ function locateEntry(
   if (isBeyond(nested.width, high)) return top ? SGN_5_BEYOND_AW : SFS_5_NESTED_WIDTH;
   const fault = walkSecondStage(memory, nested, high, low, table);
   if (fault !== 0) return fault;
-  if (checkSecondStage(table, TABLE_READ) !== 0) return top ? SFS_6_NESTED_TOP_READ : SFS_7_NESTED_READ;
+  if (checkSecondStage(nested, table, TABLE_READ) !== 0)
+    return top ? SFS_6_NESTED_TOP_READ : SFS_7_NESTED_READ;
   return markSecondStage(nested, table, false);
 }
 
@@ -268,7 +269,7 @@ export function checkFirstStageMarks(
     if (stage.nested === null) continue;
     const fault = walkSecondStage(memory, stage.nested, walk.guestHigh[i]!, walk.guestLow[i]!, table);
     if (fault !== 0) return fault;
-    if (checkSecondStage(table, TABLE_WRITE) !== 0) return SFS_8_NESTED_WRITE;
+    if (checkSecondStage(stage.nested, table, TABLE_WRITE) !== 0) return SFS_8_NESTED_WRITE;
   }
   return 0;
 }

@@ -6,6 +6,7 @@ export { AT_TRANSLATED, AT_TRANSLATION, AT_UNTRANSLATED } from './fault-recordin
 export * from './first-stage';
 export * from './invalidation-descriptors';
 export * from './layout';
+export * from './legacy-context-table';
 export * from './page-request-queue';
 export * from './pasid-table';
 export type { InterruptSink } from './register-file';

@@ -64,6 +64,7 @@ import {
 /** What the descriptors act on. Addresses are unsigned halves. */
 export interface InvalidationTarget {
   invalidateContexts(): void;
+  invalidateDomainContexts(did: number): void;
   invalidateContext(sid: number, fm: number): void;
   invalidatePasids(): void;
   invalidateDomainPasids(did: number): void;
@@ -191,9 +192,9 @@ export class InvalidationQueue {
   }
 
   private contextCache(words: Int32Array): boolean {
-    const { G, SID, FM } = CONTEXT_CACHE_DESCRIPTOR.decode(words);
-    // Scalable-mode context entries have no domain id: domain-selective is carried out as global.
-    if (G === G_GLOBAL || G === G_DOMAIN) this.target.invalidateContexts();
+    const { G, DID, SID, FM } = CONTEXT_CACHE_DESCRIPTOR.decode(words);
+    if (G === G_GLOBAL) this.target.invalidateContexts();
+    else if (G === G_DOMAIN) this.target.invalidateDomainContexts(DID);
     else if (G === G_DEVICE) this.target.invalidateContext(SID, FM);
     return G !== 0;
   }

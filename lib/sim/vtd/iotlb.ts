@@ -33,6 +33,10 @@ const isFirstStage = (word2: number): boolean => {
   return kind === KIND_FIRST_STAGE || kind === KIND_NESTED;
 };
 
+/** Index of the first word of the entry that a granule, of page number 31:0, can be in. */
+export const placeOf = (tag: number, word0: number): number =>
+  ((word0 ^ (word0 >>> 12) ^ (tag * 0x9e5)) & (ENTRIES - 1)) << 2;
+
 export class Iotlb {
   /** Entries; {@link slot} gives an index into it. Readers only. */
   readonly words = new Int32Array(WORDS);
@@ -65,7 +69,7 @@ export class Iotlb {
   /** Index of the entry's first word if the granule of an address is cached, or -1. */
   slot(tag: number, high: number, low: number): number {
     const word0 = (high << 20) | (low >>> 12);
-    const at = ((word0 ^ (word0 >>> 12) ^ (tag * 0x9e5)) & (ENTRIES - 1)) << 2;
+    const at = placeOf(tag, word0);
     return this.words[at] === word0 && this.words[at + 1] === ((high & ~TAG_MASK) | tag) ? at : -1;
   }
 
@@ -81,7 +85,7 @@ export class Iotlb {
     allowed: number,
   ): void {
     const word0 = (high << 20) | (low >>> 12);
-    const at = ((word0 ^ (word0 >>> 12) ^ (tag * 0x9e5)) & (ENTRIES - 1)) << 2;
+    const at = placeOf(tag, word0);
     const words = this.words;
     if ((words[at + 1]! & TAG_MASK) !== 0) this.drop(at);
     const size = shift === 12 ? 0 : shift === 21 ? 1 : 2;

@@ -3,12 +3,13 @@
  *
  * Direct-mapped; entries leave only by invalidation or collision. Entries that would fault are not cached (CAP.CM = 0).
  */
+import { TranslationReasons } from './fault-reasons';
 import { FirstStage } from './first-stage';
 import { SecondStage } from './second-stage';
 
 const SLOTS = 1024;
 
-/** A PASID table entry made ready for translating. */
+/** A PASID table entry, or a legacy context entry, made ready for translating. */
 export interface CachedPasid {
   readonly rid: number;
   readonly pasid: number;
@@ -20,9 +21,10 @@ export interface CachedPasid {
   readonly kind: number;
   /** Request kinds SRE and ERE let through. */
   readonly kinds: number;
+  readonly reasons: TranslationReasons;
   /** Set for PGTT 1 and 3. */
   readonly first: FirstStage | null;
-  /** Set for PGTT 2 and 3. */
+  /** Set for PGTT 2, and for legacy entries that translate. */
   readonly second: SecondStage | null;
 }
 

@@ -1,6 +1,6 @@
 /**
- * DMA remapping in scalable mode: from a request to a host address, and the fault record if it is refused.
- * Intel VT-d Architecture Specification rev. 4.1, sections 3.4.3, 4.1-4.2 (device-TLB) and 7.
+ * DMA remapping: from a request to a host address, and the fault record if it is refused.
+ * Intel VT-d Architecture Specification rev. 4.1, sections 3.4, 4.1-4.2 (device-TLB) and 7.
  */
 import {
   ACCESS_EXECUTE,
@@ -18,7 +18,13 @@ import { VtdCapabilities } from './capabilities';
 import { CachedContext } from './context-cache';
 import { EntryLookup } from './entry-lookup';
 import { AT_TRANSLATED, AT_TRANSLATION, AT_UNTRANSLATED, FaultRecorder } from './fault-recording';
-import { SCT_5_DTE_CLEAR, SCT_8_PRE_CLEAR, SGN_4_BEYOND_HAW, SGN_8_INTERRUPT_RANGE } from './fault-reasons';
+import {
+  LEGACY_REASONS,
+  RTA_3_PAGE_REQUEST_IN_LEGACY,
+  SCALABLE_REASONS,
+  SCT_8_PRE_CLEAR,
+  TranslationReasons,
+} from './fault-reasons';
 import { Iotlb } from './iotlb';
 import { joinHalves } from './layout';
 import { complete, findBest, interruptRange, isRecoverable } from './translation-request';
@@ -95,9 +101,10 @@ export class Remapper {
     const context = this.entries.findContext(rid, pasid);
     let { reason } = this.entries;
     if (context !== null) {
-      if (context.entry.DTE === 0) reason = SCT_5_DTE_CLEAR;
-      else if (isBeyond(this.capabilities.HAW, high)) reason = SGN_4_BEYOND_HAW;
-      else if (isInterruptAddress(high, low)) reason = SGN_8_INTERRUPT_RANGE;
+      const { noDeviceTlb, beyondHost, interruptRange: inRange } = reasonsOf(context);
+      if (context.entry.DTE === 0) reason = noDeviceTlb;
+      else if (isBeyond(this.capabilities.HAW, high)) reason = beyondHost;
+      else if (isInterruptAddress(high, low)) reason = inRange;
     }
     if (reason === 0) return joinHalves(high, low);
     return this.refuse(rid, pasid, high, low, access, AT_TRANSLATED, reason);
@@ -128,7 +135,7 @@ export class Remapper {
     const enabled = context !== null && context.entry.DTE !== 0;
     const entry = enabled ? this.entries.findPasid(context, pasid) : null;
     if (!enabled || entry === null) {
-      const reason = context !== null && !enabled ? SCT_5_DTE_CLEAR : this.entries.reason;
+      const reason = context !== null && !enabled ? reasonsOf(context).noDeviceTlb : this.entries.reason;
       this.refuse(rid, pasid, high, low, access, AT_TRANSLATION, reason);
       return REFUSED;
     }
@@ -143,10 +150,12 @@ export class Remapper {
 
   /** Whether a page request may be queued (section 7.4); records the fault if not. */
   acceptsPageRequest(rid: number, request: PageRequest): boolean {
-    const context = this.entries.findContext(rid, request.pasid);
-    if (context !== null && context.entry.PRE !== 0) return true;
-    if (!this.entries.fpd) {
-      const reason = context === null ? this.entries.reason : SCT_8_PRE_CLEAR;
+    const legacy = this.entries.isLegacy;
+    const context = legacy ? null : this.entries.findContext(rid, request.pasid);
+    if (context?.scalable?.PRE === 1) return true;
+    if (legacy || !this.entries.fpd) {
+      const scalable = context === null ? this.entries.reason : SCT_8_PRE_CLEAR;
+      const reason = legacy ? RTA_3_PAGE_REQUEST_IN_LEGACY : scalable;
       const access = (request.execute ? ACCESS_EXECUTE : 0) | (request.privileged ? ACCESS_PRIVILEGED : 0);
       this.faults.recordPageRequest(rid, request.pasid, request.high, request.low, access, reason);
     }
@@ -157,4 +166,8 @@ export class Remapper {
 /** RID_PRIV: requests without PASID have supervisor privilege. */
 function kindBits(context: CachedContext, pasid: number): number {
   return pasid < 0 && context.entry.RID_PRIV !== 0 ? ACCESS_PRIVILEGED : 0;
+}
+
+function reasonsOf(context: CachedContext): TranslationReasons {
+  return context.scalable === null ? LEGACY_REASONS : SCALABLE_REASONS;
 }

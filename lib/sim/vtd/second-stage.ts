@@ -4,17 +4,9 @@
  */
 import { PhysicalMemory } from '../memory';
 import { VtdCapabilities } from './capabilities';
-import {
-  SGN_5_BEYOND_AW,
-  SGN_6_WRITE,
-  SGN_7_READ,
-  SSS_1_ACCESS,
-  SSS_2_NOT_PRESENT,
-  SSS_3_RESERVED,
-  SSS_4_TOP_ACCESS,
-  SSS_5_AD_NO_SNOOP,
-} from './fault-reasons';
+import { LEGACY_REASONS, SCALABLE_REASONS, SSS_5_AD_NO_SNOOP, TranslationReasons } from './fault-reasons';
 import { highHalf, lowHalf } from './layout';
+import { LegacyContextEntry } from './legacy-context-table';
 import { PasidEntry } from './pasid-table';
 import { beyondWidthHigh, isBeyond, KINDS_ALL, KINDS_WRITE, pageMaskLow, tableIndex, Walk } from './walk';
 
@@ -39,7 +31,7 @@ export const SS_TM_HIGH = 1 << 30;
 export const secondStageEntryLow = (pa: number, flags: number): number => lowHalf(pa) | flags;
 export const secondStageEntryHigh = (pa: number): number => highHalf(pa);
 
-/** A second stage as a PASID entry selects it, made ready for walking. */
+/** A second stage as a PASID entry or a legacy context entry selects it, made ready for walking. */
 export interface SecondStage {
   readonly rootHigh: number;
   readonly rootLow: number;
@@ -56,9 +48,30 @@ export interface SecondStage {
   readonly accessedDirty: boolean;
   /** A or D cannot be set: page walks do not snoop. */
   readonly noSnoop: boolean;
+  readonly reasons: TranslationReasons;
 }
 
+/** The second stage of a PASID entry. */
 export function secondStageOf(entry: PasidEntry, capabilities: VtdCapabilities): SecondStage {
+  return {
+    ...tablesOf(entry, capabilities),
+    accessedDirty: entry.SSADE !== 0,
+    noSnoop: capabilities.SMPWCS !== 0 && entry.PWSNP === 0,
+    reasons: SCALABLE_REASONS,
+  };
+}
+
+/** The second stage of a legacy context entry, which keeps no A and D. */
+export function legacySecondStageOf(entry: LegacyContextEntry, capabilities: VtdCapabilities): SecondStage {
+  return {
+    ...tablesOf(entry, capabilities),
+    accessedDirty: false,
+    noSnoop: false,
+    reasons: LEGACY_REASONS,
+  };
+}
+
+function tablesOf(entry: { readonly AW: number; readonly SSPTPTR: number }, capabilities: VtdCapabilities) {
   const levels = entry.AW + 2;
   const leafLevels = (1 << 1) | ((capabilities.SSLPS & 1) << 2) | ((capabilities.SSLPS & 2) << 2);
   const leafSnoop = capabilities.SC === 0 ? SS_SNP : 0;
@@ -77,8 +90,6 @@ export function secondStageOf(entry: PasidEntry, capabilities: VtdCapabilities):
     reservedLow,
     reservedHigh: Int32Array.of(beyond | SS_TM_HIGH, beyond | (capabilities.DT === 0 ? SS_TM_HIGH : 0)),
     leafLevels,
-    accessedDirty: entry.SSADE !== 0,
-    noSnoop: capabilities.SMPWCS !== 0 && entry.PWSNP === 0,
   };
 }
 
@@ -93,7 +104,7 @@ export function walkSecondStage(
   low: number,
   walk: Walk,
 ): number {
-  if (isBeyond(stage.width, high)) return SGN_5_BEYOND_AW;
+  if (isBeyond(stage.width, high)) return stage.reasons.beyondWidth;
   let tableHigh = stage.rootHigh;
   let tableLow = stage.rootLow;
   let permissions = SS_R | SS_W;
@@ -102,27 +113,36 @@ export function walkSecondStage(
     const words = memory.chunkAt(tableHigh, tableLow);
     const at = ((tableLow & 0x1f_ffff) >>> 2) + (tableIndex(level, high, low) << 1);
     if (words === undefined || at + 1 >= words.length) {
-      return level === stage.levels ? SSS_4_TOP_ACCESS : SSS_1_ACCESS;
+      return level === stage.levels ? stage.reasons.topAccess : stage.reasons.access;
     }
     const entryLow = words[at]!;
     const entryHigh = words[at + 1]!;
-    if ((entryLow & (SS_R | SS_W)) === 0) return SSS_2_NOT_PRESENT;
+    if ((entryLow & (SS_R | SS_W)) === 0) return absent(stage, walk);
     const leaf = level === 1 || ((entryLow & SS_PS) !== 0 && ((stage.leafLevels >> level) & 1) !== 0) ? 1 : 0;
     if (
       (entryLow & stage.reservedLow[2 * level + leaf]!) !== 0 ||
       (entryHigh & stage.reservedHigh[leaf]!) !== 0
     ) {
-      return SSS_3_RESERVED;
+      return stage.reasons.reserved;
     }
     permissions &= entryLow;
     if (stage.accessedDirty) {
       walk.words[walk.depth] = words;
       walk.at[walk.depth++] = at;
     }
-    if (leaf === 1) return finish(walk, 3 + 9 * level, permissions, low, entryHigh, entryLow);
+    if (leaf === 1) {
+      if (permissions === 0) return absent(stage, walk);
+      return finish(walk, 3 + 9 * level, permissions, low, entryHigh, entryLow);
+    }
     tableHigh = entryHigh & 0xf_ffff;
     tableLow = entryLow & ~0xfff;
   }
+}
+
+/** Neither read nor write: the reason, or 0 and a walk that serves no request. */
+function absent(stage: SecondStage, walk: Walk): number {
+  walk.allowed = 0;
+  return stage.reasons.notPresent;
 }
 
 function finish(
@@ -133,7 +153,6 @@ function finish(
   entryHigh: number,
   entryLow: number,
 ): number {
-  if (permissions === 0) return SSS_2_NOT_PRESENT;
   const mask = pageMaskLow(shift);
   walk.shift = shift;
   walk.high = entryHigh & 0xf_ffff;
@@ -145,9 +164,9 @@ function finish(
 }
 
 /** The fault reason of a request of `kind` that the walk's permissions do not serve, or 0. */
-export function checkSecondStage(walk: Walk, kind: number): number {
+export function checkSecondStage(stage: SecondStage, walk: Walk, kind: number): number {
   if (((walk.allowed >> kind) & 1) !== 0) return 0;
-  return (kind & 1) !== 0 ? SGN_6_WRITE : SGN_7_READ;
+  return (kind & 1) !== 0 ? stage.reasons.write : stage.reasons.read;
 }
 
 /**

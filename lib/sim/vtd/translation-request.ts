@@ -4,6 +4,10 @@
  */
 import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_WRITE, NOT_MAPPED, TranslationCompletion } from '../bus';
 import {
+  LGN_1_BEYOND_WIDTH,
+  LGN_2_WRITE,
+  LGN_3_READ,
+  LGN_4_INTERRUPT_RANGE,
   SFS_2_NOT_PRESENT,
   SFS_5_NESTED_WIDTH,
   SFS_8_NESTED_WRITE,
@@ -63,13 +67,18 @@ export function complete(walk: Walk, asked: number, found: number): TranslationC
   };
 }
 
+const PERMISSION = new Set([LGN_2_WRITE, LGN_3_READ, SGN_2_USER, SGN_3_EXECUTE, SGN_6_WRITE, SGN_7_READ]);
+
 function isPermission(reason: number): boolean {
-  return reason === SGN_2_USER || reason === SGN_3_EXECUTE || reason === SGN_6_WRITE || reason === SGN_7_READ;
+  return PERMISSION.has(reason);
 }
 
 /** Conditions that answer a translation request with R = W = 0, and can be mended by a page request. */
 export function isRecoverable(reason: number): boolean {
   return (
+    isPermission(reason) ||
+    reason === LGN_1_BEYOND_WIDTH ||
+    reason === LGN_4_INTERRUPT_RANGE ||
     reason === SFS_2_NOT_PRESENT ||
     reason === SSS_2_NOT_PRESENT ||
     (reason >= SFS_5_NESTED_WIDTH && reason <= SFS_8_NESTED_WRITE) ||

@@ -7,10 +7,10 @@ import { PhysicalMemory } from '../memory';
 import { VtdCapabilities } from './capabilities';
 import {
   SFS_5_NESTED_WIDTH,
-  SGN_4_BEYOND_HAW,
   SGN_8_INTERRUPT_RANGE,
   SPT_5_ERE_CLEAR,
   SPT_6_SRE_CLEAR,
+  TranslationReasons,
 } from './fault-reasons';
 import {
   checkFirstStage,
@@ -62,7 +62,7 @@ export class Translator {
         : SPT_6_SRE_CLEAR;
     }
     if (entry.second !== null) return this.throughSecond(entry.second, kind, high, low);
-    if (entry.first === null) return this.passThrough(high, low);
+    if (entry.first === null) return this.passThrough(entry.reasons, high, low);
     return entry.first.nested === null
       ? this.throughFirst(entry.first, kind, high, low)
       : this.throughBoth(entry.first, entry.first.nested, kind, high, low);
@@ -70,9 +70,10 @@ export class Translator {
 
   private throughSecond(stage: SecondStage, kind: number, high: number, low: number): number {
     const { walk } = this;
-    const reason = walkSecondStage(this.memory, stage, high, low, walk) || checkSecondStage(walk, kind);
+    const reason =
+      walkSecondStage(this.memory, stage, high, low, walk) || checkSecondStage(stage, walk, kind);
     if (reason !== 0) return reason;
-    if (isInterruptAddress(walk.high, walk.low)) return SGN_8_INTERRUPT_RANGE;
+    if (isInterruptAddress(walk.high, walk.low)) return stage.reasons.interruptRange;
     return markSecondStage(stage, walk, (kind & ACCESS_WRITE) !== 0);
   }
 
@@ -104,7 +105,7 @@ export class Translator {
     reason =
       checkFirstStageMarks(memory, stage, walk, table, write) ||
       walkSecondStage(memory, nested, walk.high, walk.low, nestedWalk) ||
-      checkSecondStage(nestedWalk, kind & ACCESS_WRITE);
+      checkSecondStage(nested, nestedWalk, kind & ACCESS_WRITE);
     if (reason !== 0) return reason;
     if (isInterruptAddress(nestedWalk.high, nestedWalk.low)) return SGN_8_INTERRUPT_RANGE;
     reason = markSecondStage(nested, nestedWalk, write) || markFirstStage(memory, stage, walk, table, write);
@@ -115,9 +116,9 @@ export class Translator {
     return reason;
   }
 
-  private passThrough(high: number, low: number): number {
-    if (isBeyond(this.capabilities.HAW, high)) return SGN_4_BEYOND_HAW;
-    if (isInterruptAddress(high, low)) return SGN_8_INTERRUPT_RANGE;
+  private passThrough(reasons: TranslationReasons, high: number, low: number): number {
+    if (isBeyond(this.capabilities.HAW, high)) return reasons.beyondHost;
+    if (isInterruptAddress(high, low)) return reasons.interruptRange;
     this.walk.high = high;
     this.walk.low = low & ~PAGE_OFFSET;
     this.walk.shift = 12;

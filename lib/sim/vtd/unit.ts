@@ -1,6 +1,6 @@
 /**
  * A DMA remapping hardware unit: the register block, the queues behind it, and the requests of devices.
- * Intel VT-d Architecture Specification rev. 4.1, scalable mode (section 3.4.3).
+ * Intel VT-d Architecture Specification rev. 4.1, sections 3.4.2 (legacy mode) and 3.4.3 (scalable mode).
  */
 import { AtsEndpoint, PageRequest, PRG_SUCCESS, REFUSED, TranslationCompletion } from '../bus';
 import { PhysicalMemory } from '../memory';
@@ -59,6 +59,10 @@ class Caches implements InvalidationTarget {
   ) {}
   invalidateContexts(): void {
     this.remapper.entries.contexts.invalidateAll();
+    this.remapper.forget();
+  }
+  invalidateDomainContexts(did: number): void {
+    this.remapper.entries.contexts.invalidateDomain(did);
     this.remapper.forget();
   }
   invalidateContext(sid: number, fm: number): void {
@@ -266,8 +270,10 @@ export class VtdUnit {
     const high = this.registers.get(CCMD_REG + 4);
     if ((high & CCMD_ICC_HIGH) === 0) return;
     const granularity = (high >>> CCMD_CIRG_SHIFT_HIGH) & 3;
-    if (granularity === 3) this.caches.invalidateContext(this.registers.get(CCMD_REG) >>> 16, high & 3);
-    else if (granularity !== 0) this.caches.invalidateContexts();
+    const low = this.registers.get(CCMD_REG);
+    if (granularity === 3) this.caches.invalidateContext(low >>> 16, high & 3);
+    else if (granularity === 2) this.caches.invalidateDomainContexts(low & 0xffff);
+    else if (granularity === 1) this.caches.invalidateContexts();
     const done = high & ~CCMD_ICC_HIGH & ~(3 << CCMD_CAIG_SHIFT_HIGH);
     this.registers.set(CCMD_REG + 4, done | (granularity << CCMD_CAIG_SHIFT_HIGH));
   }

@@ -35,8 +35,6 @@ export interface Mapping {
   /** Its first address, as later calls name it. */
   readonly at: (plus: number) => Value;
   readonly length: number;
-  /** Whether its pages follow each other in the physical memory of every kernel. */
-  readonly contiguous: boolean;
   /** The iommufd it belongs to. */
   readonly fd: FdRef;
 }

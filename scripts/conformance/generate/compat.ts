@@ -63,7 +63,6 @@ export function mapDma(builder: Builder): void {
     ioas,
     at: (plus) => iova + plus,
     length: size,
-    contiguous: true,
     fd: builder.context,
   });
 }

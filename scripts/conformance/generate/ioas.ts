@@ -5,7 +5,7 @@ import type { FdRef, Literal, Value, Words } from '../program';
 import type { Builder, Mapping } from './builder';
 import { hostileInteger, hostilePointer } from './hostile';
 
-const PAGE = 4096;
+export const PAGE = 4096;
 const HUGE = 2 * 2 ** 20;
 /** Where in the scratch memory mappings may be: after what pointers point to. */
 export const SMALL_PAGES = 3 * 2 ** 18;
@@ -66,16 +66,16 @@ function mapFlags(builder: Builder): number {
   return access | (random.oneIn(3) ? 0 : FIXED);
 }
 
-function remember(
+/** Lets later calls find a mapping. */
+export function remember(
   builder: Builder,
   made: { label: number; ioas: Value; field: string; fixed: number | undefined },
   length: number,
-  contiguous: boolean,
 ) {
   const { label, ioas, field, fixed } = made;
   if (label < 0) return;
   const at = (plus: number): Value => (fixed === undefined ? { of: label, field, plus } : fixed + plus);
-  builder.mappings.push({ ioas, at, length, contiguous, fd: builder.context });
+  builder.mappings.push({ ioas, at, length, fd: builder.context });
 }
 
 export function ioasMap(builder: Builder): void {
@@ -92,7 +92,7 @@ export function ioasMap(builder: Builder): void {
     length: bytes,
     iova: fixed,
   });
-  remember(builder, { label, ioas, field: 'iova', fixed: flags & FIXED ? fixed : undefined }, bytes, true);
+  remember(builder, { label, ioas, field: 'iova', fixed: flags & FIXED ? fixed : undefined }, bytes);
 }
 
 /**
@@ -124,7 +124,7 @@ export function ioasMapFile(builder: Builder): void {
   const fields = { flags, ioas_id: ioas, fd, start, length: bytes, iova: fixed };
   const label = builder.ioctl('IOMMU_IOAS_MAP_FILE', fields);
   const made = { label, ioas, field: 'iova', fixed: flags & FIXED ? fixed : undefined };
-  remember(builder, made, bytes, bytes <= PAGE);
+  remember(builder, made, bytes);
 }
 
 export function ioasCopy(builder: Builder): void {
@@ -144,7 +144,7 @@ export function ioasCopy(builder: Builder): void {
     src_iova: source ? source.at(random.oneIn(3) ? random.pick([PAGE, 0x800, 2 * PAGE]) : 0) : fixed,
   });
   const made = { label, ioas: target, field: 'dst_iova', fixed: flags & FIXED ? fixed : undefined };
-  remember(builder, made, bytes, source?.contiguous ?? true);
+  remember(builder, made, bytes);
 }
 
 export function ioasUnmap(builder: Builder): void {

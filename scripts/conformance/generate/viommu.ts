@@ -1,10 +1,10 @@
 /** Random calls about virtual IOMMUs and what hangs on them, and a world in which most of them work. */
 import * as uapi from '../../../lib/uapi';
-import type { Literal, Value } from '../program';
+import type { Value } from '../program';
 import type { Builder } from './builder';
 import { hostileInteger } from './hostile';
 import { SELFTEST } from './hwpt';
-import { mapping } from './ioas';
+import { mapping, PAGE, remember } from './ioas';
 
 export function viommuAlloc(builder: Builder): void {
   const { random } = builder;
@@ -50,22 +50,16 @@ export function veventqAlloc(builder: Builder): void {
 
 export function hwQueueAlloc(builder: Builder): void {
   const { random } = builder;
-  const found = mapping(builder);
+  const found = random.oneIn(2) ? builder.mappings.at(0) : mapping(builder);
   const start = random.oneIn(6) ? random.pick([0x10, 0x800, 0x1000]) : 0;
   const label = builder.ioctl('IOMMU_HW_QUEUE_ALLOC', {
     viommu_id: builder.id('viommu'),
     type: builder.hasObject('stdev') && !random.oneIn(10) ? SELFTEST.hwQueue : random.below(3),
     index: random.below(random.oneIn(8) ? 4 : 2),
     nesting_parent_iova: found?.at(start) ?? uapi.MOCK_APERTURE_START,
-    length: queueLength(builder, found?.contiguous ?? true),
+    length: random.oneIn(20) ? 0 : random.pick([0x800, 0x1000, 0x1000, 0x2000, 0x5000]),
   });
   builder.made('queue', label, 'out_hw_queue_id');
-}
-
-/** Bytes. More than a page only of memory that is contiguous on every kernel, or on none. */
-function queueLength({ random }: Builder, contiguous: boolean): Literal {
-  if (random.oneIn(20)) return 0;
-  return random.pick(contiguous ? [0x800, 0x1000, 0x1000, 0x2000, 0x5000] : [0x10, 0x800, 0x1000]);
 }
 
 /** A nested table on the virtual IOMMU, and the device on it. */
@@ -83,6 +77,19 @@ function attach(builder: Builder, viommu: Value, device: Value, stdev: Value): v
   builder.exactly('IOMMU_TEST_CMD', { op, id: stdev, 'mock_domain_replace.pt_id': nested });
 }
 
+/** Memory for hardware queues: two mappings side by side, whose memory is side by side now and then. */
+function mapQueues(builder: Builder, ioas: Value): void {
+  const { random } = builder;
+  const length = 2 * PAGE;
+  const flags = uapi.IOMMU_IOAS_MAP_FIXED_IOVA | uapi.IOMMU_IOAS_MAP_READABLE;
+  for (const [i, page] of [random.below(8), random.pick([2, 4, 9])].entries()) {
+    const iova = uapi.MOCK_APERTURE_START + i * length;
+    const user_va = { at: 'data', offset: page * PAGE } as const;
+    const label = builder.exactly('IOMMU_IOAS_MAP', { flags, ioas_id: ioas, iova, length, user_va });
+    remember(builder, { label, ioas, field: 'iova', fixed: iova }, length);
+  }
+}
+
 /** A mock device behind a virtual IOMMU, as far as chance goes. The iommufd and an address space are there. */
 export function makeWorld(builder: Builder, ioas: Value): void {
   const { random } = builder;
@@ -92,6 +99,7 @@ export function makeWorld(builder: Builder, ioas: Value): void {
   const flags = uapi.IOMMU_HWPT_ALLOC_NEST_PARENT;
   const table = builder.exactly('IOMMU_HWPT_ALLOC', { dev_id: device, pt_id: ioas, flags });
   const parent = builder.made('parent', table, 'out_hwpt_id');
+  if (!random.oneIn(4)) mapQueues(builder, ioas);
   if (random.oneIn(8)) return;
   const fields = { type: SELFTEST.viommu, dev_id: device, hwpt_id: parent };
   const data = random.oneIn(2) ? { data_len: 24, data_uptr: { at: 'scratch', offset: 0 } as const } : {};

@@ -259,7 +259,35 @@ const pinned = container('mock: container: type1 leaves pinned mappings whole', 
     });
 });
 
+const physical = script('GET_PA: an answer where no IOMMU is in front of the device', (s) => {
+  const [ioas, other] = [s.ioas(), s.ioas()];
+  const ask = (iova: Value, length: Value, more: Fields = {}) =>
+    s.call('IOMMU_IOAS_NOIOMMU_GET_PA', { ioas_id: ioas, iova, length, ...more });
+  ask(MAX, 0, { ioas_id: 99, flags: 1 });
+  ask(MAX, 0, { ioas_id: 99, __reserved: 1 });
+  ask(MAX, 0, { ioas_id: 99 });
+  ask(MAX, 1, { ioas_id: 99 });
+  ask(0x1_0000, 1, { ioas_id: 99 });
+  ask(0x1_0000, 1);
+  s.map(ioas, 0x1_0000, 4 * PAGE);
+  ask(0x1_0000, 1);
+  s.bind();
+  s.attach(ioas);
+  for (const at of [0xffff, 0x1_0000, 0x1_0801, 0x1_3fff, 0x1_4000])
+    for (const length of [1, PAGE, MAX]) ask(at, length);
+  // The domain that was there first is asked, and then the one that stayed.
+  const { stdev } = s.mock(ioas);
+  s.map(ioas, MOCK_IOVA, PAGE);
+  ask(MOCK_IOVA, 1);
+  s.attach(other);
+  ask(MOCK_IOVA, 1);
+  s.attach(ioas);
+  ask(MOCK_IOVA, 1);
+  s.destroy(stdev);
+  ask(MOCK_IOVA, 1);
+});
+
 export const compatibility: readonly Sequence[] = [
   ...[choosing, without, extensions, describing, mapping, secondVersion, firstVersion],
-  ...[attached, late, pinned],
+  ...[attached, late, pinned, physical],
 ];

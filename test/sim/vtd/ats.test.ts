@@ -36,6 +36,7 @@ import {
   PRS_PRO,
   PRS_REG,
   RTADDR_REG,
+  RTADDR_TTM_SHIFT,
   SS_PS,
   SS_R,
   SS_W,
@@ -312,9 +313,9 @@ describe('page requests', () => {
     expect(unit.read32(PRS_REG)).toBe(0);
   });
 
-  test('a stopped table mode refuses them too', () => {
+  test('a table mode the unit has not refuses them too', () => {
     const bench = new Ats();
-    bench.unit.write64(RTADDR_REG, 0, bench.rootTable);
+    bench.write64(RTADDR_REG, bench.rootTable, 3 << RTADDR_TTM_SHIFT);
     bench.unit.write32(GCMD_REG, GCMD_QIE | GCMD_TE | GCMD_SRTP);
     expect(bench.unit.pageRequest(RID, pageRequest())).toBe(false);
     expect(bench.takeFaults()).toEqual([0x30]);

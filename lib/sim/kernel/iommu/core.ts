@@ -116,7 +116,11 @@ export class IommuGroup<Device extends KernelDevice = KernelDevice> {
   /** PASID → attachment; the RID's own is at IOMMU_NO_PASID. Absent is blocked while the group is owned. */
   readonly handles = new Map<number, AttachHandle>();
 
-  constructor(readonly id: number) {}
+  /** `name`: what sysfs calls it, where it has a name. Nobody sees a group whose `id` is below 0. */
+  constructor(
+    readonly id: number,
+    readonly name?: string,
+  ) {}
 }
 
 /** What GET_HW_INFO reports. */

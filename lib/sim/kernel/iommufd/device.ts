@@ -14,6 +14,7 @@ import type { FaultGroup } from '../iommu/page-fault';
 import { handler, type Command, type Handler } from './command';
 import type { IommufdFile } from './file';
 import { Hwpt, HwptNested, HwptPaging } from './hwpt';
+import { noIommu } from './hwpt-noiommu';
 import { Ioas } from './ioas';
 import { IommufdObject } from './object';
 import type { Vdevice } from './vdevice';
@@ -67,8 +68,10 @@ export class IommufdDevice extends IommufdObject {
 
   /** Takes the device, and with it its whole group, away from the kernel; its DMA is blocked from now on. */
   static claim(file: IommufdFile, device: KernelDevice): IommufdDevice | number {
-    const { driver, isolatedMsi } = file.system.iommu;
-    return isolatedMsi ? IommufdDevice.#claim(file, device, driver, true) : -errno.EPERM;
+    const { iommu } = file.system;
+    // Nothing keeps its DMA or its interrupts apart then: VFIO has let it in all the same.
+    if (!iommu) return IommufdDevice.#claim(file, device, noIommu, true);
+    return iommu.isolatedMsi ? IommufdDevice.#claim(file, device, iommu.driver, true) : -errno.EPERM;
   }
 
   /** The same for a device of the selftest: it sends no interrupts, and it goes with the iommufd. */

@@ -60,7 +60,9 @@ export class MockViommu implements DriverViommu {
     const { struct, type } = INVALIDATION;
     // No entry at all asks whether the type is known.
     if (entries.count === 0) return { result: entries.type === type ? 0 : -errno.EINVAL, done: 0 };
-    if (entries.count * struct.size > MOST_INVALIDATION_BYTES) return { result: -errno.ENOMEM, done: 0 };
+    // As Linux 7.3 does: of this failure the program is told that all entries were handled.
+    if (entries.count * struct.size > MOST_INVALIDATION_BYTES)
+      return { result: -errno.ENOMEM, done: entries.count };
     if (entries.type !== type) return { result: -errno.EINVAL, done: 0 };
     const commands = [];
     for (let i = 0; i < entries.count; i++) {
@@ -120,7 +122,8 @@ class MockQueues implements HwQueueOperations {
     this.#queues[index] = core;
     return {
       free: () => {
-        this.#queues[index] = undefined;
+        // Whichever it is: Linux 7.3 does not remember the index. A last queue cannot be made a second time.
+        this.#queues[0] = undefined;
         previous?.release();
       },
     };

@@ -132,6 +132,7 @@ export class VfioFile extends OpenFile {
     if (typeof bytes === 'number') return bytes;
     const { iommufd, flags, token_uuid_ptr: token } = struct.decode(bytes);
     if (iommufd < 0 || flags & ~VFIO_DEVICE_BIND_FLAG_TOKEN) return -errno.EINVAL;
+    if (this.system.groupFiles.has(this.device.group)) return -errno.EBUSY;
     if (this.#bound) return -errno.EINVAL;
     // No simulated device is a virtual function: a token has nothing to match.
     if (flags & VFIO_DEVICE_BIND_FLAG_TOKEN)
