@@ -1,7 +1,8 @@
 /** Who a simulated process runs as, what it may do, and how much memory it may lock. */
 
 /** Capabilities of capabilities(7) that the simulated kernel asks for. */
-export type ProcessCapability = 'CAP_IPC_LOCK' | 'CAP_SYS_RAWIO' | 'CAP_SYS_RESOURCE';
+export const CAPABILITIES = ['CAP_IPC_LOCK', 'CAP_SYS_RAWIO', 'CAP_SYS_RESOURCE'] as const;
+export type ProcessCapability = (typeof CAPABILITIES)[number];
 
 export interface Credentials {
   /** User id; 0 may open everything. */
