@@ -24,7 +24,7 @@ export interface VmOptions {
   devices: string[];
   /** Host folders the guest may write, mounted at the same path. */
   shares: string[];
-  /** Bind edu to vfio-pci before the command runs. */
+  /** Bind the edu devices to vfio-pci before the command runs. */
   bind: boolean;
   /** Seconds until the guest is ended with status 124; 0 is no limit. */
   timeout: number;
@@ -41,8 +41,9 @@ export class UsageError extends Error {
 export const HELP = `Usage: npm run vm -- [options] COMMAND [ARGUMENT…]
 
 Boots a guest with a virtual IOMMU, an edu device at 0000:00:04.0 and an NVMe disk at
-0000:00:05.0, runs COMMAND there as root in the current folder, and powers off. The host's
-file system is the guest's root, read-only; what the guest writes to /tmp is gone afterwards.
+0000:00:05.0, more edu devices behind root ports at 0000:01:00.0, 02:00.0 and 02:00.1, runs
+COMMAND there as root in the current folder, and powers off. The host's file system is the
+guest's root, read-only; what the guest writes to /tmp is gone afterwards.
 COMMAND's stdout, stderr and exit status come through unchanged.
 
   --memory SIZE    guest memory (default 4G)
@@ -54,7 +55,7 @@ COMMAND's stdout, stderr and exit status come through unchanged.
   --append TEXT    more kernel parameters
   --device SPEC    one more QEMU device (may be repeated)
   --share DIR      a host folder the guest may write, at the same path (may be repeated)
-  --no-bind        leave edu without a driver instead of binding it to vfio-pci
+  --no-bind        leave the edu devices without a driver instead of binding them to vfio-pci
   --timeout N      end the guest after N seconds with status 124 (default 600, 0: never)
   --verbose        show the guest's console on stderr
   --help           show this

@@ -11,6 +11,12 @@ export interface Machine {
   options: VmOptions;
 }
 
+/**
+ * Where the guest has its edu devices: one on the root bus, which nothing can reset; one alone behind a root port; and
+ * the two functions of one device behind another, which are in one IOMMU group.
+ */
+export const EDU_ADDRESSES = ['0000:00:04.0', '0000:01:00.0', '0000:02:00.0', '0000:02:00.1'] as const;
+
 const IOMMU_DEVICES: Record<IommuType, string[]> = {
   // Without interrupt remapping the kernel refuses to hand devices out (EPERM at bind).
   intel: ['-device', 'intel-iommu,intremap=on,x-scalable-mode=on,device-iotlb=on'],
@@ -54,6 +60,8 @@ function kernelParameters(machine: Machine): string {
     'rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose',
     'ro',
     `init=${machine.init}`,
+    // A host that is busy holds back the timer which the kernel would try at boot.
+    'no_timer_check',
     // A panic restarts at once, and -no-reboot turns a restart into the end of QEMU.
     'panic=-1',
     ...IOMMU_PARAMETERS[iommu],
@@ -98,6 +106,19 @@ function disk(): string[] {
   ];
 }
 
+/** At EDU_ADDRESSES: buses are numbered in the order of their ports. */
+function edus(): string[] {
+  const edu = 'edu,dma_mask=0xffffffffffff';
+  return [
+    `${edu},addr=4`,
+    'pcie-root-port,id=single,chassis=1,addr=7',
+    `${edu},bus=single`,
+    'pcie-root-port,id=pair,chassis=2,addr=8',
+    `${edu},bus=pair,addr=0.0,multifunction=on`,
+    `${edu},bus=pair,addr=0.1`,
+  ].flatMap((device) => ['-device', device]);
+}
+
 /** All arguments of QEMU for one guest. */
 export function qemuArguments(machine: Machine): string[] {
   const { options } = machine;
@@ -110,7 +131,7 @@ export function qemuArguments(machine: Machine): string[] {
     // Slot 1 is where amd-iommu puts its PCI function.
     ...share('root', '/', ',readonly=on', ',addr=6'),
     ...streams(),
-    ...['-device', 'edu,dma_mask=0xffffffffffff,addr=4'],
+    ...edus(),
     ...disk(),
     // Last: these take whichever slots are free.
     ...options.shares.flatMap((path, index) => share(shareTag(index), path, '', '')),

@@ -25,6 +25,17 @@ describe("QEMU's command line", () => {
     expect(devices.filter((device) => /^nvme,.*addr=5$/.test(device))).toHaveLength(1);
   });
 
+  it('has more edu devices behind root ports: one alone, and two functions of one device', () => {
+    const devices = valuesOf(argumentsFor(), '-device');
+    const behind = (port: string) => devices.filter((device) => device.includes(`,bus=${port}`));
+    expect(behind('single')).toEqual(['edu,dma_mask=0xffffffffffff,bus=single']);
+    expect(behind('pair').map((device) => /addr=[^,]*/.exec(device)?.[0])).toEqual(['addr=0.0', 'addr=0.1']);
+    for (const port of ['single', 'pair'])
+      expect(devices.findIndex((device) => device.includes(`,id=${port},`))).toBeLessThan(
+        devices.indexOf(behind(port)[0]!),
+      );
+  });
+
   it("shares the host's root read-only, and boots from it", () => {
     const args = argumentsFor();
     const [root] = valuesOf(args, '-fsdev');

@@ -21,7 +21,7 @@ export type ObjectKind =
   | 'stdev'
   | 'access'
   | 'queue';
-export type FileKind = 'iommufd' | 'vfio' | 'fault' | 'veventq' | 'access' | 'eventfd';
+export type FileKind = 'iommufd' | 'vfio' | 'fault' | 'veventq' | 'access' | 'eventfd' | 'dmabuf';
 
 export interface Made {
   readonly kind: ObjectKind;

@@ -98,7 +98,9 @@ export function ioasMapFile(builder: Builder): void {
   const flags = mapFlags(builder);
   const bytes = mappingLength(builder);
   const fixed = fixedIova(builder);
-  const fd: Value = { fd: random.oneIn(12) ? builder.fd('iommufd') : 'memfd' };
+  const dmabuf = builder.files.some(({ kind }) => kind === 'dmabuf') && random.oneIn(2);
+  const usual = dmabuf ? builder.fd('dmabuf') : 'memfd';
+  const fd: Value = { fd: random.oneIn(12) ? builder.fd('iommufd') : usual };
   const start = random.oneIn(8) ? hostileInteger(random, 8) : random.below(40) * PAGE;
   const fields = { flags, ioas_id: ioas, fd, start, length: bytes, iova: fixed };
   const label = builder.ioctl('IOMMU_IOAS_MAP_FILE', fields);
