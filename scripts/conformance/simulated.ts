@@ -42,9 +42,10 @@ class KeepingEdu extends Edu {
   protected override onReset(): void {}
 }
 
-function edu({ multifunction = false, group }: Place): DeviceOptions {
+function edu({ multifunction = false, group }: Place, iommu: IommuChoice): DeviceOptions {
   const device = new KeepingEdu({ dmaMask: (1n << 48n) - 1n, multifunction });
-  return group === undefined ? { device } : { device, group };
+  // It is the IOMMU that groups follow from.
+  return group === undefined || iommu === 'none' ? { device } : { device, group };
 }
 
 /** `iommu`: as the guest is started with. */
@@ -54,7 +55,7 @@ export function openSimulated(iommu: IommuChoice = 'intel'): Opened {
     iommu: iommu === 'none' ? iommu : vtd,
     selftest: true,
     powerManagement: false,
-    devices: Object.fromEntries(Object.entries(EDUS).map(([bdf, place]) => [bdf, edu(place)])),
+    devices: Object.fromEntries(Object.entries(EDUS).map(([bdf, place]) => [bdf, edu(place, iommu)])),
   });
   for (const [bdf, { bar, line }] of Object.entries(EDUS)) {
     const config = machine.device(bdf)?.config;
