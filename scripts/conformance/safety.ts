@@ -6,7 +6,6 @@ import {
   IOMMU_TEST_OP_ACCESS_RW,
   IOMMU_TEST_OP_DEV_CHECK_CACHE,
   IOMMU_TEST_OP_DIRTY,
-  IOMMU_TEST_OP_DMABUF_GET,
   IOMMU_TEST_OP_MD_CHECK_REFS,
   IOMMU_TEST_OP_TRIGGER_VEVENT,
 } from '../../lib/uapi';
@@ -41,12 +40,6 @@ function mapsBeyond(fields: Fields, address: string, length: string): boolean {
   if (typeof pointer !== 'object' || !('at' in pointer)) return false;
   const bytes = number(fields, length);
   return bytes < SURELY_ABSENT && pointer.offset + bytes > MEMORY[pointer.at];
-}
-
-/** Linux 7.3's test command leaves the new descriptor open and does not say which it is. */
-function leaksDescriptor(fields: Fields): boolean {
-  const length = number(fields, 'dmabuf_get.length');
-  return length > 0 && length <= 2 ** 21;
 }
 
 /**
@@ -97,7 +90,6 @@ export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): b
       // Pages past the memory are the running program's own.
       if (fields.op === IOMMU_TEST_OP_MD_CHECK_REFS)
         return pointsIn(fields, 'check_refs.uptr') && number(fields, 'check_refs.length') > ROOM / 4;
-      if (fields.op === IOMMU_TEST_OP_DMABUF_GET) return leaksDescriptor(fields);
       return (
         fields.op === IOMMU_TEST_OP_ACCESS_RW &&
         pointsIn(fields, 'access_rw.uptr') &&
