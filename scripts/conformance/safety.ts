@@ -9,7 +9,7 @@ import {
   IOMMU_TEST_OP_MD_CHECK_REFS,
   IOMMU_TEST_OP_TRIGGER_VEVENT,
 } from '../../lib/uapi';
-import { DATA_BYTES, SCRATCH_BYTES } from './limits';
+import { DATA_BYTES, MEMFD_BYTES, SCRATCH_BYTES } from './limits';
 import type { Fields, IoctlCall, Literal } from './program';
 
 /** Bytes that may be written from a pointer on. */
@@ -30,7 +30,7 @@ function bitmapBytes(fields: Fields, prefix: string): number {
   return pageSize === 0 ? 0 : number(fields, `${prefix}length`) / pageSize / 8;
 }
 
-const MEMORY = { data: DATA_BYTES, scratch: SCRATCH_BYTES } as const;
+const MEMORY = { data: DATA_BYTES, scratch: SCRATCH_BYTES, memfd: MEMFD_BYTES } as const;
 /** No program has as much memory in one piece. */
 const SURELY_ABSENT = 2 ** 28;
 
