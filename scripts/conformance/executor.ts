@@ -217,8 +217,8 @@ export class Executor {
 
   /** The path here: a device that no IOMMU is in front of has another name. */
   #pathOf(path: string): string {
-    if (path !== VFIO_PATH) return path;
     const folder = dirname(path);
+    if (folder !== dirname(VFIO_PATH)) return path;
     const names = this.kernel.readdir(folder);
     const name = typeof names === 'number' ? undefined : names.find((each) => each.endsWith(basename(path)));
     return name === undefined ? path : `${folder}/${name}`;

@@ -9,6 +9,7 @@ import {
   IOMMU_TEST_OP_MD_CHECK_REFS,
   IOMMU_TEST_OP_TRIGGER_VEVENT,
 } from '../../lib/uapi';
+import { DATA_BYTES, MEMFD_BYTES, SCRATCH_BYTES } from './limits';
 import type { Fields, IoctlCall, Literal } from './program';
 
 /** Bytes that may be written from a pointer on. */
@@ -27,6 +28,18 @@ function pointsIn(fields: Fields, name: string): boolean {
 function bitmapBytes(fields: Fields, prefix: string): number {
   const pageSize = number(fields, `${prefix}page_size`);
   return pageSize === 0 ? 0 : number(fields, `${prefix}length`) / pageSize / 8;
+}
+
+const MEMORY = { data: DATA_BYTES, scratch: SCRATCH_BYTES, memfd: MEMFD_BYTES } as const;
+/** No program has as much memory in one piece. */
+const SURELY_ABSENT = 2 ** 28;
+
+/** Whether what follows the memory would be mapped too: something of the running program's, or nothing, by chance. */
+function mapsBeyond(fields: Fields, address: string, length: string): boolean {
+  const pointer = fields[address];
+  if (typeof pointer !== 'object' || !('at' in pointer)) return false;
+  const bytes = number(fields, length);
+  return bytes < SURELY_ABSENT && pointer.offset + bytes > MEMORY[pointer.at];
 }
 
 /**
@@ -64,6 +77,10 @@ export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): b
       // Larger ones are refused by the kernel.
       return pointsIn(fields, 'data_uptr') && count <= 2 ** 19 && size <= 4096 && count * size > ROOM;
     }
+    case 'IOMMU_IOAS_MAP':
+      return mapsBeyond(fields, 'user_va', 'length');
+    case 'VFIO_IOMMU_MAP_DMA':
+      return mapsBeyond(fields, 'vaddr', 'size');
     case 'IOMMU_HW_QUEUE_ALLOC':
       return listsManyPages(fields);
     case 'IOMMU_TEST_CMD':

@@ -42,9 +42,10 @@ class KeepingEdu extends Edu {
   protected override onReset(): void {}
 }
 
-function edu({ multifunction = false, group }: Place): DeviceOptions {
+function edu({ multifunction = false, group }: Place, iommu: IommuChoice): DeviceOptions {
   const device = new KeepingEdu({ dmaMask: (1n << 48n) - 1n, multifunction });
-  return group === undefined ? { device } : { device, group };
+  // It is the IOMMU that groups follow from.
+  return group === undefined || iommu === 'none' ? { device } : { device, group };
 }
 
 /** What a machine is started with, the simulated one as the guest. */
@@ -60,7 +61,7 @@ export function openSimulated({ iommu = 'intel', memlock }: Setup = {}): Opened 
     iommu: iommu === 'none' ? iommu : vtd,
     selftest: true,
     powerManagement: false,
-    devices: Object.fromEntries(Object.entries(EDUS).map(([bdf, place]) => [bdf, edu(place)])),
+    devices: Object.fromEntries(Object.entries(EDUS).map(([bdf, place]) => [bdf, edu(place, iommu)])),
   });
   for (const [bdf, { bar, line }] of Object.entries(EDUS)) {
     const config = machine.device(bdf)?.config;
