@@ -12,5 +12,6 @@ export { PhysicalMemory } from './memory';
 export type { RefusedDma } from './kernel/intel/fault-log';
 export type { Credentials, SimulatedProcess } from './kernel/process';
 export type { AccessRule, System } from './kernel/system';
-export { VtdUnit, type VtdCapabilities, type VtdUnitOptions } from './vtd';
+export { describeStaleUse, VtdUnit } from './vtd';
+export type { StaleUse, VtdCapabilities, VtdUnitOptions } from './vtd';
 export * as vtd from './vtd';

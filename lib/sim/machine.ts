@@ -12,7 +12,7 @@ import { SimulatedProcess, type Credentials } from './kernel/process';
 import { System, type AccessRule } from './kernel/system';
 import { PhysicalMemory } from './memory';
 import { RootComplex } from './root-complex';
-import { VtdUnit, type VtdCapabilities } from './vtd';
+import { describeStaleUse, VtdUnit, type StaleUse, type VtdCapabilities } from './vtd';
 
 const MEBIBYTE = 2 ** 20;
 /** Where 32-bit BARs are placed, up to the fixed hardware. */
@@ -36,6 +36,11 @@ export interface VtdOptions {
   readonly capabilities?: Partial<VtdCapabilities>;
   /** False: interrupts are not isolated, and binding a device gives EPERM, as on real hardware. */
   readonly interruptRemapping?: boolean;
+  /**
+   * Called for every request that a cache of the unit has served although its tables were changed since and not
+   * invalidated: what real hardware hides. Default: nothing, or an error where IOMMUFD_STRICT is 1.
+   */
+  readonly strict?: (use: StaleUse) => void;
 }
 
 export interface MachineOptions {
@@ -54,6 +59,10 @@ export interface MachineOptions {
   readonly manual?: boolean;
   /** Which files a process may open; default: root all of them, others none. */
   readonly permissions?: AccessRule;
+}
+
+function refuseStaleUse(use: StaleUse): never {
+  throw new Error(describeStaleUse(use));
 }
 
 function defaultDevices(): Record<string, PciFunction> {
@@ -86,8 +95,10 @@ export class Machine {
     const { iommu = {} } = options;
     const vtd = iommu === 'mock' ? {} : iommu;
     if (options.selftest ?? iommu === 'mock') this.system.selftest = new MockIommu();
+    const strict = vtd.strict ?? (process.env['IOMMUFD_STRICT'] === '1' ? refuseStaleUse : undefined);
     this.unit = new VtdUnit({
       memory: this.memory,
+      ...(strict && { strict }),
       // Access and dirty bits are there once the kernel side reads them back.
       capabilities: { SSADS: 0, ...vtd.capabilities },
       interrupt: (_high, low, data) =>

@@ -39,6 +39,7 @@ import {
   RTADDR_TTM_SHIFT,
 } from './registers';
 import { Remapper } from './remapper';
+import { StaleUse, StrictChecker } from './strict';
 import { isInterruptAddress } from './walk';
 
 export interface VtdUnitOptions {
@@ -47,6 +48,11 @@ export interface VtdUnitOptions {
   readonly capabilities?: Partial<VtdCapabilities>;
   /** Receives the unit's own interrupt messages; called while a register write or a request is being handled. */
   readonly interrupt: InterruptSink;
+  /**
+   * Strict mode: called for every request that was served from a cache although the tables have changed since and were
+   * not invalidated. The request itself goes on as without.
+   */
+  readonly strict?: (use: StaleUse) => void;
   /** The function at a requester id, for device-TLB invalidations and page group responses. */
   readonly endpoint: (rid: number) => AtsEndpoint | undefined;
 }
@@ -136,7 +142,9 @@ export class VtdUnit {
     this.endpoint = options.endpoint;
     this.registers = new RegisterFile(this.capabilities, options.interrupt);
     this.faults = new FaultRecorder(this.registers, this.faultBase, NFR + 1);
-    this.remapper = new Remapper(options.memory, this.capabilities, this.faults);
+    const { memory, strict } = options;
+    const checker = strict === undefined ? null : new StrictChecker(memory, strict);
+    this.remapper = new Remapper(memory, this.capabilities, this.faults, checker);
     this.caches = new Caches(this.remapper, options.endpoint);
     this.invalidations = new InvalidationQueue(
       options.memory,
