@@ -5,7 +5,7 @@
  *
  * What a cached entry was made from is remembered word by word, and looked at again whenever the entry is used.
  */
-import { PhysicalMemory } from '../memory';
+import { PhysicalMemory, UNREADABLE } from '../memory';
 import { joinHalves } from './layout';
 import { Walk } from './walk';
 
@@ -35,6 +35,12 @@ export interface Source {
   readonly words: number[];
 }
 
+/** What a translation was made from. */
+interface Path extends Source {
+  /** How many of the words are first-stage entries, nested: the others are the second stage's. */
+  readonly outer: number;
+}
+
 /** Bits that hardware sets itself: A, D and EA of either stage. */
 const MARKS = 0x760;
 const MAX_PATH = 5;
@@ -44,7 +50,7 @@ type Found = Pick<StaleUse, 'cache' | 'entry' | 'was' | 'is' | 'missing'>;
 export class StrictChecker {
   private found: Found | null = null;
   /** By the index of an IOTLB entry. */
-  private readonly paths = new Map<number, Source>();
+  private readonly paths = new Map<number, Path>();
 
   constructor(
     private readonly memory: PhysicalMemory,
@@ -68,20 +74,23 @@ export class StrictChecker {
         this.remember(source, joinHalves(each.entryHigh[i]!, each.entryLow[i]!), 1);
       }
     }
-    this.paths.set(at, source);
+    this.paths.set(at, { ...source, outer: inner === null ? source.addresses.length : walk.depth });
   }
 
   /** A cached context or PASID entry is used. */
   checkEntry(cache: StaleUse['cache'], source: Source | null, missing: string): void {
-    if (source !== null && this.found === null) this.found = this.changed(cache, source, 0, missing);
+    if (source === null || this.found !== null) return;
+    const index = this.changed(source, 0);
+    if (index >= 0) this.found = this.describe(cache, source, index, missing);
   }
 
-  /** An IOTLB entry is used; `differs` asks whether a walk would end otherwise. */
-  checkPath(at: number, differs: () => boolean, missing: string): void {
-    const source = this.paths.get(at);
-    if (source === undefined || this.found !== null) return;
-    const change = this.changed('IOTLB', source, MARKS, missing);
-    if (change !== null && differs()) this.found = change;
+  /** An IOTLB entry is used; `differs` asks whether a walk would end otherwise. `inner`: for the second stage, nested. */
+  checkPath(at: number, differs: () => boolean, missing: string, inner: string): void {
+    const path = this.paths.get(at);
+    if (path === undefined || this.found !== null) return;
+    const index = this.changed(path, MARKS);
+    if (index < 0 || !differs()) return;
+    this.found = this.describe('IOTLB', path, index, index < path.outer ? missing : inner);
   }
 
   /** A request is over. */
@@ -92,27 +101,24 @@ export class StrictChecker {
     this.report({ rid, pasid, high: high >>> 0, low: low >>> 0, access, ...found });
   }
 
-  private changed(
-    cache: StaleUse['cache'],
-    { addresses, words }: Source,
-    ignored: number,
-    missing: string,
-  ): Found | null {
-    for (let i = 0; i < addresses.length; i++) {
-      const entry = addresses[i]!;
-      const [wasHigh, wasLow] = [words[2 * i]!, words[2 * i + 1]!];
+  /** Index of the first word that is another now, or -1. */
+  private changed({ addresses, words }: Source, ignored: number): number {
+    return addresses.findIndex((entry, i) => {
       const [high, low] = [this.memory.read32(entry + 4), this.memory.read32(entry)];
-      if (high === wasHigh && ((low ^ wasLow) & ~ignored) === 0) continue;
-      const is: [number, number] | null = this.memory.copyOut(entry, PROBE, 0, 8)
-        ? [high >>> 0, low >>> 0]
-        : null;
-      return { cache, entry, was: [wasHigh >>> 0, wasLow >>> 0], is, missing };
-    }
-    return null;
+      // UNREADABLE has no bits: it is compared as it is.
+      if (low === UNREADABLE) return true;
+      return high !== words[2 * i] || ((low ^ words[2 * i + 1]!) & ~ignored) !== 0;
+    });
+  }
+
+  private describe(cache: StaleUse['cache'], source: Source, index: number, missing: string): Found {
+    const entry = source.addresses[index]!;
+    const [wasHigh, wasLow] = [source.words[2 * index]!, source.words[2 * index + 1]!];
+    const [high, low] = [this.memory.read32(entry + 4), this.memory.read32(entry)];
+    const is: [number, number] | null = low === UNREADABLE ? null : [high >>> 0, low >>> 0];
+    return { cache, entry, was: [wasHigh >>> 0, wasLow >>> 0], is, missing };
   }
 }
-
-const PROBE = new Uint8Array(8);
 
 const hex = (high: number, low: number): string =>
   `0x${high.toString(16)}${low.toString(16).padStart(8, '0')}`.replace(/^0x0+(?=.)/, '0x');

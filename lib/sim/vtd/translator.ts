@@ -19,7 +19,7 @@ import {
   markFirstStage,
   walkFirstStage,
 } from './first-stage';
-import { Iotlb, KIND_FIRST_STAGE, KIND_PASS_THROUGH } from './iotlb';
+import { Iotlb, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
 import { joinHalves } from './layout';
 import { CachedPasid } from './pasid-cache';
 import { checkSecondStage, markSecondStage, SecondStage, walkSecondStage } from './second-stage';
@@ -50,7 +50,9 @@ export class Translator {
       this.walk.allowed = this.iotlb.words[at + 2]! & KINDS_ALL;
       this.walk.shift = this.iotlb.shiftAt(at);
       if (this.strict !== null && entry.kind !== KIND_PASS_THROUGH) {
-        this.strict.checkPath(at, () => this.differs(entry, kind, high, low, at), missing(entry, high, low));
+        const differs = (): boolean => this.differs(entry, kind, high, low, at);
+        const inner = `IOTLB invalidation of domain ${entry.did}`;
+        this.strict.checkPath(at, differs, missing(entry, high, low), inner);
       }
       return 0;
     }
@@ -174,7 +176,7 @@ export class Translator {
 /** What a cached translation goes by. */
 function missing({ kind, did, pasid }: CachedPasid, high: number, low: number): string {
   const page = `page 0x${(joinHalves(high, low & ~PAGE_OFFSET) / 4096).toString(16)}`;
-  if (kind === KIND_FIRST_STAGE)
+  if (kind !== KIND_SECOND_STAGE)
     return `PASID-based IOTLB invalidation of ${page}, PASID ${pasid}, domain ${did}`;
   return `IOTLB invalidation of ${page} in domain ${did}`;
 }

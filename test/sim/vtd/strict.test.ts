@@ -139,7 +139,13 @@ describe('a translation', () => {
     expect(bench.translate(ADDRESS, ACCESS_READ, 2)).toBe(0x50_0000);
     bench.memory.write64(inner, 0, 0x60_0000 | RW);
     expect(bench.translate(ADDRESS, ACCESS_READ, 2)).toBe(0x50_0000);
-    expect(bench.take()).toMatchObject({ pasid: 2, entry: inner });
+    const missing = 'IOTLB invalidation of domain 7';
+    expect(bench.take()).toMatchObject({ pasid: 2, entry: inner, missing });
+    bench.memory.write64(inner, 0, 0x50_0000 | RW);
+    const outer = bench.map(bench.first, 4, ADDRESS, 0x6000, ALL, ALL);
+    expect(bench.translate(ADDRESS, ACCESS_READ, 2)).toBe(0x50_0000);
+    const outerMissing = 'PASID-based IOTLB invalidation of page 0x1234567, PASID 2, domain 7';
+    expect(bench.take()).toMatchObject({ pasid: 2, entry: outer, missing: outerMissing });
   });
 
   test('asked for by a device with ATS', () => {
