@@ -1,27 +1,25 @@
+import type { AttachAttempt } from './attach-target';
 import type { BoundDevice } from './bound-device';
 import { destroy, type Context } from './context';
+import { DirtyReader, setDirtyTracking, type DirtyOptions } from './dirty';
 import { DmaBuffer } from './dma-buffer';
-import { failure, refusal } from './errors';
-import type { FaultQueue } from './fault-queue';
-import { runAll } from './handle';
-import { IoAddressSpace, type TryAttach } from './io-address-space';
-import { attempt, call } from './ioctl';
+import { refusal } from './errors';
+import { closing, runAll, type Handle } from './handle';
+import { IoAddressSpace } from './io-address-space';
+import { call } from './ioctl';
 import { checkRange, readIovaRanges, writeAllowedRanges, type IovaRange, type IovaRangeInput } from './iova';
+import { hex, mapMemory } from './map-request';
 import { Mapping } from './mapping';
 import { MappingIndex } from './mapping-index';
-import { allocatePageTable, destroyPageTable, type PageTable } from './page-table';
+import { getOption, setOption } from './option';
+import { allocatePageTable, destroyPageTable, PageTable, type Base, type PageTableForm } from './page-table';
 import * as uapi from './uapi';
+import { findUnpinnable } from './unpinnable';
 
 const U64_MAX = 2n ** 64n - 1n;
 
-/** Options of a kernel-managed address space. */
-export interface AddressSpaceOptions {
-  /** Report page faults of attached devices here; the devices need PRI. Without it a missing page is an error. */
-  faults?: FaultQueue | undefined;
-  /** Let PASIDs of a device be attached (and the device itself, beside them). */
-  pasid?: boolean | undefined;
-  /** Let user-managed spaces nest on this one. */
-  nestParent?: boolean | undefined;
+/** Options of a kernel-managed address space: what the page tables can do that attaching makes. */
+export interface AddressSpaceOptions extends PageTableForm {
   /** Of user-managed spaces only. */
   parent?: undefined;
   pageTable?: undefined;
@@ -31,13 +29,13 @@ export interface AddressSpaceOptions {
 export interface MapOptions {
   /** The IOVA to map at, in bytes. Without it the kernel chooses a free one. */
   iova?: bigint | number | undefined;
-  /** First byte of the buffer to map. Default 0. */
+  /** First byte of the source to map. Default 0. */
   offset?: number | undefined;
-  /** Bytes. Default: the rest of the buffer. */
+  /** Bytes. Default: the rest of the source. */
   length?: number | undefined;
-  /** Let devices read. Default true. */
+  /** Let devices read. Default: true, or as the mapping that is shared. */
   read?: boolean | undefined;
-  /** Let devices write. Default true. */
+  /** Let devices write. Default: true, or as the mapping that is shared. */
   write?: boolean | undefined;
 }
 
@@ -50,16 +48,25 @@ export class AddressSpace extends IoAddressSpace {
   readonly ioasId: number;
   /** Whether user-managed spaces can nest on this one. */
   readonly nestParent: boolean;
-  /** @internal User-managed spaces on top of this one; closed first. */
-  readonly children = new Set<IoAddressSpace>();
+  /** Whether trackDirty() can be used. */
+  readonly dirtyTracking: boolean;
+  /** @internal User-managed spaces on top of this one, and explicit page tables; closed first. */
+  readonly children = new Set<Handle>();
+  /** @internal Memory that hardware queues have pinned. */
+  readonly pinned = new Set<IovaRange>();
   readonly #mappings = new MappingIndex();
+  readonly #form: PageTableForm;
+  readonly #dirty = new DirtyReader();
+  #tracking = false;
 
   /** @internal Use `iommu.createAddressSpace()`. */
   constructor(context: Context, options: AddressSpaceOptions) {
     context.requireOpen({ request: 'IOMMU_IOAS_ALLOC' });
     options.faults?.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
     super(context, { pasid: options.pasid ?? false, faults: options.faults });
+    this.#form = { ...options };
     this.nestParent = options.nestParent ?? false;
+    this.dirtyTracking = options.dirtyTracking ?? false;
     if (this.nestParent && this.faults)
       throw refusal('EOPNOTSUPP', 'a parent space cannot report faults', {
         request: 'IOMMU_HWPT_ALLOC',
@@ -74,44 +81,32 @@ export class AddressSpace extends IoAddressSpace {
     return [...this.#mappings];
   }
 
+  /** @internal */
+  overlapping(start: bigint, end: bigint): readonly Mapping[] {
+    return this.#mappings.overlapping(start, end);
+  }
+
   /**
-   * Lets devices reach `buffer`, or part of it, through this space.
+   * Lets devices reach a buffer, or part of it, through this space. Given a mapping of another space of this Iommu, it
+   * shares that one's memory: pinned and accounted once (IOMMU_IOAS_COPY). A buffer with a memfd is mapped by its file
+   * (IOMMU_IOAS_MAP_FILE), so that changeProcess() can hand it over.
    *
    * Throws IommuError: EINVAL (misaligned or reserved IOVA), EEXIST (range is taken), ENOSPC (no room),
-   * EOVERFLOW, EFAULT, ENOMEM (locked-memory limit).
+   * EOVERFLOW, EFAULT, ENOMEM (locked-memory limit), EPERM (more than the shared mapping allows).
    */
-  map(buffer: DmaBuffer, options: MapOptions = {}): Mapping {
+  map(source: DmaBuffer | Mapping, options: MapOptions = {}): Mapping {
     this.requireOpen({ request: 'IOMMU_IOAS_MAP' });
-    if (!(buffer instanceof DmaBuffer))
-      throw new TypeError(
-        'map takes a DmaBuffer from iommu.allocateDma(): other memory could be moved or freed while a device uses it',
-      );
-    buffer.requireOpen({ request: 'IOMMU_IOAS_MAP' });
-    if (buffer.kernel !== this.context.kernel)
-      throw new TypeError('the buffer belongs to another kernel than the address space');
-    const { iova, offset = 0, read = true, write = true } = options;
-    const length = options.length ?? buffer.length - offset;
-    checkRange(offset, length, buffer.length);
+    const buffer = this.#checkSource(source);
+    const shared = source instanceof Mapping ? source : undefined;
+    const { iova, offset = 0, read = shared?.read ?? true, write = shared?.write ?? true } = options;
+    const length = options.length ?? source.length - offset;
+    checkRange(offset, length, source.length);
     if (!read && !write) throw new RangeError('a mapping is readable, writable or both');
     const wanted = iova === undefined ? undefined : uapi.toU64(iova, 'iova');
-    const { result, out } = attempt(
-      this.context.kernel,
-      this.context.fd,
-      uapi.IOMMU_IOAS_MAP,
-      {
-        flags:
-          (read ? uapi.IOMMU_IOAS_MAP_READABLE : 0) |
-          (write ? uapi.IOMMU_IOAS_MAP_WRITEABLE : 0) |
-          (wanted === undefined ? 0 : uapi.IOMMU_IOAS_MAP_FIXED_IOVA),
-        ioas_id: this.ioasId,
-        user_va: buffer.address + BigInt(offset),
-        length,
-        iova: wanted ?? 0n,
-      },
-      buffer,
-    );
-    if (result < 0) throw this.#mapFailure(result, { iova: wanted, length, offset });
-    const mapping = new Mapping(this, buffer, { iova: out.iova, length, offset, read, write });
+    const what = { ioasId: this.ioasId, source, offset, length, iova: wanted, read, write };
+    const got = mapMemory(this.context, what);
+    const bufferOffset = offset + (shared?.offset ?? 0);
+    const mapping = new Mapping(this, buffer, { iova: got, length, offset: bufferOffset, read, write });
     const old = this.#mappings.add(mapping);
     // One that a raw ioctl has unmapped.
     old?.buffer.mappings.delete(old);
@@ -119,33 +114,29 @@ export class AddressSpace extends IoAddressSpace {
     return mapping;
   }
 
-  /** EINVAL has several causes; ask the kernel which applies. */
-  #mapFailure(result: number, asked: { iova: bigint | undefined; length: number; offset: number }): Error {
-    const hint = result === -uapi.errno.EINVAL ? this.#whyInvalid(asked) : undefined;
-    return failure(result, { syscall: 'ioctl', request: 'IOMMU_IOAS_MAP', hint });
-  }
-
-  #whyInvalid(asked: { iova: bigint | undefined; length: number; offset: number }): string | undefined {
-    const { iova, offset } = asked;
-    const length = BigInt(asked.length);
-    if (length === 0n) return 'the length must not be 0';
-    const { alignment, ranges } = this.#ranges();
-    const unit = `a multiple of ${alignment} bytes`;
-    if (iova !== undefined && iova % alignment !== 0n) return `the IOVA ${hex(iova)} must be ${unit}`;
-    if (length % alignment !== 0n) return `the length ${length} must be ${unit}`;
-    if (BigInt(offset) % alignment !== 0n) return `the offset ${offset} must be ${unit}`;
-    if (iova === undefined) return undefined;
-    const end = iova + length;
-    if (ranges.some((range) => range.iova <= iova && end <= range.iova + range.length)) return undefined;
-    const usable = ranges.map((range) => span(range.iova, range.iova + range.length));
-    return `${span(iova, end)} is not within what devices of this space reach: ${usable.join(', ')}`;
+  /** The buffer that a source of map() is of. */
+  #checkSource(source: DmaBuffer | Mapping): DmaBuffer {
+    const request = 'IOMMU_IOAS_MAP';
+    if (source instanceof Mapping) {
+      if (source.space.context !== this.context) throw new TypeError('the mapping belongs to another Iommu');
+      if (!source.mapped) throw refusal('ENOENT', 'the mapping to share is gone', { request });
+      return source.buffer;
+    }
+    if (!(source instanceof DmaBuffer))
+      throw new TypeError(
+        'map takes a DmaBuffer from iommu.allocateDma(), or a mapping of one: other memory could be moved or freed while a device uses it',
+      );
+    source.requireOpen({ request });
+    if (source.kernel !== this.context.kernel)
+      throw new TypeError('the buffer belongs to another kernel than the address space');
+    return source;
   }
 
   /**
    * Unmaps the whole mappings inside [iova, iova + length) and returns the bytes unmapped.
    *
-   * Throws ENOENT, with nothing unmapped, if the range cuts a mapping or has none. (Asked to cut one, the
-   * kernel has by then removed the mappings before it.)
+   * Throws, with nothing unmapped: ENOENT if the range cuts a mapping or has none, EBUSY if a hardware queue lives in one.
+   * (Asked itself, the kernel would by then have removed the mappings before it.)
    */
   unmap(iova: bigint | number, length: bigint | number): number {
     this.requireOpen({ request: 'IOMMU_IOAS_UNMAP' });
@@ -160,14 +151,25 @@ export class AddressSpace extends IoAddressSpace {
           `the range cuts the mapping at ${hex(mapping.iova)} of ${mapping.length} bytes`,
           { request: 'IOMMU_IOAS_UNMAP', hint: 'unmap takes whole mappings; nothing was unmapped' },
         );
+    this.#checkPinned(inside);
     const unmapped = this.#unmap(start, bytes);
     for (const mapping of inside) this.#forget(mapping);
     return unmapped;
   }
 
+  #checkPinned(mappings: readonly Mapping[]): void {
+    for (const { iova, length } of this.pinned)
+      if (mappings.some((mapping) => mapping.iova < iova + length && iova < mapping.end))
+        throw refusal('EBUSY', `a hardware queue lives at ${hex(iova)}`, {
+          request: 'IOMMU_IOAS_UNMAP',
+          hint: 'close the queue first; nothing was unmapped',
+        });
+  }
+
   /** Unmaps everything and returns the bytes unmapped. */
   unmapAll(): number {
     this.requireOpen({ request: 'IOMMU_IOAS_UNMAP' });
+    this.#checkPinned(this.mappings);
     const unmapped = this.#unmap(0n, U64_MAX);
     for (const mapping of this.mappings) this.#forget(mapping);
     return unmapped;
@@ -175,6 +177,7 @@ export class AddressSpace extends IoAddressSpace {
 
   /** @internal Use `mapping.unmap()`. */
   unmapOne(mapping: Mapping): void {
+    this.#checkPinned([mapping]);
     this.#unmap(mapping.iova, BigInt(mapping.length));
     this.#forget(mapping);
   }
@@ -189,20 +192,16 @@ export class AddressSpace extends IoAddressSpace {
     mapping.buffer.mappings.delete(mapping);
   }
 
-  #ranges(): { alignment: bigint; ranges: IovaRange[] } {
-    return readIovaRanges(this.context, this.ioasId);
-  }
-
   /** The IOVAs that the attached devices' IOMMUs can translate, mapped or not. Attaching narrows them. */
   iovaRanges(): IovaRange[] {
     this.requireOpen({ request: 'IOMMU_IOAS_IOVA_RANGES' });
-    return this.#ranges().ranges;
+    return readIovaRanges(this.context, this.ioasId).ranges;
   }
 
   /** What IOVAs and lengths must be a multiple of, in bytes; 1 while nothing is attached. */
   get alignment(): number {
     this.requireOpen({ request: 'IOMMU_IOAS_IOVA_RANGES' });
-    return Number(this.#ranges().alignment);
+    return Number(readIovaRanges(this.context, this.ioasId).alignment);
   }
 
   /**
@@ -214,65 +213,125 @@ export class AddressSpace extends IoAddressSpace {
     writeAllowedRanges(this.context, this.ioasId, ranges);
   }
 
-  /** @internal */
-  override connect(device: BoundDevice, request: string, tryAttach: TryAttach): PageTable | undefined {
-    if (!this.faults && !this.pasid && !this.nestParent) {
-      const result = tryAttach(this.ioasId);
-      if (result < 0) throw failure(result, { syscall: 'ioctl', request });
-      return undefined;
-    }
-    const existing = this.tryExisting(request, tryAttach);
-    if (existing) return existing;
-    const table = this.#allocateFor(device);
-    const result = tryAttach(table.id);
-    if (result < 0) {
-      destroyPageTable(this.context, table);
-      throw failure(result, { syscall: 'ioctl', request });
-    }
-    this.tables.push(table);
-    return this.use(table);
+  /**
+   * Whether the kernel may join neighbouring pages into larger ones of the IOMMU (IOMMU_OPTION_HUGE_PAGES); true at first.
+   * Switching it off throws IommuError EINVAL once something is both mapped and attached.
+   */
+  get hugePages(): boolean {
+    this.requireOpen({ request: 'IOMMU_OPTION' });
+    return getOption(this.context, uapi.IOMMU_OPTION_HUGE_PAGES, this.ioasId) !== 0n;
   }
 
-  #allocateFor(device: BoundDevice): PageTable {
-    const table = allocatePageTable(this.context, device.id, this.ioasId, {
-      flags:
-        (this.faults ? uapi.IOMMU_HWPT_FAULT_ID_VALID : 0) |
-        (this.pasid ? uapi.IOMMU_HWPT_ALLOC_PASID : 0) |
-        (this.nestParent ? uapi.IOMMU_HWPT_ALLOC_NEST_PARENT : 0),
-      faultId: this.faults?.id ?? 0,
-    });
-    if (typeof table === 'number') throw failure(table, { syscall: 'ioctl', request: 'IOMMU_HWPT_ALLOC' });
+  set hugePages(on: boolean) {
+    this.requireOpen({ request: 'IOMMU_OPTION' });
+    setOption(this.context, uapi.IOMMU_OPTION_HUGE_PAGES, this.ioasId, on ? 1n : 0n);
+  }
+
+  /**
+   * Switches the recording of what devices write on or off, for all page tables that attaching made or will make.
+   * Switching it on forgets what was recorded before. Needs `dirtyTracking`. Throws IommuError.
+   */
+  trackDirty(on = true): void {
+    const request = 'IOMMU_HWPT_SET_DIRTY_TRACKING';
+    this.requireOpen({ request });
+    this.#requireDirtyTracking(request);
+    for (const { id } of this.tables) setDirtyTracking(this.context, id, on);
+    if (on) this.#dirty.forget();
+    this.#tracking = on;
+  }
+
+  /**
+   * What attached devices have written since it was read last, by IOVA: as `PageTable.readDirty`, for all page tables
+   * that attaching made, those too that went with their last device. Throws RangeError, IommuError.
+   */
+  readDirty(options: DirtyOptions = {}): IovaRange[] {
+    const request = 'IOMMU_HWPT_GET_DIRTY_BITMAP';
+    this.requireOpen({ request });
+    this.#requireDirtyTracking(request);
+    const ids = this.tables.map(({ id }) => id);
+    return this.#dirty.read(this.context, ids, this, options);
+  }
+
+  #requireDirtyTracking(request: string): void {
+    if (!this.dirtyTracking)
+      throw refusal('EOPNOTSUPP', `${this.label} has no dirty tracking`, {
+        request,
+        hint: 'make it with dirtyTracking: true',
+      });
+  }
+
+  /** @internal */
+  override connect(attempt: AttachAttempt): PageTable | undefined {
+    const refuse = (result: number) => attempt.failure(result, this.#whyRefused(attempt.device, result));
+    if (!this.faults && !this.pasid && !this.nestParent && !this.dirtyTracking) {
+      const result = attempt.attach(this.ioasId);
+      if (result < 0) throw refuse(result);
+      return undefined;
+    }
+    const existing = this.tryExisting(attempt);
+    if (existing) return existing;
+    const table = this.makeTable(attempt.device);
+    const result = attempt.attach(table.id);
+    if (result >= 0) return table;
+    this.destroyUnused(table);
+    throw refuse(result);
+  }
+
+  /** For EFAULT, the first mapping whose memory is gone: the kernel pins only now, and says no more. */
+  #whyRefused(device: BoundDevice, result: number): string | undefined {
+    if (result !== -uapi.errno.EFAULT) return undefined;
+    const gone = findUnpinnable(this.context, device.id, this.ioasId, this.mappings);
+    const which = gone
+      ? `of the mapping at ${hex(gone.iova)}, ${gone.length} bytes,`
+      : 'mapped by a raw call';
+    return `memory is pinned when the first device attaches, and that ${which} is not there: unmap it`;
+  }
+
+  /** @internal What page tables for `device` are made on. */
+  baseFor(device: BoundDevice): Base {
+    return {
+      id: this.ioasId,
+      space: this,
+      explain: (result) => this.#whyRefused(device, result),
+    };
+  }
+
+  /** @internal A table that fits `device`, for attaching or for nesting; `destroyUnused` gives it back. */
+  makeTable(device: BoundDevice): PageTable {
+    const table = allocatePageTable(this.context, device.id, this.baseFor(device), this.#form);
+    if (!(table instanceof PageTable)) throw table;
+    try {
+      if (this.#tracking) setDirtyTracking(this.context, table.id, true);
+    } catch (error) {
+      destroyPageTable(this.context, table);
+      throw error;
+    }
+    this.tables.push(table);
     return table;
   }
 
-  /** @internal The tables user-managed spaces can nest on; made with `makeParentTable` where none fits. */
+  /** @internal The tables user-managed spaces can nest on; made with `makeTable` where none fits. */
   get parentTables(): readonly PageTable[] {
     return [...this.tables];
   }
 
-  /** @internal A table for nesting that fits `device`; `destroyUnused` gives it back. */
-  makeParentTable(device: BoundDevice): PageTable {
-    const table = this.#allocateFor(device);
-    this.tables.push(table);
-    return table;
+  /** @internal What was written through the table is kept for the next report. */
+  override destroyUnused(table: PageTable): void {
+    try {
+      if (this.#tracking && table.users.size === 0 && !this.closed && this.tables.includes(table))
+        this.#dirty.keep(this.context, table.id, this);
+    } finally {
+      super.destroyUnused(table);
+    }
   }
 
-  /** Closes the user-managed spaces on top first. */
+  /** Closes what is on top first. */
   protected override release(): void {
-    runAll([...[...this.children].map((child) => () => child.close()), () => super.release()]);
+    runAll([...closing(this.children), () => super.release()]);
   }
 
   protected override releaseObjects(): void {
     destroy(this.context, this.ioasId);
     for (const mapping of this.mappings) this.#forget(mapping);
   }
-}
-
-function hex(address: bigint): string {
-  return `0x${address.toString(16)}`;
-}
-
-/** First and last address of [start, end). */
-function span(start: bigint, end: bigint): string {
-  return `${hex(start)}-${hex(end - 1n)}`;
 }

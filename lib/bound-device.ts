@@ -1,10 +1,13 @@
 import { NO_PASID, PASID_LIMIT } from './attach-data';
+import { AttachTarget, type Attachment } from './attach-target';
 import type { Context } from './context';
-import { check, refusal } from './errors';
+import { refusal, type IommuError } from './errors';
 import { Handle, runAll } from './handle';
-import { readHardwareInfo, type HardwareInfo } from './hardware-info';
-import { IoAddressSpace, type Attachment } from './io-address-space';
+import { readHardwareInfo, type HardwareInfo, type HardwareType } from './hardware-info';
+import { refused } from './ioctl';
 import type { PageTable } from './page-table';
+import { VFIO_DEVICE_ATTACH_PASID } from './uapi';
+import type { VirtualDevice } from './virtual-iommu';
 
 /** Options of `attach`. */
 export interface AttachOptions {
@@ -16,7 +19,7 @@ export interface AttachOptions {
 
 /** What fills a routing slot [device] or [device, PASID]. */
 interface Slot extends Attachment {
-  readonly space: IoAddressSpace;
+  readonly target: AttachTarget;
   readonly table: PageTable | undefined;
   /** The HWPT in use, as the kernel returned it. */
   readonly hwptId: number;
@@ -31,7 +34,8 @@ export abstract class BoundDevice extends Handle {
   /** @internal */
   protected readonly context: Context;
   readonly #slots = new Map<number, Slot>();
-  #hardwareInfo: HardwareInfo | undefined;
+  readonly #hardwareInfo = new Map<HardwareType | undefined, HardwareInfo>();
+  #virtualDevice: VirtualDevice | undefined;
 
   /** @internal */
   protected constructor(context: Context, cookie: bigint, id: number) {
@@ -53,20 +57,36 @@ export abstract class BoundDevice extends Handle {
   /** 0 or a negative errno. */
   protected abstract detachFrom(pasid: number | undefined): number;
 
-  protected override get label(): string {
+  /** @internal */ override get label(): string {
     return this.name;
   }
 
-  /** What the IOMMU in front of the device can do (IOMMU_GET_HW_INFO). Throws IommuError. */
-  hardwareInfo(): HardwareInfo {
+  /**
+   * What the IOMMU in front of the device can do (IOMMU_GET_HW_INFO). `type` asks for one of several kinds that an IOMMU
+   * has ('tegra241-cmdqv' beside 'arm-smmuv3'). Throws TypeError, IommuError.
+   */
+  hardwareInfo(type?: HardwareType): HardwareInfo {
     this.requireOpen({ request: 'IOMMU_GET_HW_INFO' });
-    this.#hardwareInfo ??= readHardwareInfo(this.context, this.id);
-    return this.#hardwareInfo;
+    const known = this.#hardwareInfo.get(type);
+    if (known) return known;
+    const info = readHardwareInfo(this.context, this.id, type);
+    this.#hardwareInfo.set(type, info);
+    return info;
   }
 
-  /** The space attached for requests with this PASID (without one: undefined), if any. */
-  attached(pasid?: number): IoAddressSpace | undefined {
-    return this.#slots.get(checkPasid(pasid))?.space;
+  /** What stands for the device in a virtual IOMMU, if anything does. */
+  get virtualDevice(): VirtualDevice | undefined {
+    return this.#virtualDevice;
+  }
+
+  /** @internal */
+  setVirtualDevice(device: VirtualDevice | undefined): void {
+    this.#virtualDevice = device;
+  }
+
+  /** The space or page table attached for requests with this PASID (without one: undefined), if any. */
+  attached(pasid?: number): AttachTarget | undefined {
+    return this.#slots.get(checkPasid(pasid))?.target;
   }
 
   /** @internal The HWPT that translates this slot now. */
@@ -75,37 +95,54 @@ export abstract class BoundDevice extends Handle {
   }
 
   /**
-   * Lets the device's DMA go through `space`. Does nothing if that space is attached there already.
+   * Lets the device's DMA go through an address space or a page table. Does nothing if that is attached there already.
    *
-   * Throws IommuError and changes nothing: EEXIST (another space is attached and `replace` is not set), EOPNOTSUPP
-   * (no PASID support), ENODEV (the space reports faults and the device has no PRI), EINVAL, EADDRINUSE
-   * (mappings do not fit this IOMMU), ENOMEM, EFAULT.
+   * Throws IommuError and changes nothing: EEXIST (something else is attached and `replace` is not set), EOPNOTSUPP
+   * (no PASID support), ENODEV (faults are to be reported and the device has no PRI), EINVAL, EADDRINUSE
+   * (mappings do not fit this IOMMU), ENOMEM, EFAULT, ENOENT (no virtual device where the table needs one).
    */
-  attach(space: IoAddressSpace, options: AttachOptions = {}): void {
+  attach(target: AttachTarget, options: AttachOptions = {}): void {
     this.requireOpen({ request: this.attachRequest });
-    if (!(space instanceof IoAddressSpace))
-      throw new TypeError('attach takes an address space from iommu.createAddressSpace()');
-    space.requireOpen({ request: this.attachRequest });
-    if (space.context !== this.context) throw new TypeError('the address space belongs to another Iommu');
+    if (!(target instanceof AttachTarget))
+      throw new TypeError('attach takes what iommu.createAddressSpace() or createPageTable() made');
+    target.requireOpen({ request: this.attachRequest });
+    if (target.context !== this.context) throw new TypeError(`${target.label} belongs to another Iommu`);
     const { pasid, replace = false } = options;
     const key = checkPasid(pasid);
     const old = this.#slots.get(key);
-    if (old?.space === space) return;
-    if (old && !replace) throw this.#taken(old, space);
-    if (pasid === undefined) this.#checkBesidePasids(space);
-    else this.#checkPasidAttach(space, pasid);
+    if (old?.target === target) return;
+    if (old && !replace) throw this.#taken(old, target);
+    if (pasid === undefined) this.#checkBesidePasids(target);
+    else this.#checkPasidAttach(target, pasid);
 
     let hwptId = 0;
-    const table = space.connect(this, this.attachRequest, (ptId) => {
-      hwptId = this.attachTo(ptId, pasid, old !== undefined);
-      return hwptId;
+    const table = target.connect({
+      device: this,
+      attach: (ptId) => {
+        hwptId = this.attachTo(ptId, pasid, old !== undefined);
+        return hwptId;
+      },
+      failure: (result, hint) => this.#refused(this.attachRequest, pasid, result, hint),
     });
-    const slot: Slot = { device: this, pasid, space, table, hwptId };
+    const slot: Slot = { device: this, pasid, target, table, hwptId };
     this.#slots.set(key, slot);
-    space.addAttachment(slot);
+    table?.users.add(slot);
+    target.addAttachment(slot);
     if (old) this.context.attachData.remove(this.id, key);
-    this.context.attachData.add(this.id, key, { cookie: this.cookie, ioasid: space.ioasid });
-    if (old) old.space.removeAttachment(old, old.table);
+    this.context.attachData.add(this.id, key, { cookie: this.cookie, ioasid: target.ioasid });
+    if (old) this.#release(old);
+  }
+
+  /** The error for an attach or detach; the flag is VFIO's, which mock devices do not have. */
+  #refused(request: string, pasid: number | undefined, result: number, hint?: string): IommuError {
+    const flags = pasid === undefined ? 0 : VFIO_DEVICE_ATTACH_PASID;
+    return refused(this.context.kernel, { name: request }, { flags }, result, { hint });
+  }
+
+  /** The slot does not use its target any more. */
+  #release(slot: Slot): void {
+    slot.table?.users.delete(slot);
+    slot.target.removeAttachment(slot, slot.table);
   }
 
   /**
@@ -121,7 +158,8 @@ export abstract class BoundDevice extends Handle {
     const key = checkPasid(pasid);
     const slot = this.#slots.get(key);
     if (!slot) return;
-    check(this.detachFrom(pasid), { syscall: 'ioctl', request: this.detachRequest });
+    const result = this.detachFrom(pasid);
+    if (result < 0) throw this.#refused(this.detachRequest, pasid, result);
     this.#forget(slot);
   }
 
@@ -131,25 +169,25 @@ export abstract class BoundDevice extends Handle {
     if (this.#slots.get(key) !== slot) return;
     this.#slots.delete(key);
     this.context.attachData.remove(this.id, key);
-    slot.space.removeAttachment(slot, slot.table);
+    this.#release(slot);
   }
 
   #where(hint: string) {
     return { request: this.attachRequest, hint };
   }
 
-  #taken(old: Slot, space: IoAddressSpace): Error {
+  #taken(old: Slot, target: AttachTarget): Error {
     const slot = old.pasid === undefined ? '' : ` with PASID ${old.pasid}`;
     return refusal(
       'EEXIST',
-      `device 0x${this.cookie.toString(16)} (${this.name})${slot} is attached to address space ${old.space.ioasid}, ` +
-        `so it cannot be attached to address space ${space.ioasid} as well`,
+      `device 0x${this.cookie.toString(16)} (${this.name})${slot} is attached to ${old.target.label}, ` +
+        `so it cannot be attached to ${target.label} as well`,
       this.#where('detach it first, or pass { replace: true }'),
     );
   }
 
   /** The kernel's EINVAL for these says nothing, and for a device without PASIDs it even succeeds. */
-  #checkPasidAttach(space: IoAddressSpace, pasid: number): void {
+  #checkPasidAttach(target: AttachTarget, pasid: number): void {
     const bits = this.hardwareInfo().maxPasidLog2;
     if (bits === 0)
       throw refusal(
@@ -163,39 +201,45 @@ export abstract class BoundDevice extends Handle {
         `PASID ${pasid} is too large`,
         this.#where(`${this.name} has ${bits}-bit PASIDs`),
       );
-    if (!space.pasid)
+    if (!target.pasid)
       throw refusal(
         'EINVAL',
-        `address space ${space.ioasid} cannot be used with PASIDs`,
+        `${target.label} cannot be used with PASIDs`,
         this.#where('make it with pasid: true'),
       );
-    const own = this.#slots.get(NO_PASID)?.space;
+    const own = this.#slots.get(NO_PASID)?.target;
     if (own && !own.pasid)
       throw refusal(
         'EINVAL',
-        `${this.name} itself is attached to address space ${own.ioasid}, which excludes PASIDs`,
-        this.#where('make that space with pasid: true too'),
+        `${this.name} itself is attached to ${own.label}, which excludes PASIDs`,
+        this.#where('make that one with pasid: true too'),
       );
   }
 
-  #checkBesidePasids(space: IoAddressSpace): void {
-    if (space.pasid) return;
+  #checkBesidePasids(target: AttachTarget): void {
+    if (target.pasid) return;
     for (const slot of this.#slots.values())
       if (slot.pasid !== undefined)
         throw refusal(
           'EINVAL',
-          `PASID ${slot.pasid} of ${this.name} is attached, and address space ${space.ioasid} excludes PASIDs`,
-          this.#where('make the space with pasid: true'),
+          `PASID ${slot.pasid} of ${this.name} is attached, and ${target.label} excludes PASIDs`,
+          this.#where('make it with pasid: true'),
         );
   }
 
-  /** Detaches everything, then unbinds. */
+  /** Detaches everything, then unbinds. What stands for it in a virtual IOMMU goes first: left over, it could never go. */
   protected override release(): void {
     const slots = [...this.#slots.values()];
     const detach = slots.map((slot) => () => this.#detach(slot.pasid));
     // What could not be detached went with the device.
     const forget = slots.map((slot) => () => this.#forget(slot));
-    runAll([...detach, () => this.unbind(), ...forget, () => this.context.devices.delete(this)]);
+    runAll([
+      ...detach,
+      () => this.#virtualDevice?.close(),
+      () => this.unbind(),
+      ...forget,
+      () => this.context.devices.delete(this),
+    ]);
   }
 
   /** Gives the device back, once nothing is attached. */

@@ -16,6 +16,8 @@ export interface Context {
   readonly attachData: AttachTable;
   readonly devices: Set<BoundDevice>;
   readonly spaces: Set<IoAddressSpace>;
+  /** IOASIDs in use. */
+  readonly ioasids: Set<number>;
   readonly queues: Set<FaultQueue>;
   readonly buffers: Set<DmaBuffer>;
   /** Throws EBADF when the Iommu is closed; `where` is the call that would have been made. */

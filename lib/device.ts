@@ -23,9 +23,6 @@ export interface DeviceInfo {
 const REGION_NAMES = ['bar0', 'bar1', 'bar2', 'bar3', 'bar4', 'bar5', 'rom', 'config', 'vga'] as const;
 export type RegionName = (typeof REGION_NAMES)[number];
 
-/** VFIO_REGION_INFO_CAP_SPARSE_MMAP: only listed areas of the region can be mapped. */
-const CAP_SPARSE_MMAP = 1;
-
 /** A device bound to the Iommu through VFIO. */
 export class Device extends BoundDevice {
   /** PCI address, such as '0000:00:04.0'; undefined where the device has none. */
@@ -117,7 +114,7 @@ export class Device extends BoundDevice {
     if (info.size === 0n) throw refusal('ENODEV', `there is no ${name}`, { request: row.name });
     const sparse =
       (info.flags & uapi.VFIO_REGION_INFO_FLAG_CAPS) !== 0 &&
-      this.#regionCapabilities(index, info.argsz).has(CAP_SPARSE_MMAP);
+      this.#regionCapabilities(index, info.argsz).has(uapi.VFIO_REGION_INFO_CAP_SPARSE_MMAP);
     return {
       name,
       flags: info.flags,

@@ -54,7 +54,7 @@ export class DmaBuffer extends Handle {
     return this.#memory.fd;
   }
 
-  protected override get label(): string {
+  /** @internal */ override get label(): string {
     return 'the DMA buffer';
   }
 

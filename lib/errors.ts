@@ -15,6 +15,8 @@ export interface Where {
   readonly path?: string | undefined;
   /** What to do about it. Without one, the table of known causes is asked. */
   readonly hint?: string | undefined;
+  /** What in the call the running kernel is too old for, as a hint; beside the known cause. */
+  readonly tooOld?: string | undefined;
 }
 
 /** A refused operation. */
@@ -38,7 +40,8 @@ export class IommuError extends Error {
     const negative = -Math.abs(number);
     const code = errnoName(negative);
     // A reason of our own says more than the causes the kernel's bare errno may have.
-    const hint = where.hint ?? (reason === undefined ? knownCause(where, code) : undefined);
+    const cause = where.hint ?? (reason === undefined ? knownCause(where, code) : undefined);
+    const hint = [cause, where.tooOld].filter(Boolean).join('; ') || undefined;
     const place = [where.request ?? where.syscall, where.path].filter(Boolean).join(' ');
     const text = reason ?? (code in TEXTS ? TEXTS[code as Errno] : 'failed');
     super(`${place}: ${code}: ${text}${hint ? ` (${hint})` : ''}`);
@@ -153,9 +156,10 @@ const CAUSES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     EADDRINUSE:
       "existing mappings or allowed ranges do not fit the device's reserved IOVA ranges or the IOMMU's page size: see iovaRanges()",
     EFAULT: 'the space maps memory that no longer exists: memory is pinned when the first device attaches',
+    ENOENT:
+      'a page table nested on a virtual IOMMU takes a device that has a virtual device there: viommu.createDevice() first',
     ENOMEM: LOCKED_MEMORY,
-    ENOTTY: 'this kernel or driver cannot attach PASIDs',
-    EOPNOTSUPP: 'this kernel or driver cannot attach PASIDs',
+    EOPNOTSUPP: 'the driver of this device or of its IOMMU cannot attach PASIDs',
   },
   VFIO_DEVICE_RESET: {
     ENOTTY: 'the device has no reset that VFIO can use: info().canReset says so',
@@ -181,14 +185,71 @@ const CAUSES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     EINVAL: 'ranges must not overlap, and a range is longer than one byte',
     EADDRINUSE: 'a range touches addresses the hardware reserves: see iovaRanges()',
   },
-  IOMMU_HWPT_ALLOC: {
-    EOPNOTSUPP:
-      "the device's IOMMU or its driver lacks this (nesting, PASID or page faults): see device.hardwareInfo()",
-    EINVAL: 'the page table does not fit this IOMMU: see device.hardwareInfo()',
+  IOMMU_IOAS_MAP_FILE: {
+    EEXIST: 'the IOVA range is already mapped: unmap it first, or leave iova out to let the kernel choose',
+    EOVERFLOW: 'IOVA plus length must stay below 2^64',
+    ENOSPC: 'no free IOVA range is large enough: unmap something, or widen allow()',
+    EINVAL: 'the range must be aligned and inside the memfd',
     ENOMEM: LOCKED_MEMORY,
   },
-  IOMMU_FAULT_QUEUE_ALLOC: { ENOTTY: 'page faults in user space need Linux 6.11 or newer' },
-  IOMMU_GET_HW_INFO: { ENOTTY: 'hardware information needs Linux 6.6 or newer' },
+  IOMMU_IOAS_COPY: {
+    EEXIST: 'the IOVA range is already mapped: unmap it first, or leave iova out to let the kernel choose',
+    ENOENT: 'the mapping to copy is gone',
+    EPERM: 'the source is read-only: pass write: false',
+    ENOSPC: 'no free IOVA range is large enough: unmap something, or widen allow()',
+    EFAULT: 'the memory is not accessible in this way',
+    ENOMEM: LOCKED_MEMORY,
+  },
+  IOMMU_IOAS_CHANGE_PROCESS: {
+    EINVAL:
+      'only memory mapped by its file can change hands: map buffers of allocateDma(…, { memfd: true }) only',
+  },
+  IOMMU_OPTION: {
+    EPERM: 'the accounting mode needs CAP_SYS_RESOURCE',
+    EBUSY: 'set the accounting mode first, before anything is made',
+    EINVAL: 'huge pages can be switched off only before something is both mapped and attached',
+  },
+  IOMMU_HWPT_ALLOC: {
+    EOPNOTSUPP:
+      "the device's IOMMU or its driver lacks this (nesting, dirty tracking, PASID or page faults): see device.hardwareInfo()",
+    EINVAL: 'the page table does not fit this IOMMU: see device.hardwareInfo()',
+    EADDRINUSE:
+      "existing mappings or allowed ranges do not fit the device's reserved IOVA ranges or the IOMMU's page size: see iovaRanges()",
+    EIO: 'the IOMMU does not take this stream table entry',
+    ENOMEM: LOCKED_MEMORY,
+  },
+  IOMMU_HWPT_SET_DIRTY_TRACKING: {
+    EOPNOTSUPP: 'make the page table or the address space with dirtyTracking: true',
+  },
+  IOMMU_HWPT_GET_DIRTY_BITMAP: {
+    EOPNOTSUPP: 'make the page table or the address space with dirtyTracking: true',
+  },
+  IOMMU_HWPT_INVALIDATE: {
+    EINVAL: 'the entries are not of the kind this table or virtual IOMMU takes',
+    EOPNOTSUPP: 'this table or virtual IOMMU has no such invalidation',
+    EIO: 'the IOMMU does not take this command',
+  },
+  IOMMU_VIOMMU_ALLOC: {
+    EOPNOTSUPP: "the device's IOMMU or its driver has no virtual IOMMU of this type",
+    EINVAL: 'a virtual IOMMU needs a page table made with nestParent: true, on the same IOMMU as the device',
+  },
+  IOMMU_VDEVICE_ALLOC: {
+    EEXIST: 'the device has a virtual device already, or its virtual ID is taken',
+    EINVAL: 'the device is behind another IOMMU than the virtual IOMMU',
+  },
+  IOMMU_VEVENTQ_ALLOC: {
+    EEXIST: 'a virtual IOMMU has one event queue of a type',
+    EINVAL: 'the depth must be 1 to 524288 events',
+    EOPNOTSUPP: 'the virtual IOMMU reports no events of this type',
+  },
+  IOMMU_HW_QUEUE_ALLOC: {
+    ENOENT: 'the memory of the queue is not mapped in the parent space',
+    EFAULT: 'the memory of the queue must be physically contiguous: use a huge page',
+    EEXIST: 'the index is taken',
+    EIO: 'queues are made in the order of their indices, from 0',
+    EOPNOTSUPP: 'the virtual IOMMU has no queues of this type',
+  },
+  IOMMU_DESTROY: { EBUSY: 'something still uses the object: a raw mmap, or an object made by a raw call' },
   IOMMU_TEST_CMD: {
     ENOTTY: 'this kernel has no mock IOMMU: it needs CONFIG_IOMMUFD_TEST',
   },

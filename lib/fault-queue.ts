@@ -1,22 +1,15 @@
+import type { AttachTarget } from './attach-target';
 import type { Context } from './context';
-import { destroy } from './context';
-import { checkObject, failure, refusal } from './errors';
-import { EventStream, type WaitOptions } from './event-stream';
-import { Handle, runAll } from './handle';
-import type { IoAddressSpace } from './io-address-space';
-import { attemptRead, attemptWrite, call } from './ioctl';
-import { POLLIN, type Watch } from './kernel';
+import { failure, refusal } from './errors';
+import { runAll } from './handle';
+import { attemptWrite, call } from './ioctl';
+import { RecordQueue } from './record-queue';
 import * as uapi from './uapi';
 
 /** The kernel's record of a fault (struct iommu_hwpt_pgfault). */
 export type FaultRecord = ReturnType<typeof uapi.iommu_hwpt_pgfault.decode>;
 
 const RECORD = uapi.iommu_hwpt_pgfault.size;
-const READ = { syscall: 'read' } as const;
-/** Room for this many records at first; it grows when a group has more. */
-const FIRST_ROOM = 64;
-/** The kernel has answered EINVAL to a buffer of this many records: something else is wrong. */
-const LAST_ROOM = 1 << 20;
 
 /**
  * Faults that get one response: the page requests of one group. The kernel names a group by a cookie, which it
@@ -111,116 +104,47 @@ export class Fault {
 }
 
 /**
- * Page faults of the devices attached to the address spaces that were made with this queue, in the order the
- * kernel delivers them. `for await (const fault of queue)`, next() or drain(). Leaving a loop leaves the queue open.
+ * Page faults of the devices attached to the address spaces and page tables that were made with this queue, in the order
+ * the kernel delivers them.
  */
-export class FaultQueue extends Handle implements AsyncIterable<Fault> {
-  /** The kernel's object ID. */
-  readonly id: number;
-  /** The queue's file descriptor, for raw calls. */
-  readonly fd: number;
-  /** @internal Open address spaces that report here. */
-  readonly spaces = new Set<IoAddressSpace>();
-  readonly #context: Context;
+export class FaultQueue extends RecordQueue<Fault> {
+  /** @internal Open address spaces and page tables that report here. */
+  readonly users = new Set<AttachTarget>();
   readonly #groups = new Map<number, FaultGroup>();
-  readonly #stream: EventStream<Fault>;
-  #buffer = new Uint8Array(FIRST_ROOM * RECORD);
-  #watch: Watch | undefined;
 
   /** @internal Use `iommu.createFaultQueue()`. */
   constructor(context: Context) {
-    super();
     context.requireOpen({ request: 'IOMMU_FAULT_QUEUE_ALLOC' });
-    this.#context = context;
     const out = call(context.kernel, context.fd, uapi.IOMMU_FAULT_QUEUE_ALLOC, {});
-    this.id = out.out_fault_id;
-    this.fd = out.out_fault_fd;
-    this.#stream = new EventStream({ start: () => this.#startWatch(), stop: () => this.#stopWatch() });
+    super(context, out.out_fault_id, out.out_fault_fd, RECORD);
     context.queues.add(this);
   }
 
-  protected override get label(): string {
+  /** @internal */
+  override get label(): string {
     return `fault queue ${this.id}`;
   }
 
-  /** The faults that are there now, without waiting. Throws IommuError. */
-  drain(): Fault[] {
-    this.requireOpen(READ);
-    this.#fill();
-    return this.#stream.take();
-  }
-
-  /**
-   * The next fault; waits for one. A wait that ends without a fault takes none: it stays for whoever asks next.
-   * Rejects with IommuError EBADF (the queue is closed, also meanwhile), ETIMEDOUT, or the signal's reason.
-   */
-  async next(options: WaitOptions = {}): Promise<Fault> {
-    this.requireOpen(READ);
-    this.#look();
-    const { value, done } = await this.#stream.next(options);
-    if (done) throw this.closedError(READ);
-    return value;
-  }
-
-  /** Ends when the queue is closed. Leaving the loop, or `return()` of the iterator, ends its wait. */
-  [Symbol.asyncIterator](): AsyncIterableIterator<Fault, undefined> {
-    return this.#stream.iterate(() => this.#look());
-  }
-
-  /** What the kernel has is asked for before anybody waits. */
-  #look(): void {
-    if (!this.closed && this.#stream.empty) this.#fill();
-  }
-
-  #startWatch(): void {
-    const watch = this.#context.kernel.watch(this.fd, POLLIN, () => {
-      try {
-        this.#fill();
-      } catch (error) {
-        this.#stream.fail(error);
-      }
-    });
-    this.#watch = checkObject(watch, { syscall: 'poll' });
-  }
-
-  #stopWatch(): void {
-    this.#watch?.close();
-    this.#watch = undefined;
-  }
-
-  /** Reads until the kernel has no more. */
-  #fill(): void {
-    for (;;) {
-      const length = attemptRead(this.#context.kernel, this.fd, this.#buffer);
-      // A read of 0 bytes: empty. EINVAL: the first group does not fit.
-      if (length === 0) return;
-      if (length === -uapi.errno.EINVAL && this.#buffer.length < LAST_ROOM * RECORD)
-        this.#buffer = new Uint8Array(this.#buffer.length * 2);
-      else if (length < 0) throw failure(length, { syscall: 'read' });
-      else this.#receive(length);
-    }
-  }
-
   /** Records of whole groups, those of a group side by side. */
-  #receive(length: number): void {
-    for (let at = 0; at < length;) {
+  protected override *decode(bytes: Uint8Array): Iterable<Fault> {
+    for (let at = 0; at < bytes.length;) {
       const records: FaultRecord[] = [];
       do {
-        records.push(uapi.iommu_hwpt_pgfault.decode(this.#buffer, at));
+        records.push(uapi.iommu_hwpt_pgfault.decode(bytes, at));
         at += RECORD;
-      } while (at < length && cookieAt(this.#buffer, at) === records[0].cookie);
-      this.#deliver(records);
+      } while (at < bytes.length && cookieAt(bytes, at) === records[0].cookie);
+      yield* this.#receive(records);
     }
   }
 
-  #deliver(records: readonly FaultRecord[]): void {
+  #receive(records: readonly FaultRecord[]): readonly Fault[] {
     const { cookie } = records[0];
     const old = this.#groups.get(cookie);
     // The kernel has given the cookie to somebody else: it answered the old group itself.
     if (old) old.current = false;
     const group = new FaultGroup(cookie);
     this.#groups.set(cookie, group);
-    const { attachData } = this.#context;
+    const { attachData } = this.context;
     // The kernel chose the queue by the last request; the others of a group may carry other PASIDs.
     const { dev_id: device, pasid } = records[records.length - 1];
     const fallback = attachData.find(device, pasid);
@@ -231,7 +155,7 @@ export class FaultQueue extends Handle implements AsyncIterable<Fault> {
     }
     group.waiting = faults.length;
     if (faults.length === 0) this.#answer(group, true);
-    for (const fault of faults) this.#stream.push(fault);
+    return faults;
   }
 
   #respond(group: FaultGroup, invalid: boolean): boolean {
@@ -246,33 +170,26 @@ export class FaultQueue extends Handle implements AsyncIterable<Fault> {
     this.#groups.delete(group.cookie);
     const code = invalid ? uapi.IOMMUFD_PAGE_RESP_INVALID : uapi.IOMMUFD_PAGE_RESP_SUCCESS;
     const response = uapi.iommu_hwpt_page_response.encode({ cookie: group.cookie, code });
-    const result = attemptWrite(this.#context.kernel, this.fd, response);
+    const result = attemptWrite(this.context.kernel, this.fd, response);
     if (result === -uapi.errno.EINVAL) return false;
     if (result < 0) throw failure(result, { syscall: 'write' });
     return true;
   }
 
   protected override beforeClose(): void {
-    if (this.spaces.size === 0) return;
-    const users = [...this.spaces].map((space) => space.ioasid).join(', ');
-    throw refusal('EBUSY', `${this.label} is used by address space ${users}`, {
+    if (this.users.size === 0) return;
+    const users = [...this.users].map(({ label }) => label).join(', ');
+    throw refusal('EBUSY', `${this.label} is used by ${users}`, {
       request: 'IOMMU_DESTROY',
       hint: 'close those first',
     });
   }
 
-  /** Ends iterations. Whatever was unanswered, the kernel answers 'invalid' when its device is detached. */
+  /** Whatever was unanswered, the kernel answers 'invalid' when its device is detached. */
   protected override release(): void {
-    this.#stream.end();
     for (const group of this.#groups.values()) group.current = false;
     this.#groups.clear();
-    const { kernel } = this.#context;
-    // The kernel refuses to destroy the object while its file is open.
-    runAll([
-      () => void kernel.close(this.fd),
-      () => destroy(this.#context, this.id),
-      () => this.#context.queues.delete(this),
-    ]);
+    runAll([() => super.release(), () => this.context.queues.delete(this)]);
   }
 }
 

@@ -12,8 +12,8 @@ export abstract class Handle {
     return this.#closed;
   }
 
-  /** What this is, for error messages: 'address space 3'. */
-  protected abstract get label(): string;
+  /** @internal What this is, for error messages: 'address space 3'. */
+  abstract get label(): string;
 
   /** Gives everything back. Called once. */
   protected abstract release(): void;
@@ -42,6 +42,11 @@ export abstract class Handle {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** Steps that close handles, the youngest first. */
+export function closing(handles: Iterable<Handle>): (() => void)[] {
+  return [...handles].reverse().map((handle) => () => handle.close());
 }
 
 /** Runs every step even if some throw, then throws the first error: nothing is left behind half-closed. */

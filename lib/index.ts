@@ -13,17 +13,22 @@ export { IommuError } from './errors';
 export type { DeviceDescription } from './sysfs';
 export { BoundDevice, type AttachOptions } from './bound-device';
 export { Device, type DeviceInfo, type RegionName } from './device';
-export type { HardwareInfo } from './hardware-info';
+export type { AmdInfo, HardwareInfo, HardwareType, SmmuInfo, Tegra241Info, VtdInfo } from './hardware-info';
 export { Region } from './region';
 export { Interrupt, type InterruptEvents, type InterruptKind } from './interrupt';
-export { IoAddressSpace, type Attachment } from './io-address-space';
+export { AttachTarget, type Attachment } from './attach-target';
+export { IoAddressSpace } from './io-address-space';
 export { AddressSpace, type AddressSpaceOptions, type MapOptions } from './address-space';
-export {
-  UserAddressSpace,
-  type Invalidation,
-  type UserAddressSpaceOptions,
-  type UserPageTable,
-} from './user-address-space';
+export { UserAddressSpace, type UserAddressSpaceOptions } from './user-address-space';
+export { PageTable } from './page-table';
+export type { PageTableOptions } from './explicit-page-table';
+export type { AmdTable, RawTable, SmmuTable, UserPageTable, VtdTable } from './table-data';
+export type { Invalidation, RawInvalidation, SmmuInvalidation, VtdInvalidation } from './invalidation';
+export type { DirtyOptions } from './dirty';
+export { VirtualDevice, VirtualIommu, type VirtualIommuOptions } from './virtual-iommu';
+export { EventQueue, type EventQueueOptions } from './event-queue';
+export type { LostEvents, RawEvent, SmmuEvent, Tegra241Event, VirtualEvent } from './virtual-event';
+export { HardwareQueue, type HardwareQueueOptions } from './hardware-queue';
 export type { IovaRange, IovaRangeInput } from './iova';
 export { Mapping } from './mapping';
 export { DmaBuffer } from './dma-buffer';

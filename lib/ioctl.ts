@@ -3,8 +3,8 @@
  * in this package calls Kernel.ioctl, read or write directly.
  */
 import type { Kernel } from './kernel';
-import { check, failure } from './errors';
-import { errno, type Ioctl, type Struct } from './uapi';
+import { check, failure, type IommuError } from './errors';
+import { errno, newerThan, type Ioctl, type Struct } from './uapi';
 
 type Encoded<S extends Struct> = Parameters<S['encode']>[0];
 type Decoded<S extends Struct> = ReturnType<S['decode']>;
@@ -50,8 +50,30 @@ export function call<S extends Struct>(
   keep?: unknown,
 ): Decoded<S> {
   const { result, out } = attempt(kernel, fd, row, values, keep);
-  if (result < 0) throw failure(result, { syscall: 'ioctl', request: row.name });
+  if (result < 0) throw refused(kernel, row, values, result);
   return out;
+}
+
+/** What a kernel answers to a request, a field or a flag that it does not know. */
+const UNKNOWN: readonly number[] = [errno.ENOTTY, errno.E2BIG, errno.EOPNOTSUPP];
+
+/** The error for an ioctl that gave `result`. Where the kernel is too old for it, the hint names the version it takes. */
+export function refused(
+  kernel: Kernel,
+  row: { readonly name: string },
+  values: Readonly<Record<string, unknown>>,
+  result: number,
+  more: { hint?: string | undefined; path?: string | undefined } = {},
+): IommuError {
+  // VFIO answers EINVAL to unknown flags.
+  const unknown = UNKNOWN.includes(-result) || (result === -errno.EINVAL && row.name.startsWith('VFIO_'));
+  const newer = unknown ? newerThan(kernel.version, row.name, values) : undefined;
+  return failure(result, {
+    syscall: 'ioctl',
+    request: row.name,
+    tooOld: newer && `${newer.name} needs Linux ${newer.since} or newer; this is ${kernel.version}`,
+    ...more,
+  });
 }
 
 /** An ioctl whose argument is bytes of the caller's own making, or nothing. Returns the result, negative or not. */

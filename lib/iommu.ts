@@ -5,15 +5,21 @@ import { checkCookie, type Context } from './context';
 import { bindDevice, type Device } from './device';
 import { DmaBuffer } from './dma-buffer';
 import { refusal } from './errors';
+import { createPageTable, type PageTableOptions } from './explicit-page-table';
 import { FaultQueue } from './fault-queue';
-import { Handle, runAll } from './handle';
+import { closing, Handle, runAll } from './handle';
 import type { IoAddressSpace } from './io-address-space';
+import { call } from './ioctl';
 import type { AllocateOptions, Kernel } from './kernel';
 import { O_CLOEXEC, O_RDWR } from './kernel';
 import { createMockDevice, type MockDevice } from './mock-device';
 import { chooseBackend, type Backend, type Choice } from './open-kernel';
+import { getOption, setOption } from './option';
+import { PageTable } from './page-table';
 import { listDevices, resolveDevice, type DeviceDescription } from './sysfs';
+import * as uapi from './uapi';
 import { UserAddressSpace, type UserAddressSpaceOptions } from './user-address-space';
+import { VirtualIommu, type VirtualIommuOptions } from './virtual-iommu';
 
 /** Options of `Iommu.open`. */
 export interface OpenOptions {
@@ -48,6 +54,7 @@ export class Iommu extends Handle {
       attachData: new AttachTable(),
       devices: new Set<BoundDevice>(),
       spaces: new Set<IoAddressSpace>(),
+      ioasids: new Set<number>(),
       queues: new Set<FaultQueue>(),
       buffers: new Set<DmaBuffer>(),
       requireOpen: (where) => this.requireOpen(where),
@@ -72,7 +79,7 @@ export class Iommu extends Handle {
     return this.kernel.version;
   }
 
-  protected override get label(): string {
+  /** @internal */ override get label(): string {
     return 'the Iommu';
   }
 
@@ -137,6 +144,57 @@ export class Iommu extends Handle {
     return new AddressSpace(this.#context, options);
   }
 
+  /**
+   * Makes a page table by hand, for the IOMMU of `device`: on an address space, or one of the user's own on a page table
+   * or a virtual IOMMU. Attach devices to it as to an address space; it stays until it is closed.
+   *
+   * Throws TypeError, RangeError; IommuError EOPNOTSUPP (the IOMMU cannot), EINVAL (the parent does not fit), EADDRINUSE
+   * (mappings do not fit the IOMMU), EFAULT, ENOMEM.
+   */
+  createPageTable(device: BoundDevice, options: PageTableOptions): PageTable {
+    this.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
+    return createPageTable(this.#context, device, options);
+  }
+
+  /** Makes a virtual IOMMU for a virtual machine: a slice of the IOMMU of `device`. Throws TypeError, IommuError. */
+  createVirtualIommu(device: BoundDevice, options: VirtualIommuOptions): VirtualIommu {
+    const request = 'IOMMU_VIOMMU_ALLOC';
+    this.requireOpen({ request });
+    if (!this.#context.devices.has(device)) throw new TypeError('the device must be one bound to this Iommu');
+    if (!(options?.parent instanceof PageTable))
+      throw new TypeError('parent must be a PageTable from iommu.createPageTable()');
+    if (options.parent.context !== this.#context)
+      throw new TypeError(`${options.parent.label} belongs to another Iommu`);
+    options.parent.requireOpen({ request });
+    return new VirtualIommu(device, options);
+  }
+
+  /**
+   * Whose limit pinned memory counts against: the user's (the sum of all processes of the user), or this process's
+   * (RLIMIT_MEMLOCK; IOMMU_OPTION_RLIMIT_MODE). 'user' at first. To be set before anything is made, with CAP_SYS_RESOURCE;
+   * else throws IommuError EBUSY, EPERM.
+   */
+  get accounting(): 'user' | 'process' {
+    this.requireOpen({ request: 'IOMMU_OPTION' });
+    return getOption(this.#context, uapi.IOMMU_OPTION_RLIMIT_MODE, 0) === 0n ? 'user' : 'process';
+  }
+
+  set accounting(mode: 'user' | 'process') {
+    this.requireOpen({ request: 'IOMMU_OPTION' });
+    if (mode !== 'user' && mode !== 'process')
+      throw new TypeError(`accounting is 'user' or 'process', not ${String(mode)}`);
+    setOption(this.#context, uapi.IOMMU_OPTION_RLIMIT_MODE, 0, mode === 'user' ? 0n : 1n);
+  }
+
+  /**
+   * Moves the accounting of all pinned memory to the calling process, which got the descriptor from another
+   * (IOMMU_IOAS_CHANGE_PROCESS). Throws IommuError EINVAL, and changes nothing, if memory is mapped that has no memfd.
+   */
+  changeProcess(): void {
+    this.requireOpen({ request: 'IOMMU_IOAS_CHANGE_PROCESS' });
+    call(this.kernel, this.fd, uapi.IOMMU_IOAS_CHANGE_PROCESS, {});
+  }
+
   /** Makes a queue for the page faults of the address spaces that name it. Throws IommuError. */
   createFaultQueue(): FaultQueue {
     return new FaultQueue(this.#context);
@@ -152,7 +210,6 @@ export class Iommu extends Handle {
   /** Detaches and unbinds every device, closes spaces, queues and buffers, then /dev/iommu itself. */
   protected override release(): void {
     const { devices, spaces, queues, buffers } = this.#context;
-    const closing = (handles: Iterable<Handle>) => [...handles].map((handle) => () => handle.close());
     runAll([
       ...closing(devices),
       ...closing(spaces),

@@ -3,6 +3,8 @@ import type { DmaBuffer } from './dma-buffer';
 
 /** A stretch of a buffer that devices attached to an address space reach at an IOVA. */
 export class Mapping {
+  /** Where it is. */
+  readonly space: AddressSpace;
   /** First I/O virtual address. */
   readonly iova: bigint;
   /** Bytes. */
@@ -14,7 +16,6 @@ export class Mapping {
   readonly read: boolean;
   /** Whether devices may write. */
   readonly write: boolean;
-  readonly #space: AddressSpace;
 
   /** @internal Use `space.map()`. */
   constructor(
@@ -22,7 +23,7 @@ export class Mapping {
     buffer: DmaBuffer,
     values: { iova: bigint; length: number; offset: number; read: boolean; write: boolean },
   ) {
-    this.#space = space;
+    this.space = space;
     this.buffer = buffer;
     this.iova = values.iova;
     this.length = values.length;
@@ -43,7 +44,7 @@ export class Mapping {
 
   /** Removes the mapping. Does nothing if it is gone already. */
   unmap(): void {
-    if (this.mapped) this.#space.unmapOne(this);
+    if (this.mapped) this.space.unmapOne(this);
   }
 
   [Symbol.dispose](): void {

@@ -5,11 +5,11 @@
 import { BoundDevice } from './bound-device';
 import { destroy, type Context } from './context';
 import type { DmaBuffer } from './dma-buffer';
-import { failure, refusal } from './errors';
+import { refusal } from './errors';
 import { runAll } from './handle';
-import { attempt, call } from './ioctl';
+import { attempt, call, refused } from './ioctl';
 import { checkRange } from './iova';
-import { allocatePageTable, destroyPageTable, type PageTable } from './page-table';
+import { allocatePageTable, destroyPageTable, PageTable } from './page-table';
 import * as uapi from './uapi';
 
 /** A page fault to raise. */
@@ -121,8 +121,40 @@ export class MockDevice extends BoundDevice {
     const values = { op: uapi.IOMMU_TEST_OP_MD_CHECK_MAP, id: table, check_map };
     const { result } = attempt(this.context.kernel, this.context.fd, uapi.IOMMU_TEST_CMD, values, buffer);
     if (result === -uapi.errno.EINVAL) return false;
-    if (result < 0) throw failure(result, { syscall: 'ioctl', request: 'IOMMU_TEST_CMD' });
+    if (result < 0) throw refused(this.context.kernel, uapi.IOMMU_TEST_CMD, values, result);
     return true;
+  }
+
+  /**
+   * Marks [iova, iova + length) as written by the device (IOMMU_TEST_OP_DIRTY): multiples of 2048 bytes. Throws
+   * IommuError EINVAL where what is attached does not track, or nothing is.
+   */
+  markDirty(iova: bigint | number, length: number, options: { pasid?: number } = {}): void {
+    this.requireOpen({ request: 'IOMMU_TEST_CMD' });
+    if (length % uapi.MOCK_PAGE_SIZE)
+      throw new RangeError(`length must be a multiple of ${uapi.MOCK_PAGE_SIZE}`);
+    const bitmap = new Uint8Array(Math.ceil(length / uapi.MOCK_PAGE_SIZE / 8)).fill(0xff);
+    const { kernel, fd } = this.context;
+    const dirty = {
+      iova: uapi.toU64(iova, 'iova'),
+      length,
+      page_size: uapi.MOCK_PAGE_SIZE,
+      uptr: kernel.addressOf(bitmap),
+    };
+    const id = this.hwptId(options.pasid) ?? 0;
+    call(kernel, fd, uapi.IOMMU_TEST_CMD, { op: uapi.IOMMU_TEST_OP_DIRTY, id, dirty }, bitmap);
+  }
+
+  /**
+   * Has the device's virtual IOMMU report an event about it (IOMMU_TEST_OP_TRIGGER_VEVENT): 4 bytes, the virtual ID. The
+   * device must be attached to a page table nested on the virtual IOMMU.
+   */
+  triggerVirtualEvent(): void {
+    this.requireOpen({ request: 'IOMMU_TEST_CMD' });
+    call(this.context.kernel, this.context.fd, uapi.IOMMU_TEST_CMD, {
+      op: uapi.IOMMU_TEST_OP_TRIGGER_VEVENT,
+      trigger_vevent: { dev_id: this.id },
+    });
   }
 
   protected override unbind(): void {
@@ -174,8 +206,8 @@ function parkBesidePasids(
   ioasId: number,
   made: number[],
 ): PageTable {
-  const table = allocatePageTable(context, id, ioasId, { flags: uapi.IOMMU_HWPT_ALLOC_PASID, faultId: 0 });
-  if (typeof table === 'number') throw failure(table, { syscall: 'ioctl', request: 'IOMMU_HWPT_ALLOC' });
+  const table = allocatePageTable(context, id, { id: ioasId }, { pasid: true });
+  if (!(table instanceof PageTable)) throw table;
   // The device uses the table, so it goes before it: destroyed in reverse order.
   made.splice(made.length - 1, 0, table.id);
   const result = replaceDomain(context, stdevId, table.id);

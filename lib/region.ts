@@ -72,7 +72,7 @@ export class Region extends Handle {
     return (this.flags & flag) !== 0;
   }
 
-  protected override get label(): string {
+  /** @internal */ override get label(): string {
     return this.#description.name;
   }
 

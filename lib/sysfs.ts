@@ -75,7 +75,7 @@ export function resolveDevice(
   const devices = listDevices(kernel);
   const description = devices.find((device) => device.bdf === bdf);
   if (!description) throw unknownAddress(bdf, devices);
-  if (!description.path) throw unbindable(description);
+  if (!description.path) throw unbindable(kernel, description);
   return { path: description.path, description };
 }
 
@@ -92,13 +92,19 @@ function unknownAddress(bdf: string, devices: readonly DeviceDescription[]): Err
 }
 
 /** Why a device that exists has no VFIO character device. */
-function unbindable({ bdf, driver, iommuGroup }: DeviceDescription): Error {
+function unbindable(kernel: Kernel, { bdf, driver, iommuGroup }: DeviceDescription): Error {
   const folder = `${PCI_DEVICES}/${bdf}`;
   const where = { syscall: 'open', path: folder };
   if (iommuGroup === undefined)
     return refusal('ENODEV', `${bdf} has no IOMMU group: the IOMMU is off or absent`, {
       ...where,
       hint: 'enable VT-d or AMD-Vi in the firmware and boot with intel_iommu=on (AMD: amd_iommu=on)',
+    });
+  const cdevs = kernel.readdir(`${folder}/vfio-dev`);
+  if (typeof cdevs !== 'number' && cdevs.some((name) => name.startsWith('noiommu-')))
+    return refusal('ENODEV', `no IOMMU is in front of ${bdf}: its DMA goes to physical addresses`, {
+      ...where,
+      hint: 'turn the IOMMU on (intel_iommu=on, AMD: amd_iommu=on); VFIO without one is for raw calls only (iommufd/kernel)',
     });
   if (driver === 'vfio-pci')
     return refusal('ENODEV', `${bdf} is bound to vfio-pci but has no device file`, {

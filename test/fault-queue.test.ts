@@ -41,6 +41,7 @@ function setUp() {
     attachData: new AttachTable(),
     devices: new Set(),
     spaces: new Set(),
+    ioasids: new Set(),
     queues: new Set(),
     buffers: new Set(),
     requireOpen: () => {},
@@ -234,12 +235,12 @@ describe('fault queue', () => {
 
   test('close is refused while an address space reports here', () => {
     const { kernel, queue } = setUp();
-    const space = { ioasid: 12 } as IoAddressSpace;
-    queue.spaces.add(space);
+    const space = { label: 'address space 12' } as IoAddressSpace;
+    queue.users.add(space);
     expect(() => queue.close()).toThrow('IOMMU_DESTROY: EBUSY: fault queue 4 is used by address space 12');
     expect(queue.closed).toBe(false);
     expect(kernel.closed).toEqual([]);
-    queue.spaces.delete(space);
+    queue.users.delete(space);
     queue.close();
     expect(queue.closed).toBe(true);
   });

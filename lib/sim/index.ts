@@ -10,7 +10,8 @@ export type { BarDescription, ConfigSpace, FunctionDescription } from './devices
 export { Machine, type DeviceOptions, type MachineOptions, type VtdOptions } from './machine';
 export { PhysicalMemory } from './memory';
 export type { RefusedDma } from './kernel/intel/fault-log';
-export type { Credentials, SimulatedProcess } from './kernel/process';
+export type { Credentials, ProcessCapability, ProcessOptions } from './kernel/credentials';
+export type { SimulatedProcess } from './kernel/process';
 export type { AccessRule, System } from './kernel/system';
 export { describeStaleUse, VtdUnit } from './vtd';
 export type { StaleUse, VtdCapabilities, VtdUnitOptions } from './vtd';

@@ -5,10 +5,11 @@ import { DmaEngine } from './devices/dma-engine';
 import { Edu } from './devices/edu';
 import type { PciFunction } from './devices/pci-function';
 import * as pci from './devices/pci-registers';
+import type { ProcessOptions } from './kernel/credentials';
 import { IntelIommu } from './kernel/intel/driver';
 import { MockIommu } from './kernel/mock/driver';
 import { parseBdf, VFIO_PCI } from './kernel/pci';
-import { SimulatedProcess, type Credentials } from './kernel/process';
+import { SimulatedProcess } from './kernel/process';
 import { System, type AccessRule } from './kernel/system';
 import { PhysicalMemory } from './memory';
 import { RootComplex } from './root-complex';
@@ -46,14 +47,23 @@ export interface VtdOptions {
 export interface MachineOptions {
   /** Bytes of RAM for the kernel's own tables; a multiple of 4096. Memory of programs comes on top. */
   readonly memory?: number;
-  /** The VT-d unit; 'mock' is the default unit with `selftest` beside it. */
-  readonly iommu?: VtdOptions | 'mock';
+  /**
+   * The VT-d unit; 'mock' is the default unit with `selftest` beside it. 'none': the machine has no IOMMU, and its kernel
+   * was started with vfio.enable_unsafe_noiommu_mode=1. Devices do DMA to physical addresses; a process with
+   * CAP_SYS_RAWIO has them as /dev/vfio/devices/noiommu-vfioN, and asks IOMMU_IOAS_NOIOMMU_GET_PA where its memory is.
+   */
+  readonly iommu?: VtdOptions | 'mock' | 'none';
   /**
    * True: the kernel is one built with CONFIG_IOMMUFD_TEST. It has the selftest ("mock") IOMMU as well, with devices
    * that exist only for tests, and answers IOMMU_TEST_CMD; any other kernel gives ENOTTY.
    */
   readonly selftest?: boolean;
-  /** PCI address → device. Default: `edu` at 0000:00:04.0 and a DMA engine with ATS, PRI, PASID at 0000:00:05.0. */
+  /**
+   * False: the kernel is one built without CONFIG_PM, and no device sleeps of itself (VFIO_DEVICE_FEATURE_LOW_POWER_*).
+   * Default true, as every distribution has it.
+   */
+  readonly powerManagement?: boolean;
+  /** PCI address → device, on bus 0 or on that of a root port. Default: `edu` at 0000:00:04.0 and a DMA engine with ATS, PRI, PASID at 0000:00:05.0. */
   readonly devices?: Readonly<Record<string, PciFunction | DeviceOptions>>;
   /** True: simulated time passes only in `step` and `idle`. Default: by itself, whenever the program waits. */
   readonly manual?: boolean;
@@ -78,12 +88,12 @@ function defaultDevices(): Record<string, PciFunction> {
  */
 export class Machine {
   readonly memory: PhysicalMemory;
-  readonly unit: VtdUnit;
   /** The simulated kernel. */
   readonly system: System;
   readonly #clock = new Clock();
   readonly #root: RootComplex;
-  readonly #driver: IntelIommu;
+  readonly #unit: VtdUnit | undefined;
+  readonly #driver: IntelIommu | undefined;
   readonly #manual: boolean;
   #process: SimulatedProcess | undefined;
   #nextBar = MMIO_BASE;
@@ -92,24 +102,20 @@ export class Machine {
   constructor(options: MachineOptions = {}) {
     this.memory = new PhysicalMemory(options.memory ?? 256 * MEBIBYTE);
     this.system = new System(this.memory, options.permissions);
+    this.system.powerManagement = options.powerManagement ?? true;
     const { iommu = {} } = options;
-    const vtd = iommu === 'mock' ? {} : iommu;
+    const vtd = typeof iommu === 'object' ? iommu : {};
     if (options.selftest ?? iommu === 'mock') this.system.selftest = new MockIommu();
-    const strict = vtd.strict ?? (process.env['IOMMUFD_STRICT'] === '1' ? refuseStaleUse : undefined);
-    this.unit = new VtdUnit({
-      memory: this.memory,
-      ...(strict && { strict }),
-      // Access and dirty bits are there once the kernel side reads them back.
-      capabilities: { SSADS: 0, ...vtd.capabilities },
-      interrupt: (_high, low, data) =>
-        this.#clock.schedule(0, () => this.system.interrupts.deliver(low, data)),
-      endpoint: (rid) => this.#root.function(rid),
-    });
-    this.#root = new RootComplex(this.memory, this.#clock, this.unit, (low, data) =>
+    if (iommu !== 'none') this.#unit = this.#makeUnit(vtd);
+    this.#root = new RootComplex(this.memory, this.#clock, this.#unit, (low, data) =>
       this.system.interrupts.deliver(low, data),
     );
-    this.#driver = new IntelIommu(this.memory, this.unit, this.system.interrupts);
-    this.system.iommu = { driver: this.#driver, isolatedMsi: vtd.interruptRemapping ?? true };
+    if (this.#unit) {
+      this.#driver = new IntelIommu(this.memory, this.#unit, this.system.interrupts);
+      this.system.iommu = { driver: this.#driver, isolatedMsi: vtd.interruptRemapping ?? true };
+    } else {
+      this.system.unsafeNoIommu = true;
+    }
     this.#manual = options.manual ?? false;
     if (!this.#manual) {
       this.#clock.onScheduled = () => this.#arrange();
@@ -120,6 +126,12 @@ export class Machine {
     }
     for (const [bdf, entry] of Object.entries(options.devices ?? defaultDevices()))
       this.plug(bdf, 'device' in entry ? entry : { device: entry });
+  }
+
+  /** The VT-d unit. Throws where the machine has none. */
+  get unit(): VtdUnit {
+    if (!this.#unit) throw new Error("a machine made with `iommu: 'none'` has no VT-d unit");
+    return this.#unit;
   }
 
   /** Nanoseconds of simulated time since the machine was made. */
@@ -139,17 +151,18 @@ export class Machine {
 
   /** DMAs that the IOMMU refused and the kernel logged, oldest first, the last 256 at most. */
   get refusedDma() {
-    return this.#driver.faults.entries;
+    return this.#driver?.faults.entries ?? [];
   }
 
   /** Plugs a device in and boots its driver. RangeError for a bad or taken address. */
   plug(bdf: string, { device, driver = VFIO_PCI, group }: DeviceOptions): void {
     const rid = parseBdf(bdf);
     if (this.system.devices.has(bdf)) throw new RangeError(`there is a device at ${bdf} already`);
+    if (group !== undefined && !this.#driver) throw new RangeError('without an IOMMU there are no groups');
     this.#root.plug(rid, device);
     this.#placeBars(device);
     const found = this.system.addDevice(bdf, device, group);
-    this.#driver.probe(found);
+    this.#driver?.probe(found);
     if (driver === null) return;
     if (driver === VFIO_PCI) {
       found.driverOverride = driver;
@@ -179,9 +192,22 @@ export class Machine {
     return this.#process;
   }
 
-  /** A new process. */
-  createProcess(credentials: Credentials = { uid: 0 }): SimulatedProcess {
-    return new SimulatedProcess(this.system, credentials);
+  /** A new process: root's, unless `options` says otherwise. RangeError for a `memlock` that is no size. */
+  createProcess(options: ProcessOptions = { uid: 0 }): SimulatedProcess {
+    return new SimulatedProcess(this.system, options);
+  }
+
+  #makeUnit(options: VtdOptions): VtdUnit {
+    const strict = options.strict ?? (process.env['IOMMUFD_STRICT'] === '1' ? refuseStaleUse : undefined);
+    return new VtdUnit({
+      memory: this.memory,
+      ...(strict && { strict }),
+      // Access and dirty bits are there once the kernel side reads them back.
+      capabilities: { SSADS: 0, ...options.capabilities },
+      interrupt: (_high, low, data) =>
+        this.#clock.schedule(0, () => this.system.interrupts.deliver(low, data)),
+      endpoint: (rid) => this.#root.function(rid),
+    });
   }
 
   /** What firmware does: an address for each BAR, aligned to its size. */

@@ -1,6 +1,6 @@
 /**
- * The root complex: where requests of PCI functions enter the machine. Every one passes the remapping unit; what
- * it translates goes to memory, and writes to the interrupt window become interrupts.
+ * The root complex: where requests of PCI functions enter the machine. Every one passes the remapping unit, if there is
+ * one; what it translates goes to memory, and writes to the interrupt window become interrupts.
  */
 import {
   ACCESS_READ,
@@ -9,6 +9,7 @@ import {
   type DmaPort,
   NO_PASID,
   type PageRequest,
+  REFUSED,
   type TranslationCompletion,
 } from './bus';
 import type { Clock } from './clock';
@@ -28,7 +29,8 @@ export class RootComplex {
   constructor(
     readonly memory: PhysicalMemory,
     readonly clock: Clock,
-    readonly unit: VtdUnit,
+    /** Undefined: addresses of requests are physical. */
+    readonly unit: VtdUnit | undefined,
     readonly message: MessageSink,
   ) {}
 
@@ -85,11 +87,11 @@ class Port implements DmaPort {
   }
 
   translate(pasid: number, high: number, low: number, access: number): TranslationCompletion {
-    return this.root.unit.translationRequest(this.rid, pasid, high, low, access);
+    return this.root.unit?.translationRequest(this.rid, pasid, high, low, access) ?? REFUSED;
   }
 
   requestPage(request: PageRequest): boolean {
-    return this.root.unit.pageRequest(this.rid, request);
+    return this.root.unit?.pageRequest(this.rid, request) ?? false;
   }
 
   schedule(nanoseconds: number, event: () => void): void {
@@ -125,7 +127,9 @@ class Port implements DmaPort {
     let done = 0;
     while (done < length) {
       const part = Math.min(length - done, PAGE - (low & (PAGE - 1)));
-      const physical = unit.translate(this.rid, pasid, high, low, access || ACCESS_READ);
+      const physical = unit
+        ? unit.translate(this.rid, pasid, high, low, access || ACCESS_READ)
+        : untranslated(pasid, high, low);
       if (physical < 0) break;
       const moved = reading
         ? memory.copyOut(physical, bytes, at + done, part)
@@ -137,4 +141,9 @@ class Port implements DmaPort {
     }
     return done;
   }
+}
+
+/** The physical address of a request where nothing translates: those with a PASID go nowhere. */
+function untranslated(pasid: number, high: number, low: number): number {
+  return pasid === NO_PASID ? high * 2 ** 32 + low : -1;
 }

@@ -36,6 +36,33 @@ export const MOCK_APERTURE_START = 2 ** 24;
 export const MOCK_APERTURE_LAST = 2 ** 31 - 1;
 export const MOCK_PAGE_SIZE = 2048;
 
+export const IOMMU_VIOMMU_TYPE_SELFTEST = 0xdeadbeef;
+/** What a virtual mock IOMMU is made from; the kernel answers in the same memory. */
+export const iommu_viommu_selftest = struct('iommu_viommu_selftest', {
+  in_data: u32,
+  out_data: u32,
+  out_mmap_offset: u64,
+  out_mmap_length: u64,
+});
+
+export const IOMMU_VIOMMU_INVALIDATE_DATA_SELFTEST = 0xdeadbeef;
+export const IOMMU_TEST_INVALIDATE_FLAG_ALL = 1 << 0;
+export const iommu_viommu_invalidate_selftest = struct('iommu_viommu_invalidate_selftest', {
+  flags: u32,
+  vdev_id: u32,
+  cache_id: u32,
+});
+/** What each of the numbers that stand for a mock device's caches is at first. */
+export const IOMMU_TEST_DEV_CACHE_DEFAULT = 0xbaddad;
+export const MOCK_DEV_CACHE_NUM = 4;
+
+export const IOMMU_VEVENTQ_TYPE_SELFTEST = 0xbeefbeef;
+export const iommu_viommu_event_selftest = struct('iommu_viommu_event_selftest', { virt_id: u32 });
+
+export const IOMMU_HW_QUEUE_TYPE_SELFTEST = 0xdeadbeef;
+/** Hardware queues that a virtual mock IOMMU has: 0 is made first, and destroyed last. */
+export const IOMMU_TEST_HW_QUEUE_MAX = 2;
+
 const pasid_and_pt = struct('', { pasid: u32, pt_id: u32 });
 
 export const iommu_test_cmd = struct('iommu_test_cmd', {

@@ -26,6 +26,8 @@ export interface CompareOptions {
   readonly generator: GeneratorOptions;
   /** Random sequences. */
   readonly sequences: number;
+  /** Whether there is time for more of them. */
+  readonly goOn: () => boolean;
   /** Fixed sequences that come first. */
   readonly suite: readonly Sequence[];
   /** Most differences that are made shorter. */
@@ -71,10 +73,10 @@ export class Comparison {
   ) {}
 
   async run(): Promise<void> {
-    const { suite, sequences, progress } = this.options;
+    const { suite, sequences, goOn, progress } = this.options;
     for (let first = 0; first < suite.length; first += INSPECTED)
       await this.#suite(suite.slice(first, first + INSPECTED));
-    for (let first = 0; first < sequences; first += CHUNK) {
+    for (let first = 0; first < sequences && goOn(); first += CHUNK) {
       await this.#chunk(first, Math.min(CHUNK, sequences - first));
       progress(`${this.sequences} sequences, ${this.differences} differ in ${this.found.size} ways`);
     }

@@ -1,6 +1,16 @@
 /** Makes the calls of a sequence on a kernel, and says what each did: in full, or as one hash. */
-import { O_NONBLOCK, O_RDWR, PROT_READ, PROT_WRITE, type Kernel, type Memory } from '../../lib/open-kernel';
+import { basename, dirname } from 'node:path/posix';
+import {
+  O_NONBLOCK,
+  O_RDWR,
+  PROT_READ,
+  PROT_WRITE,
+  type DeviceMapping,
+  type Kernel,
+  type Memory,
+} from '../../lib/open-kernel';
 import { errno, IOMMU_TEST_OP_TRIGGER_IOPF } from '../../lib/uapi';
+import { VFIO_PATH } from './generate/vfio';
 import { masked } from './known-differences';
 import { ARGUMENT_BYTES, DATA_BYTES, SCRATCH_BYTES } from './limits';
 import { layouts, newFdOffset, type Layout } from './layouts';
@@ -11,7 +21,7 @@ import type { Call, CallRecord, Change, FdRef, IoctlCall, Sequence, Value, Words
 /** Of the scratch memory and the argument, how much is compared. */
 const SEEN_BYTES = 4096;
 const HUGE = 2 * 2 ** 20;
-const MEMFD_BYTES = 2 ** 20;
+const MEMFD_BYTES = HUGE;
 
 /** Told what happened, byte by byte. */
 interface Sink {
@@ -80,12 +90,12 @@ function need(memory: Memory | number): Memory {
 }
 
 /**
- * Huge pages: how large an entry of a page table is follows from where pages lie in physical memory, and shows in what
- * a dirty bit stands for. Ordinary memory where there are none.
+ * Huge pages: where pages lie in physical memory shows in how large an entry of a page table is, and so in what a dirty
+ * bit stands for, and in whether a hardware queue can be there. Ordinary memory where there are none.
  */
-function mappable(kernel: Kernel): Memory {
-  const memory = kernel.allocate(DATA_BYTES, { hugePages: true });
-  return typeof memory === 'number' ? need(kernel.allocate(DATA_BYTES + HUGE)) : memory;
+function mappable(kernel: Kernel, bytes: number, memfd = false): Memory {
+  const memory = kernel.allocate(bytes, { hugePages: true, memfd });
+  return typeof memory === 'number' ? need(kernel.allocate(bytes + HUGE, { memfd })) : memory;
 }
 
 /** Automatic IOVAs follow the alignment of addresses: the same for every kernel. */
@@ -109,10 +119,11 @@ export class Executor {
   readonly #scratchView: DataView;
   readonly #argumentBefore: Uint8Array;
   readonly #scratchBefore: Uint8Array;
-  /** Of this sequence: label → descriptor, fields; every descriptor that it opened. */
+  /** Of this sequence: label → descriptor, fields, kept mapping; every descriptor that it opened. */
   #fds = new Map<number, number>();
   #values = new Map<number, Record<string, bigint>>();
   #opened: number[] = [];
+  readonly #mappings = new Map<number, DeviceMapping>();
   #realDevice = false;
   #sink: Sink = new HashSink();
 
@@ -121,13 +132,13 @@ export class Executor {
     readonly kernel: Kernel,
     readonly settle: () => void,
   ) {
-    this.#data = mappable(kernel);
+    this.#data = mappable(kernel, DATA_BYTES);
     this.#dataStart = alignedStart(this.#data);
     this.#scratch = need(kernel.allocate(SCRATCH_BYTES + HUGE));
     this.#scratchStart = alignedStart(this.#scratch);
     this.#scratchBytes = this.#scratch.bytes.subarray(Number(this.#scratchStart - this.#scratch.address));
     this.#argument = need(kernel.allocate(ARGUMENT_BYTES));
-    this.#memfd = need(kernel.allocate(MEMFD_BYTES, { memfd: true }));
+    this.#memfd = mappable(kernel, MEMFD_BYTES, true);
     for (const { bytes } of [this.#data, this.#scratch, this.#memfd]) bytes.fill(0);
     // However large `size` is, the bytes past the argument's memory are never asked for.
     this.#argument.bytes[ARGUMENT_BYTES - 1] = 0xff;
@@ -166,6 +177,8 @@ export class Executor {
     try {
       for (const call of sequence.calls) this.#call(call);
     } finally {
+      for (const mapping of this.#mappings.values()) mapping.unmap();
+      this.#mappings.clear();
       for (const fd of this.#opened.splice(0)) this.kernel.close(fd);
     }
   }
@@ -174,7 +187,7 @@ export class Executor {
     const { kernel } = this;
     switch (call.op) {
       case 'open':
-        return this.#openedFd(call.label, kernel.open(call.path, O_RDWR));
+        return this.#openedFd(call.label, kernel.open(this.#pathOf(call.path), O_RDWR));
       case 'eventfd':
         return this.#openedFd(call.label, kernel.eventfd(call.initial, O_NONBLOCK));
       case 'close':
@@ -182,7 +195,9 @@ export class Executor {
       case 'poll':
         return this.#sink.call(kernel.poll(this.#fd(call.fd), call.events));
       case 'mmap':
-        return this.#mmap(this.#fd(call.fd), call.offset, call.length);
+        return this.#mmap(call);
+      case 'munmap':
+        return this.#munmap(call.mapping);
       case 'read':
       case 'pread':
         return this.#read(call);
@@ -197,6 +212,15 @@ export class Executor {
   #fd(ref: FdRef): number {
     if (ref === 'memfd') return this.#memfd.fd;
     return ref === 'none' ? -1 : (this.#fds.get(ref) ?? -1);
+  }
+
+  /** The path here: a device that no IOMMU is in front of has another name. */
+  #pathOf(path: string): string {
+    if (path !== VFIO_PATH) return path;
+    const folder = dirname(path);
+    const names = this.kernel.readdir(folder);
+    const name = typeof names === 'number' ? undefined : names.find((each) => each.endsWith(basename(path)));
+    return name === undefined ? path : `${folder}/${name}`;
   }
 
   /** Descriptors are called by the order in which the sequence got them. */
@@ -219,10 +243,17 @@ export class Executor {
     if (index >= 0) this.#opened.splice(index, 1);
   }
 
-  #mmap(fd: number, offset: number, length: number): void {
-    const mapping = this.kernel.mmap(fd, offset, length, PROT_READ | PROT_WRITE);
+  #mmap({ label, fd, offset, length, keep }: Extract<Call, { op: 'mmap' }>): void {
+    const mapping = this.kernel.mmap(this.#fd(fd), offset, length, PROT_READ | PROT_WRITE);
     this.#sink.call(typeof mapping === 'number' ? mapping : 0);
-    if (typeof mapping !== 'number') mapping.unmap();
+    if (typeof mapping === 'number') return;
+    if (keep) this.#mappings.set(label, mapping);
+    else mapping.unmap();
+  }
+
+  #munmap(label: number): void {
+    this.#mappings.get(label)?.unmap();
+    this.#sink.call(this.#mappings.delete(label) ? 0 : -errno.EINVAL);
   }
 
   #read(call: Extract<Call, { op: 'read' | 'pread' }>): void {

@@ -53,6 +53,7 @@ function layoutOf(row: Ioctl): Layout {
 const rows: readonly Ioctl[] = [
   ...uapi.iommufdIoctls,
   ...uapi.vfioIoctls,
+  ...uapi.vfioContainerIoctls,
   uapi.IOMMU_TEST_CMD as unknown as Ioctl,
 ];
 

@@ -1,11 +1,12 @@
 // `npm run conformance -- [options]`: see options.ts.
 import { randomBytes } from 'node:crypto';
 import { Comparison, Counts } from './compare';
+import { missing } from './expected';
 import { Generator } from './generate/flavours';
 import { knownDifferences } from './known-differences';
 import { HELP, parseOptions, UsageError, type ConformanceOptions } from './options';
 import { linuxPeer, simulatedPeer } from './peer';
-import { foundText, sequenceText } from './report';
+import { countsTable, foundText, sequenceText } from './report';
 import { serve } from './rounds';
 import { suite } from './suite';
 import { unsupported } from './unsupported';
@@ -20,7 +21,8 @@ function say(text: string): void {
 }
 
 async function runBackend(options: ConformanceOptions): Promise<number> {
-  const peer = options.backend === 'linux' ? linuxPeer() : simulatedPeer();
+  const { backend, iommu } = options;
+  const peer = backend === 'linux' ? linuxPeer() : simulatedPeer(undefined, iommu);
   const excluded = unsupported(simulatedPeer());
   const generator = new Generator({ seed: options.seed, excluded, only: options.only });
   const random = Array.from({ length: options.sequences }, (_, i) => generator.sequence(i));
@@ -41,6 +43,7 @@ function result(comparison: Comparison, options: ConformanceOptions) {
     unsteady,
     byIoctl: counts.byIoctl,
     seed: options.seed,
+    missing: missing(counts.byIoctl, options.iommu),
     unsupported: comparison.options.generator.excluded,
     known: knownDifferences,
     found: [...comparison.found.values()].sort((a, b) => b.times - a.times),
@@ -49,12 +52,14 @@ function result(comparison: Comparison, options: ConformanceOptions) {
 
 async function runComparison(options: ConformanceOptions): Promise<number> {
   const counts = new Counts();
-  const simulated = simulatedPeer(counts.observe);
+  const simulated = simulatedPeer(counts.observe, options.iommu);
   const excluded = unsupported(simulatedPeer());
-  const linux = new VmPeer(options.timeout);
+  const linux = new VmPeer(options.timeout, options.iommu);
+  const end = Date.now() + options.seconds * 1000;
   const comparison = new Comparison(simulated, linux, counts, {
     generator: { seed: options.seed, excluded, only: options.only },
     sequences: options.sequences,
+    goOn: () => Date.now() < end,
     suite: suite(excluded),
     shrink: options.shrink,
     progress: say,
@@ -64,13 +69,22 @@ async function runComparison(options: ConformanceOptions): Promise<number> {
   } finally {
     await linux.close();
   }
-  const { found, ...summary } = result(comparison, options);
-  if (options.json) print(JSON.stringify({ ...summary, found }));
-  else {
-    for (const each of found) print(`${foundText(each)}\n`);
-    print(JSON.stringify(summary));
-  }
-  return comparison.differences === 0 ? 0 : 1;
+  const summary = result(comparison, options);
+  if (options.json) print(JSON.stringify(summary));
+  else printSummary(summary);
+  const { differences, unsteady, missing: lacking } = summary;
+  return differences + unsteady + lacking.length === 0 ? 0 : 1;
+}
+
+function printSummary(summary: ReturnType<typeof result>): void {
+  const { sequences, calls, differences, unsteady, seed, found } = summary;
+  print(`${countsTable(summary.byIoctl)}\n`);
+  for (const each of found) print(`${foundText(each)}\n`);
+  for (const { request, field, because } of summary.known)
+    print(`not compared: ${request} ${field}: ${because}`);
+  if (summary.missing.length > 0) print(`not seen: ${summary.missing.join(', ')}`);
+  const alone = unsteady > 0 ? `, ${unsteady} more only among others` : '';
+  print(`${sequences} sequences, ${calls} calls, ${differences} differences${alone}; seed ${seed}`);
 }
 
 /** A signal ends the guest too, and so does a reader that has seen enough. */

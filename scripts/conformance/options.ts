@@ -1,12 +1,19 @@
 // The command line of `npm run conformance`.
 import { parseArgs } from 'node:util';
 
+/** What is in front of the devices: nothing, or QEMU's VT-d unit. */
+export type IommuChoice = 'intel' | 'none';
+
 export interface ConformanceOptions {
   readonly mode: 'backend' | 'compare' | 'serve';
   readonly backend: 'simulated' | 'linux';
+  /** Of the machines that are compared. */
+  readonly iommu: IommuChoice;
   readonly json: boolean;
   /** Random sequences. */
   readonly sequences: number;
+  /** Seconds after which no more of them are begun; Infinity for all. */
+  readonly seconds: number;
   /** 32 bits. */
   readonly seed: number;
   /** Flavours of random sequences; all if empty. */
@@ -24,7 +31,7 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
-export const DEFAULT_SEQUENCES = 4000;
+export const DEFAULT_SEQUENCES = 100_000;
 
 export const HELP = `Usage: npm run conformance -- --backend simulated|linux [--json]
        npm run conformance -- --compare [options]
@@ -34,22 +41,26 @@ random sequences on the simulated kernel and on Linux in the virtual machine and
 
   --backend NAME   simulated, or linux: the kernel this runs on
   --compare        both kernels, Linux in the virtual machine (IOMMUFD_VM_KERNEL: see npm run vm -- --help)
+  --iommu TYPE     intel, or none: machines without one, whose device is VFIO's all the same (default intel)
   --sequences N    random sequences, 0 to 100 million (default ${DEFAULT_SEQUENCES}; without --compare 0)
+  --seconds N      begin no more random sequences after N seconds (default: make them all)
   --seed N         of the random sequences, 0 to 2^32 - 1 (default: another one each time)
-  --flavours LIST  only these kinds of random sequences: plain, several, bound, mock
+  --flavours LIST  only these kinds of random sequences: plain, several, bound, mock, virtual
   --shrink N       differences to find the shortest sequence for (default 20)
   --timeout N      end the guest after N seconds (default 3600)
   --json           print JSON
   --help           show this
 
-Exit status: 0 if there is no difference, 1 if there is one, 2 if it could not be run.
+Exit status: 0 if there is no difference and nothing was left out, 1 otherwise, 2 if it could not be run.
 `;
 
 const SPECIFICATION = {
   backend: { type: 'string' },
   compare: { type: 'boolean', default: false },
   serve: { type: 'string' },
+  iommu: { type: 'string', default: 'intel' },
   sequences: { type: 'string' },
+  seconds: { type: 'string' },
   seed: { type: 'string' },
   flavours: { type: 'string', default: '' },
   shrink: { type: 'string', default: '20' },
@@ -76,12 +87,13 @@ function integer(name: string, text: string, most: number): number {
 export function parseOptions(args: string[], fresh: number): ConformanceOptions | 'help' {
   const values = parse(args);
   if (values.help) return 'help';
-  const { backend = 'simulated', compare, serve } = values;
+  const { backend = 'simulated', compare, serve, iommu } = values;
   if (backend !== 'simulated' && backend !== 'linux')
     throw new UsageError(`--backend is simulated or linux, not '${backend}'`);
+  if (iommu !== 'intel' && iommu !== 'none') throw new UsageError(`--iommu is intel or none, not '${iommu}'`);
   if ([values.backend, compare || undefined, serve].filter((each) => each !== undefined).length !== 1)
     throw new UsageError('either --backend or --compare is needed: see --help');
-  const known = ['plain', 'several', 'bound', 'mock'];
+  const known = ['plain', 'several', 'bound', 'mock', 'virtual'];
   const only = values.flavours === '' ? [] : values.flavours.split(',');
   const strange = only.find((name) => !known.includes(name));
   if (strange !== undefined)
@@ -89,8 +101,10 @@ export function parseOptions(args: string[], fresh: number): ConformanceOptions 
   return {
     mode: compare ? 'compare' : serve === undefined ? 'backend' : 'serve',
     backend,
+    iommu,
     json: values.json,
     sequences: integer('sequences', values.sequences ?? String(compare ? DEFAULT_SEQUENCES : 0), 1e8),
+    seconds: values.seconds === undefined ? Infinity : integer('seconds', values.seconds, 2_147_483),
     seed: values.seed === undefined ? fresh : integer('seed', values.seed, 2 ** 32 - 1),
     only,
     shrink: integer('shrink', values.shrink, 1000),

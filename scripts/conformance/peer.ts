@@ -2,6 +2,7 @@
 import { openKernel } from '../../lib/open-kernel';
 import { Executor } from './executor';
 import { Generator, type GeneratorOptions } from './generate/flavours';
+import type { IommuChoice } from './options';
 import type { Call, CallRecord, Sequence } from './program';
 import { openSimulated, type Opened } from './simulated';
 
@@ -69,8 +70,8 @@ export class LocalPeer implements Peer {
 }
 
 /** The simulated kernel. */
-export function simulatedPeer(observe?: Observer): LocalPeer {
-  return new LocalPeer('simulated', openSimulated(), observe);
+export function simulatedPeer(observe?: Observer, iommu?: IommuChoice): LocalPeer {
+  return new LocalPeer('simulated', openSimulated(iommu), observe);
 }
 
 /** The kernel this process runs on. */

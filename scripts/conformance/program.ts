@@ -58,7 +58,15 @@ export type Call = { readonly label: number } & (
     }
   | { readonly op: 'poll'; readonly fd: FdRef; readonly events: number }
   | { readonly op: 'eventfd'; readonly initial: number }
-  | { readonly op: 'mmap'; readonly fd: FdRef; readonly offset: number; readonly length: number }
+  | {
+      readonly op: 'mmap';
+      readonly fd: FdRef;
+      readonly offset: number;
+      readonly length: number;
+      /** It stays until its `munmap`, or the end of the sequence; otherwise it goes at once. */
+      readonly keep?: true;
+    }
+  | { readonly op: 'munmap'; readonly mapping: number }
 );
 
 /** One sequence: it starts with nothing open, and whatever it leaves open is closed after it. */

@@ -2,7 +2,7 @@
 import { resultName } from './difference';
 import { fieldAt } from './layouts';
 import type { Call, CallRecord, Change, FdRef, Sequence, Value, Words } from './program';
-import type { Found } from './compare';
+import type { Found, IoctlCount } from './compare';
 
 function literal(value: number | string): string {
   const number = typeof value === 'number' ? value : Number(value);
@@ -36,6 +36,8 @@ function callText(call: Call): string {
       return `poll ${fdText(call.fd)} events ${literal(call.events)}`;
     case 'mmap':
       return `mmap ${fdText(call.fd)} offset ${literal(call.offset)} length ${literal(call.length)}`;
+    case 'munmap':
+      return `munmap #${call.mapping}`;
     case 'read':
       return `read ${fdText(call.fd)} ${call.length} bytes`;
     case 'pread':
@@ -85,5 +87,21 @@ export function foundText({ signature, times, sequence, simulated, linux }: Foun
     `  #${calls[last].label} ${callText(calls[last])}`,
     `      simulated: ${recordText(calls[last], simulated[last])}`,
     `      Linux:     ${recordText(calls[last], linux[last])}`,
+  ].join('\n');
+}
+
+/** A line per ioctl and system call: how often it was made, and with what result. */
+export function countsTable(byIoctl: Readonly<Record<string, IoctlCount>>): string {
+  const rows = Object.entries(byIoctl).sort(([a], [b]) => (a < b ? -1 : 1));
+  const width = Math.max(...rows.map(([name]) => name.length));
+  const line = (name: string, calls: string, differences: string, results: string) =>
+    `${name.padEnd(width)}  ${calls.padStart(9)}  ${differences.padStart(6)}  ${results}`;
+  return [
+    line('Call', 'Calls', 'Differ', 'Results'),
+    ...rows.map(([name, { calls, differences, results }]) => {
+      const often = Object.entries(results).sort(([, a], [, b]) => b - a);
+      const text = often.map(([result, times]) => `${result === '0' ? 'done' : result} ${times}`);
+      return line(name, String(calls), String(differences), text.join(', '));
+    }),
   ].join('\n');
 }

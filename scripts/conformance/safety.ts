@@ -44,6 +44,12 @@ function confusesDevices({ op }: Fields): boolean {
   return op === IOMMU_TEST_OP_TRIGGER_VEVENT || op === IOMMU_TEST_OP_DEV_CHECK_CACHE;
 }
 
+/** Linux first makes a list of the queue's pages: refused from 2^40 bytes on, and below that as large as its memory. */
+function listsManyPages(fields: Fields): boolean {
+  const length = number(fields, 'length');
+  return length > 2 ** 33 && length < 2 ** 40;
+}
+
 /** `realDevice`: a device that is none of the mock IOMMU's was bound. */
 export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): boolean {
   switch (request) {
@@ -56,6 +62,8 @@ export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): b
       // Larger ones are refused by the kernel.
       return pointsIn(fields, 'data_uptr') && count <= 2 ** 19 && size <= 4096 && count * size > ROOM;
     }
+    case 'IOMMU_HW_QUEUE_ALLOC':
+      return listsManyPages(fields);
     case 'IOMMU_TEST_CMD':
       if (fields.op === IOMMU_TEST_OP_DIRTY)
         return pointsIn(fields, 'dirty.uptr') && bitmapBytes(fields, 'dirty.') > ROOM;

@@ -11,7 +11,7 @@ function references(call: Call): number[] {
     if (typeof value !== 'object' || value === null) return;
     if ('of' in value && typeof value.of === 'number') found.push(value.of);
     for (const [name, inner] of Object.entries(value)) {
-      if (name === 'fd' && typeof inner === 'number') found.push(inner);
+      if ((name === 'fd' || name === 'mapping') && typeof inner === 'number') found.push(inner);
       visit(inner);
     }
   };

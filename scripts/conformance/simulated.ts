@@ -3,6 +3,7 @@ import { openKernel, type Kernel } from '../../lib/open-kernel';
 import { Machine } from '../../lib/sim';
 import { Edu } from '../../lib/sim/devices/edu';
 import { decodeCap, decodeEcap } from '../../lib/sim/vtd';
+import type { IommuChoice } from './options';
 
 /** A kernel, and how to wait until what it does in the background is done. */
 export interface Opened {
@@ -23,9 +24,11 @@ const FIRMWARE = [
   [0x3c, 1, 0x0a],
 ] as const;
 
-export function openSimulated(): Opened {
+/** `iommu`: as the guest is started with. */
+export function openSimulated(iommu: IommuChoice = 'intel'): Opened {
+  const vtd = { capabilities: { ...decodeCap(CAP), ...decodeEcap(ECAP), HAW } };
   const machine = new Machine({
-    iommu: { capabilities: { ...decodeCap(CAP), ...decodeEcap(ECAP), HAW } },
+    iommu: iommu === 'none' ? iommu : vtd,
     selftest: true,
     devices: { [EDU]: new Edu({ dmaMask: (1n << 48n) - 1n }) },
   });

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { IommuChoice } from './options';
 import type { Batch, Peer } from './peer';
 import type { CallRecord, Sequence } from './program';
 import { ask, putDown, roundFile } from './rounds';
@@ -24,8 +25,9 @@ export class VmPeer implements Peer {
   #round = 0;
 
   /** `seconds` until the guest is ended, whatever it does. */
-  constructor(seconds: number) {
-    const vm = ['--append', PARAMETERS, '--timeout', String(seconds), '--share', this.#folder, '--'];
+  constructor(seconds: number, iommu: IommuChoice) {
+    const machine = ['--iommu', iommu, '--append', PARAMETERS];
+    const vm = [...machine, '--timeout', String(seconds), '--share', this.#folder, '--'];
     const command = [process.execPath, '--enable-source-maps', PROGRAM, '--serve', this.#folder];
     this.#vm = spawn(process.execPath, [RUNNER, ...vm, ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.#vm.stdout, this.#vm.stderr])

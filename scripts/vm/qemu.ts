@@ -24,7 +24,8 @@ const IOMMU_PARAMETERS: Record<IommuType, string[]> = {
   amd: ['amd_iommu=on'],
   // A virtio IOMMU remaps no interrupts: the guest has to be told that this is accepted.
   virtio: ['iommufd.allow_unsafe_interrupts=1', 'vfio_iommu_type1.allow_unsafe_interrupts=1'],
-  none: [],
+  // VFIO gives a device away that no IOMMU is in front of only where it is told to.
+  none: ['vfio.enable_unsafe_noiommu_mode=1'],
 };
 
 const ACCELERATION: Record<Accelerator, string[]> = {

@@ -80,7 +80,7 @@ describe(`generator, seed ${SEED}`, () => {
 function references(call: Call): number[] {
   const text = JSON.stringify(call);
   // Larger ones are hostile values of a field that has this name.
-  return [...text.matchAll(/"(?:of|fd)":(\d+)/g)]
+  return [...text.matchAll(/"(?:of|fd|mapping)":(\d+)/g)]
     .map(([, label]) => Number(label))
     .filter((label) => label < 1000);
 }

@@ -121,9 +121,9 @@ describe('mock devices', () => {
     const { device } = raw.device(raw.ioas());
     const check = (id: number, dev: number, cache: number) =>
       raw.test(uapi.IOMMU_TEST_OP_DEV_CHECK_CACHE, dev, { check_dev_cache: { id, cache } }).result;
-    expect(check(3, device, layout.IOMMU_TEST_DEV_CACHE_DEFAULT)).toBe(0);
+    expect(check(3, device, uapi.IOMMU_TEST_DEV_CACHE_DEFAULT)).toBe(0);
     expect(check(3, device, 1)).toBe(-errno.EINVAL);
-    expect(check(4, device, layout.IOMMU_TEST_DEV_CACHE_DEFAULT)).toBe(-errno.EINVAL);
+    expect(check(4, device, uapi.IOMMU_TEST_DEV_CACHE_DEFAULT)).toBe(-errno.EINVAL);
     expect(check(0, 99, 0)).toBe(-errno.ENOENT);
   });
 });

@@ -13,17 +13,7 @@ function nestedOn(
   parent: number,
   values: Parameters<typeof uapi.iommu_hwpt_alloc.encode>[0] = {},
 ) {
-  const raw = iommu();
-  const data = raw.memory(PAGE);
-  data.bytes.set(layout.iommu_hwpt_selftest.encode({ iotlb: IOTLB }));
-  return raw.hwpt({
-    dev_id: device,
-    pt_id: parent,
-    data_type: layout.IOMMU_HWPT_DATA_SELFTEST,
-    data_len: 8,
-    data_uptr: data.address,
-    ...values,
-  });
+  return iommu().nested(device, parent, values);
 }
 
 function checkIotlb(hwpt: number, id: number, iotlb: number): number {

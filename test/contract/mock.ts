@@ -4,6 +4,7 @@
  */
 import { openKernel, O_CLOEXEC, O_RDWR, type Kernel, type Memory } from '../../lib/open-kernel';
 import { Machine } from '../../lib/sim';
+import * as layout from '../../lib/sim/kernel/mock/layout';
 import * as uapi from '../../lib/uapi';
 import { backend } from './support';
 
@@ -138,6 +139,20 @@ export class RawIommu {
     return result || out.out_hwpt_id;
   }
 
+  /** A nested table on a parent or a virtual IOMMU. */
+  nested(dev_id: number, pt_id: number, values: Parameters<typeof uapi.iommu_hwpt_alloc.encode>[0] = {}) {
+    const data = this.memory(4096);
+    data.bytes.set(layout.iommu_hwpt_selftest.encode({ iotlb: layout.IOMMU_TEST_IOTLB_DEFAULT }));
+    return this.hwpt({
+      dev_id,
+      pt_id,
+      data_type: layout.IOMMU_HWPT_DATA_SELFTEST,
+      data_len: 8,
+      data_uptr: data.address,
+      ...values,
+    });
+  }
+
   checkMap(hwpt: number, iova: bigint, address: bigint, length: number): number {
     return this.test(uapi.IOMMU_TEST_OP_MD_CHECK_MAP, hwpt, { check_map: { iova, length, uptr: address } })
       .result;
@@ -182,6 +197,19 @@ export class RawIommu {
     return { id: out.out_fault_id, fd: this.keep(out.out_fault_fd) };
   }
 
+  /** A virtual IOMMU, or the error. */
+  viommu(dev_id: number, hwpt_id: number, values: Parameters<typeof uapi.iommu_viommu_alloc.encode>[0] = {}) {
+    const type = uapi.IOMMU_VIOMMU_TYPE_SELFTEST;
+    const { result, out } = this.call(uapi.IOMMU_VIOMMU_ALLOC, { type, dev_id, hwpt_id, ...values });
+    return result || out.out_viommu_id;
+  }
+
+  /** A virtual device, or the error. */
+  vdevice(viommu_id: number, dev_id: number, virt_id: bigint | number): number {
+    const { result, out } = this.call(uapi.IOMMU_VDEVICE_ALLOC, { viommu_id, dev_id, virt_id });
+    return result || out.out_vdevice_id;
+  }
+
   /** The faults that are there now. */
   faults(fd: number) {
     const { size } = uapi.iommu_hwpt_pgfault;
@@ -190,6 +218,14 @@ export class RawIommu {
     if (length < 0) throw new Error(`read gave ${length}`);
     return Array.from({ length: length / size }, (_, i) => uapi.iommu_hwpt_pgfault.decode(bytes, i * size));
   }
+}
+
+/** A mock device, a nesting parent of its address space, and a virtual IOMMU on that. */
+export function virtualIommu(raw: RawIommu) {
+  const ioas = raw.ioas();
+  const ids = raw.device(ioas);
+  const parent = raw.hwpt({ dev_id: ids.device, pt_id: ioas, flags: uapi.IOMMU_HWPT_ALLOC_NEST_PARENT });
+  return { raw, ioas, ...ids, parent, viommu: raw.viommu(ids.device, parent) };
 }
 
 /** For `let raw = …` in each test: an iommufd that is closed when the test is over. */

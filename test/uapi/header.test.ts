@@ -13,6 +13,9 @@ import * as iommufd from '../../lib/uapi/iommufd';
 import { iommufdIoctls } from '../../lib/uapi/iommufd-ioctls';
 import type { Struct } from '../../lib/uapi/layout';
 import * as vfio from '../../lib/uapi/vfio';
+import * as vfioCapabilities from '../../lib/uapi/vfio-capabilities';
+import * as vfioFeatures from '../../lib/uapi/vfio-features';
+import * as type1 from '../../lib/uapi/vfio-type1';
 
 type Facts = Record<string, number>;
 
@@ -21,10 +24,11 @@ const fixture = join(__dirname, '../../../test/fixtures/uapi-7.3.4.json');
 
 const isStruct = (value: unknown): value is Struct =>
   typeof value === 'object' && value !== null && 'offsets' in value;
-const exported: [string, unknown][] = [...Object.entries(iommufd), ...Object.entries(vfio)];
+const modules = [iommufd, vfio, vfioCapabilities, vfioFeatures, type1];
+const exported = modules.flatMap((each): [string, unknown][] => Object.entries(each));
 const structs = exported.map(([, value]) => value).filter(isStruct);
 const constants = exported.filter(([name, value]) => typeof value === 'number' && name !== 'VFIO_TYPE');
-const ioctls = [...iommufdIoctls, ...vfio.vfioIoctls];
+const ioctls = [...iommufdIoctls, ...vfio.vfioIoctls, ...type1.vfioContainerIoctls, ...type1.vfioGroupIoctls];
 
 /** What our layouts say. */
 function ours(): Facts {
@@ -46,7 +50,8 @@ function compilers(folder: string): Facts {
     const [operator, operand] = name.split(' ');
     if (operator === 'sizeof') return `sizeof(struct ${operand})`;
     if (operator === 'offsetof') return `offsetof(struct ${operand.replace('.', ', ')})`;
-    return name;
+    // Fields are unsigned, also where the header writes a bit or −1 as an int.
+    return `(__u32)(${name})`;
   };
   const lines = names.map(
     (name) => `  printf("%s\\t%llu\\n", "${name}", (unsigned long long)(${expression(name)}));`,
@@ -94,6 +99,12 @@ describe('uAPI layouts', () => {
   test('cover every ioctl of iommufd, 0x80 to 0x95', () => {
     expect(iommufdIoctls.map(({ request }) => request)).toEqual(
       Array.from({ length: 22 }, (_, i) => 0x3b80 + i),
+    );
+  });
+
+  test('cover every ioctl of a VFIO device, VFIO_BASE + 7 to + 21', () => {
+    expect(vfio.vfioIoctls.map(({ request }) => request)).toEqual(
+      Array.from({ length: 15 }, (_, i) => 0x3b00 + vfio.VFIO_BASE + 7 + i),
     );
   });
 

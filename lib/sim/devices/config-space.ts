@@ -30,6 +30,13 @@ export interface FunctionDescription {
   readonly classCode: number;
   readonly subsystemVendorId?: number;
   readonly subsystemId?: number;
+  /**
+   * Bits of the command register that software can set besides Memory Space, Bus Master and Interrupt Disable; default
+   * Parity Error Response and SERR# Enable.
+   */
+  readonly command?: number;
+  /** Bit 7 of the header type: the device has more functions than this one. */
+  readonly multifunction?: boolean;
   /** 1 to 4 for INTA to INTD, or 0 for none (the default). */
   readonly interruptPin?: 0 | 1 | 2 | 3 | 4;
   readonly bars?: readonly BarDescription[];
@@ -42,18 +49,15 @@ function placeHeader(image: ConfigImage, description: FunctionDescription): void
   image.register(pci.VENDOR_ID, 2, description.vendorId);
   image.register(pci.DEVICE_ID, 2, description.deviceId);
   const pin = description.interruptPin ?? 0;
-  const command =
-    pci.COMMAND_MEMORY_SPACE |
-    pci.COMMAND_BUS_MASTER |
-    pci.COMMAND_PARITY_ERROR_RESPONSE |
-    pci.COMMAND_SERR_ENABLE |
-    pci.COMMAND_INTERRUPT_DISABLE;
-  image.register(pci.COMMAND, 2, 0, command);
+  const { command = pci.COMMAND_PARITY_ERROR_RESPONSE | pci.COMMAND_SERR_ENABLE } = description;
+  const always = pci.COMMAND_MEMORY_SPACE | pci.COMMAND_BUS_MASTER | pci.COMMAND_INTERRUPT_DISABLE;
+  image.register(pci.COMMAND, 2, 0, command | always);
   const list = (description.capabilities ?? []).length > 0 ? pci.STATUS_CAPABILITIES_LIST : 0;
   image.register(pci.STATUS, 2, list, 0, pci.STATUS_ERRORS);
   image.register(pci.REVISION_ID, 1, description.revisionId);
   image.register(pci.CLASS_CODE, 3, description.classCode);
   image.register(pci.CACHE_LINE_SIZE, 1, 0, 0xff);
+  image.register(pci.HEADER_TYPE, 1, description.multifunction ? pci.HEADER_TYPE_MULTIFUNCTION : 0);
   image.register(pci.SUBSYSTEM_VENDOR_ID, 2, description.subsystemVendorId ?? 0);
   image.register(pci.SUBSYSTEM_ID, 2, description.subsystemId ?? 0);
   image.register(pci.INTERRUPT_LINE, 1, 0, 0xff);

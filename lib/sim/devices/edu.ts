@@ -12,6 +12,7 @@
  */
 import { NO_PASID } from '../bus';
 import { type Halves, PciFunction } from './pci-function';
+import { COMMAND_IO_SPACE, COMMAND_SERR_ENABLE } from './pci-registers';
 
 /** Offsets in BAR 0. */
 export const edu = {
@@ -52,6 +53,8 @@ const ALL_ONES = 0xffffffff;
 export interface EduOptions {
   /** Address bits the device drives in DMA, QEMU's `dma_mask`; the others become 0. Default 28 bits. */
   dmaMask?: bigint;
+  /** It is function 0 of several. */
+  multifunction?: boolean;
 }
 
 function factorial(n: number): number {
@@ -83,6 +86,9 @@ export class Edu extends PciFunction {
       classCode: 0x00ff00,
       subsystemVendorId: 0x1af4,
       subsystemId: 0x1100,
+      // QEMU lets software set I/O Space though there is nothing in it, and not Parity Error Response.
+      command: COMMAND_IO_SPACE | COMMAND_SERR_ENABLE,
+      multifunction: options.multifunction ?? false,
       interruptPin: 1,
       bars: [{ bar: 0, size: 1 << 20, width: 32, prefetchable: false }],
       capabilities: [{ kind: 'msi', vectors: 1, wide: true, maskable: false }],

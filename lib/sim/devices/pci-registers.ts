@@ -28,7 +28,11 @@ export const INTERRUPT_PIN = 0x3d;
 /** Where the capabilities begin: the first byte after the header. */
 export const HEADER_SIZE = 0x40;
 
+/** Header type register: the device has several functions. */
+export const HEADER_TYPE_MULTIFUNCTION = 1 << 7;
+
 // Command register (PCI 3.0, 6.2.2).
+export const COMMAND_IO_SPACE = 1 << 0;
 export const COMMAND_MEMORY_SPACE = 1 << 1;
 export const COMMAND_BUS_MASTER = 1 << 2;
 export const COMMAND_PARITY_ERROR_RESPONSE = 1 << 6;

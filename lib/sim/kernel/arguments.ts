@@ -24,6 +24,12 @@ export function checkSize(value: number, name: string): void {
   checkInteger(value, name, 0, Number.MAX_SAFE_INTEGER);
 }
 
+/** An access of `width` bytes to a mapping of `length` bytes. */
+export function checkAccess(offset: number, width: number, length: number): void {
+  if (!Number.isInteger(offset) || offset < 0 || offset % width || offset + width > length)
+    throw new RangeError(`no aligned ${width}-byte access at ${offset} of a ${length}-byte mapping`);
+}
+
 /** poll(2)'s bits. */
 export function checkEvents(value: number): void {
   checkInteger(value, 'events', 0, 2 ** 15 - 1);

@@ -12,6 +12,9 @@ const MOST = (1n << 64n) - 2n;
 /** Reads and writes that would wait are EAGAIN, with or without EFD_NONBLOCK: a waiting program could not be woken. */
 export class EventFile extends StreamFile {
   #count: bigint;
+  /** Drivers that act on the event, the latest first. */
+  #handlers: readonly (() => void)[] = [];
+  #signalling = false;
 
   constructor(
     initial: number,
@@ -24,7 +27,21 @@ export class EventFile extends StreamFile {
   /** The kernel's own increment (eventfd_signal): saturates, and never fails. */
   signal(): void {
     if (this.#count <= MOST) this.#count++;
-    this.wake();
+    this.#raised();
+  }
+
+  /**
+   * Calls `handler` for each event from now on; the event is taken from the counter. One that came before counts too, and
+   * is left to be read. Returns the way to stop it. (virqfd: drivers/vfio/virqfd.c's role.)
+   */
+  handle(handler: () => void): () => void {
+    this.get();
+    this.#handlers = [handler, ...this.#handlers];
+    if (this.poll() & POLLIN) handler();
+    return () => {
+      this.#handlers = this.#handlers.filter((other) => other !== handler);
+      this.put();
+    };
   }
 
   /** The kernel's own read. */
@@ -48,7 +65,7 @@ export class EventFile extends StreamFile {
     if (value > MOST) return -errno.EINVAL;
     if (this.#count + value > MOST) return -errno.EAGAIN;
     this.#count += value;
-    this.wake();
+    this.#raised();
     return 8;
   }
 
@@ -58,5 +75,18 @@ export class EventFile extends StreamFile {
       (this.#count < MOST ? POLLOUT : 0) |
       (this.#count > MOST ? POLLERR : 0)
     );
+  }
+
+  /** What a handler does may raise the same event: it is counted, and not handled again from within. */
+  #raised(): void {
+    if (!this.#signalling) {
+      this.#signalling = true;
+      for (const handler of this.#handlers) {
+        this.consume();
+        handler();
+      }
+      this.#signalling = false;
+    }
+    this.wake();
   }
 }

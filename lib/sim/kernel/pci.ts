@@ -3,14 +3,24 @@ import type { PciFunction } from '../devices/pci-function';
 import * as registers from '../devices/pci-registers';
 import type { IommuGroup, KernelPciDevice } from './iommu/core';
 import type { PartialFaults } from './iommu/page-fault';
+import type { IommufdDevice } from './iommufd/device';
+import type { PciBus } from './pci-bus';
 
 /** The driver that gives devices to user space. */
 export const VFIO_PCI = 'vfio-pci';
 
-/** An open file of a device. */
+/** The file through which a device is in the hands of user space. */
 interface DeviceFile {
+  /** What stands for the device in the iommufd it is bound to. */
+  readonly iommufdDevice: IommufdDevice | undefined;
   /** The device was pulled out. */
   deviceGone(): void;
+  /** Around each use of the device. */
+  readonly power: { wake(): void; rest(): void } | undefined;
+  /** A reset comes: nobody may reach the device's memory. */
+  prepareReset(): void;
+  /** It has happened, or not; the kernel's configuration is back. */
+  finishReset(): void;
 }
 
 /** A register of configuration space and its value. */
@@ -28,12 +38,20 @@ export class PciDevice implements KernelPciDevice {
   nativeDriver: string | undefined;
   /** Name of the only driver that may bind, from sysfs. */
   driverOverride = '';
+  /** VFIO gave it to programs although no IOMMU is in front of it. */
+  noIommu = false;
+  /** Of devices that no IOMMU is in front of, only while VFIO has them a group that can be seen. */
+  group: IommuGroup<KernelPciDevice>;
   /** N of /dev/vfio/devices/vfioN while vfio-pci is bound, else -1. */
   vfioIndex = -1;
   /** The VFIO file that bound the device to an iommufd. */
   opened: DeviceFile | undefined;
   /** It was pulled out. */
   gone = false;
+  /** Reset worked when it was opened last. */
+  resetWorks = false;
+  /** It was closed without a reset. */
+  needsReset = false;
   /** Configuration as it was when the device was opened. */
   #saved: readonly Saved[] = [];
 
@@ -41,16 +59,32 @@ export class PciDevice implements KernelPciDevice {
     readonly bdf: string,
     readonly rid: number,
     readonly pci: PciFunction,
-    readonly group: IommuGroup<KernelPciDevice>,
+    group: IommuGroup<KernelPciDevice>,
+    readonly bus: PciBus,
   ) {
+    this.group = group;
     group.devices.push(this);
+    bus.add(this);
+  }
+
+  /** Leaves its group for another. */
+  join(group: IommuGroup<KernelPciDevice>): void {
+    const { devices } = this.group;
+    devices.splice(devices.indexOf(this), 1);
+    this.group = group;
+    group.devices.push(this);
+  }
+
+  /** Name of its file in /dev/vfio/devices while vfio-pci is bound. */
+  get vfioName(): string {
+    return `${this.noIommu ? 'noiommu-' : ''}vfio${this.vfioIndex}`;
   }
 
   /** What vfio-pci does when a device is opened: a function in its reset state, memory on, bus master off. */
   enable(): void {
     this.#command(0, registers.COMMAND_BUS_MASTER | registers.COMMAND_INTERRUPT_DISABLE);
     this.#command(registers.COMMAND_MEMORY_SPACE, 0);
-    this.reset();
+    this.resetWorks = this.reset();
     this.#saved = this.#save();
   }
 
@@ -58,14 +92,23 @@ export class PciDevice implements KernelPciDevice {
   disable(): void {
     this.setPowerState(registers.POWER_STATE_D0);
     this.#command(0, registers.COMMAND_BUS_MASTER);
-    this.reset();
+    this.needsReset = !this.resetWorks || !this.reset();
     this.#restore(this.#saved);
     this.#command(0, registers.COMMAND_MEMORY_SPACE);
   }
 
-  /** Function reset, where the function has one, with the kernel's state put back. */
-  reset(): void {
-    if (this.pci.resettable) this.#keepingState(() => this.pci.reset());
+  /** Function reset, with the kernel's state put back. False: the function has none of its own, nor its bus for itself. */
+  reset(): boolean {
+    const alone = this.bus.resettable && this.bus.devices.length === 1;
+    if (!this.pci.resettable && !alone) return false;
+    this.#keepingState(() => this.pci.reset());
+    return true;
+  }
+
+  /** What a reset of its bus does to the function. */
+  resetByBus(): void {
+    this.setPowerState(registers.POWER_STATE_D0);
+    this.#keepingState(() => this.pci.reset());
   }
 
   /** D0 or D3hot (PCI_PM_CTRL's encoding); the function has no other. */
@@ -79,6 +122,11 @@ export class PciDevice implements KernelPciDevice {
     // On its way back from D3hot a function may reset itself.
     if (state === registers.POWER_STATE_D0 && this.asleep) this.#keepingState(move);
     else move();
+  }
+
+  /** The BARs answer. */
+  get memoryEnabled(): boolean {
+    return this.pci.config.memoryEnabled && !this.asleep;
   }
 
   /** In D3hot: memory space does not answer. */

@@ -23,37 +23,45 @@ import {
   checkSize,
   checkUint32,
 } from './arguments';
+import { DEFAULT_MEMLOCK, type Credentials, type ProcessOptions, type User } from './credentials';
 import { EFD_SEMAPHORE, EventFile } from './eventfd';
 import { NullFile, type OpenFile } from './file';
 import { MemoryFile } from './memfd';
 import type { System } from './system';
-import { PAGE_SIZE, UserMemory } from './user-memory';
+import { PAGE_SIZE, UserMemory, type Allocation } from './user-memory';
 import { watchFile } from './watch';
 
 /** RLIMIT_NOFILE's usual soft limit. */
 const MOST_FILES = 1024;
 const ACCESS_MODE = 3;
 
-export interface Credentials {
-  /** User id; 0 may open everything. */
-  readonly uid: number;
-}
-
 export class SimulatedProcess implements Kernel {
   readonly backend = 'simulated';
   readonly version = 'simulated (Linux 7.3 uAPI)';
   readonly pageSize = PAGE_SIZE;
   readonly memory: UserMemory;
+  /** As setuid(2) and capset(2) change them. */
+  credentials: Credentials;
+  /** RLIMIT_MEMLOCK in bytes, as setrlimit(2) changes it. */
+  memlock: number;
   readonly #files = new Map<number, OpenFile>();
   /** Every descriptor below this one is in use. */
   #lowestFree = 0;
 
   constructor(
     readonly system: System,
-    readonly credentials: Credentials,
+    { memlock = DEFAULT_MEMLOCK, ...credentials }: ProcessOptions,
   ) {
+    if (!(memlock >= 0)) throw new RangeError(`memlock is a number of bytes, not ${memlock}`);
+    this.credentials = credentials;
+    this.memlock = memlock;
     this.memory = new UserMemory(system.memory);
     for (let standard = 0; standard < 3; standard++) this.install(new NullFile());
+  }
+
+  /** Whom the process's locked memory is counted for. */
+  get user(): User {
+    return this.system.user(this.credentials.uid);
   }
 
   /** Gives an open file the lowest free descriptor, which holds one reference to it. */
@@ -69,13 +77,25 @@ export class SimulatedProcess implements Kernel {
     return this.#files.get(fd);
   }
 
+  /**
+   * Gives another process of the machine a descriptor for what `fd` of this one stands for, as a message over a Unix
+   * socket does (SCM_RIGHTS). Returns the other's descriptor, or -errno. RangeError for a process of another machine.
+   */
+  sendDescriptor(fd: number, to: SimulatedProcess): number {
+    checkInt32(fd, 'fd');
+    if (to.system !== this.system) throw new RangeError('a descriptor stays within its machine');
+    const file = this.#files.get(fd);
+    return file ? to.install(file) : -errno.EBADF;
+  }
+
   /** What an ioctl argument points to: the caller's bytes, or memory at an integer address. */
   userBytes(argument: Uint8Array | number): Uint8Array | undefined {
     return typeof argument === 'number' ? this.memory.rest(argument) : argument;
   }
 
-  /** The process ends, as on exit or a kill: every descriptor is closed. */
+  /** The process ends, as on exit or a kill: its memory goes, and every descriptor is closed. */
   exit(): void {
+    this.memory.end();
     for (const fd of [...this.#files.keys()].sort((a, b) => b - a)) this.close(fd);
   }
 
@@ -170,10 +190,10 @@ export class SimulatedProcess implements Kernel {
     if (length === 0) return -errno.EINVAL;
     const memory = this.#allocate(length, options.hugePages ?? false);
     if (!memory) return -errno.ENOMEM;
-    const { buffer, address } = memory;
-    const fd = options.memfd ? this.install(new MemoryFile(buffer)) : -1;
+    const { buffer, address, frames } = memory;
+    const fd = options.memfd ? this.install(new MemoryFile(frames)) : -1;
     if (options.memfd && fd < 0) {
-      this.memory.unmap(address);
+      this.memory.unmap(memory);
       return fd;
     }
     let freed = false;
@@ -186,12 +206,12 @@ export class SimulatedProcess implements Kernel {
         if (freed) return;
         freed = true;
         if (fd >= 0) this.close(fd);
-        this.memory.unmap(address);
+        this.memory.unmap(memory);
       },
     };
   }
 
-  #allocate(length: number, huge: boolean): { buffer: ArrayBuffer; address: number } | undefined {
+  #allocate(length: number, huge: boolean): Allocation | undefined {
     try {
       return this.memory.allocate(length, huge);
     } catch {

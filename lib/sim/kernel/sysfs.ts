@@ -7,6 +7,7 @@ import { BAR_COUNT } from '../devices/pci-registers';
 import { control, directory, FileTree, link, text, type Directory, type Node } from './file-tree';
 import { VFIO_PCI, type PciDevice } from './pci';
 import type { System } from './system';
+import { vfioDevices, vfioGroupName } from './vfio/group';
 
 const hex = (value: number, digits: number) => `0x${value.toString(16).padStart(digits, '0')}`;
 
@@ -19,7 +20,7 @@ function entriesOf<T>(
 }
 
 /** /sys/devices/pci0000:00/<bdf>. */
-function deviceDirectory(device: PciDevice): Directory {
+function deviceDirectory(system: System, device: PciDevice): Directory {
   const { config } = device.pci;
   const up = '../../..';
   return directory(() => ({
@@ -40,13 +41,13 @@ function deviceDirectory(device: PciDevice): Directory {
       },
     },
     subsystem: link(`${up}/bus/pci`),
-    iommu_group: link(`${up}/kernel/iommu_groups/${device.group.id}`),
-    iommu: link('../../virtual/iommu/dmar0'),
+    ...(device.group.id >= 0 ? { iommu_group: link(`${up}/kernel/iommu_groups/${device.group.id}`) } : {}),
+    ...(system.iommu ? { iommu: link('../../virtual/iommu/dmar0') } : {}),
     ...(device.driver ? { driver: link(`${up}/bus/pci/drivers/${device.driver}`) } : {}),
     ...(device.vfioIndex >= 0
       ? {
           'vfio-dev': directory(() => ({
-            [`vfio${device.vfioIndex}`]: directory(() => ({
+            [device.vfioName]: directory(() => ({
               dev: text(() => `511:${device.vfioIndex}`),
               device: link(`../../../${device.bdf}`),
             })),
@@ -122,8 +123,9 @@ function groupsTree(system: System): Directory {
     entriesOf(
       system.groups,
       (group) => String(group.id),
-      ({ devices }) =>
+      ({ devices, name }) =>
         directory(() => ({
+          ...(name === undefined ? {} : { name: text(() => name) }),
           devices: directory(() =>
             entriesOf(
               devices,
@@ -131,7 +133,7 @@ function groupsTree(system: System): Directory {
               (device) => link(`../../../../devices/pci0000:00/${device.bdf}`),
             ),
           ),
-          type: text(() => 'DMA'),
+          type: text(() => (system.iommu ? 'DMA' : 'unknown')),
         })),
     ),
   );
@@ -155,29 +157,52 @@ function devicesTree(system: System): Directory {
       entriesOf(
         system.devices.values(),
         (device) => device.bdf,
-        (device) => deviceDirectory(device),
+        (device) => deviceDirectory(system, device),
       ),
     ),
-    virtual: directory(() => ({ iommu: directory(() => ({ dmar0: unit })) })),
+    virtual: directory(() => ({ iommu: directory(() => (system.iommu ? { dmar0: unit } : {})) })),
   }));
+}
+
+/** /sys/module/vfio/parameters. */
+function vfioParameters(system: System): Directory {
+  return directory(() => ({
+    enable_unsafe_noiommu_mode: {
+      kind: 'file',
+      read: () => (system.unsafeNoIommu ? 'Y\n' : 'N\n'),
+      write: (value) => {
+        const chosen = parseBoolean(value);
+        if (chosen === undefined) return -errno.EINVAL;
+        system.unsafeNoIommu = chosen;
+        return 0;
+      },
+    },
+  }));
+}
+
+/** As the kernel reads a parameter that is yes or no: by its first letter, or 'on' and 'off'. */
+function parseBoolean(value: string): boolean | undefined {
+  if (/^([yt1]|on)/i.test(value)) return true;
+  return /^([nf0]|of)/i.test(value) ? false : undefined;
 }
 
 export function sysfsOf(system: System): FileTree {
   const perVfioDevice = (node: (device: PciDevice, name: string) => Node) => {
     const devices = [...system.devices.values()].filter((device) => device.vfioIndex >= 0);
-    const name = (device: PciDevice) => `vfio${device.vfioIndex}`;
+    const name = (device: PciDevice) => device.vfioName;
     return entriesOf(devices, name, (device) => node(device, name(device)));
   };
   const sys = directory(() => ({
     bus: busTree(system),
     class: directory(() => ({
-      iommu: directory(() => ({ dmar0: link('../../devices/virtual/iommu/dmar0') })),
+      iommu: directory(() => (system.iommu ? { dmar0: link('../../devices/virtual/iommu/dmar0') } : {})),
       'vfio-dev': directory(() =>
         perVfioDevice((device, name) => link(`../../devices/pci0000:00/${device.bdf}/vfio-dev/${name}`)),
       ),
     })),
     devices: devicesTree(system),
     kernel: directory(() => ({ iommu_groups: groupsTree(system) })),
+    module: directory(() => ({ vfio: directory(() => ({ parameters: vfioParameters(system) })) })),
   }));
   // Opening them is the kernel's business (System.open); writing text to them is an error.
   const node = control(() => -errno.EINVAL);
@@ -185,7 +210,15 @@ export function sysfsOf(system: System): FileTree {
     iommu: node,
     vfio: directory(() => {
       const nodes = perVfioDevice(() => node);
-      return Object.keys(nodes).length > 0 ? { devices: directory(() => nodes) } : {};
+      const groups = system.groups.filter((group) => vfioDevices(system, group).length > 0);
+      return {
+        ...entriesOf(
+          groups,
+          (group) => vfioGroupName(system, group),
+          () => node,
+        ),
+        ...(Object.keys(nodes).length > 0 ? { devices: directory(() => nodes) } : {}),
+      };
     }),
   }));
   return new FileTree(directory(() => ({ sys, dev })));

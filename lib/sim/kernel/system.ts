@@ -6,6 +6,7 @@ import { O_RDONLY, O_WRONLY } from '../../kernel';
 import { errno } from '../../uapi/errno';
 import type { PciFunction } from '../devices/pci-function';
 import type { PhysicalMemory } from '../memory';
+import { isCapable, User, type Credentials } from './credentials';
 import type { OpenFile } from './file';
 import type { FileTree, TextFile } from './file-tree';
 import { InterruptController } from './interrupts';
@@ -13,13 +14,16 @@ import { IommuGroup, type IommuDriver, type KernelPciDevice } from './iommu/core
 import { IommufdFile } from './iommufd/file';
 import type { MockIommu } from './mock/driver';
 import { parseBdf, PciDevice, VFIO_PCI } from './pci';
+import { PciBus } from './pci-bus';
 import { OpenDirectory, OpenTextFile } from './plain-files';
-import type { Credentials } from './process';
 import { BUILT_IN_DRIVERS, sysfsOf } from './sysfs';
 import { VfioFile } from './vfio/cdev';
+import { VfioGroupFile, vfioGroupName } from './vfio/group';
 
 const ACCESS_MODE = 3;
 const O_DIRECTORY = 0o200000;
+/** The group of a device that is in none. */
+const NO_GROUP = -1;
 
 /** Permission bits of what can be opened: only root may, unless `grant` says otherwise. */
 export interface AccessRule {
@@ -41,30 +45,36 @@ export class System {
   readonly sysfs: FileTree = sysfsOf(this);
   /** Called before a program reads a register: simulated time passes while a driver polls. */
   onRegisterAccess: () => void = () => {};
+  /** A kernel built with CONFIG_PM: a device that is allowed to sleeps when nobody uses it. */
+  powerManagement = true;
   /** Present on a kernel built with CONFIG_IOMMUFD_TEST. */
   selftest: MockIommu | undefined;
-  #iommu: Iommu | undefined;
+  /** Absent: DMA of devices goes to physical addresses. */
+  iommu: Iommu | undefined;
+  /** vfio.enable_unsafe_noiommu_mode: programs may have devices that no IOMMU is in front of. */
+  unsafeNoIommu = false;
+  /** Groups whose files in /dev/vfio are open. */
+  readonly groupFiles = new Map<IommuGroup<KernelPciDevice>, VfioGroupFile>();
+  readonly #users = new Map<number, User>();
+  readonly #buses = new Map<number, PciBus>();
 
   constructor(
     readonly memory: PhysicalMemory,
     readonly allows: AccessRule = (_path, { uid }) => uid === 0,
   ) {}
 
-  get iommu(): Iommu {
-    if (!this.#iommu) throw new Error('the IOMMU driver has not started');
-    return this.#iommu;
-  }
-
-  set iommu(iommu: Iommu) {
-    this.#iommu = iommu;
+  user(uid: number): User {
+    let user = this.#users.get(uid);
+    if (!user) this.#users.set(uid, (user = new User(uid)));
+    return user;
   }
 
   /** A function was found at `bdf`. Devices of one `group` are not isolated from each other. */
   addDevice(bdf: string, pci: PciFunction, groupId = this.#freeGroupId()): PciDevice {
     if (this.devices.has(bdf)) throw new RangeError(`there is a device at ${bdf} already`);
-    let group = this.groups.find((candidate) => candidate.id === groupId);
-    if (!group) this.groups.push((group = new IommuGroup<KernelPciDevice>(groupId)));
-    const device = new PciDevice(bdf, parseBdf(bdf), pci, group);
+    const group = this.iommu ? this.#group(groupId) : new IommuGroup<KernelPciDevice>(NO_GROUP);
+    const rid = parseBdf(bdf);
+    const device = new PciDevice(bdf, rid, pci, group, this.#bus(rid >> 8));
     this.devices.set(bdf, device);
     return device;
   }
@@ -80,10 +90,11 @@ export class System {
   /** Nobody uses the device that was pulled out any more. */
   releaseDevice(device: PciDevice): void {
     this.unbindDriver(device);
-    const { devices } = device.group;
-    devices.splice(devices.indexOf(device), 1);
-    if (devices.length === 0) this.groups.splice(this.groups.indexOf(device.group), 1);
-    this.iommu.driver.remove(device);
+    const { group } = device;
+    device.join(new IommuGroup<KernelPciDevice>(NO_GROUP));
+    device.bus.remove(device);
+    if (group.devices.length === 0) this.#forget(group);
+    this.iommu?.driver.remove(device);
   }
 
   /** Writing an address to a driver's `bind`. */
@@ -94,9 +105,15 @@ export class System {
     if (name !== VFIO_PCI && group.owner) return -errno.EBUSY;
     // vfio-pci knows no device ids of its own: driver_override must name it.
     if (device.driverOverride ? device.driverOverride !== name : name === VFIO_PCI) return -errno.ENODEV;
+    if (name === VFIO_PCI) {
+      if (!this.iommu && !this.unsafeNoIommu) return -errno.EINVAL;
+      if (!this.iommu) {
+        device.noIommu = true;
+        device.join(this.#group(this.#freeGroupId(), 'vfio-noiommu'));
+      }
+      device.vfioIndex = this.#freeVfioIndex();
+    } else group.ownerCount++;
     device.driver = name;
-    if (name === VFIO_PCI) device.vfioIndex = this.#freeVfioIndex();
-    else group.ownerCount++;
     return 0;
   }
 
@@ -106,6 +123,11 @@ export class System {
     if (device.driver && device.driver !== VFIO_PCI) device.group.ownerCount--;
     device.driver = undefined;
     device.vfioIndex = -1;
+    if (device.noIommu) {
+      this.#forget(device.group);
+      device.join(new IommuGroup<KernelPciDevice>(NO_GROUP));
+      device.noIommu = false;
+    }
     return 0;
   }
 
@@ -124,7 +146,7 @@ export class System {
     if (node.kind === 'directory') return access === O_RDONLY ? new OpenDirectory() : -errno.EISDIR;
     if (flags & O_DIRECTORY) return -errno.ENOTDIR;
     const device = this.#deviceFile(found.path);
-    if (device) return this.allows(found.path, credentials) ? device() : -errno.EACCES;
+    if (device) return this.allows(found.path, credentials) ? device(credentials) : -errno.EACCES;
     return this.#openText(found.path, node, access, credentials);
   }
 
@@ -136,11 +158,23 @@ export class System {
     return this.sysfs.writeFile(path, text) || Buffer.byteLength(text);
   }
 
-  #deviceFile(path: string): (() => OpenFile) | undefined {
+  #bus(number: number): PciBus {
+    let bus = this.#buses.get(number);
+    if (!bus) this.#buses.set(number, (bus = new PciBus(number)));
+    return bus;
+  }
+
+  #deviceFile(path: string): ((credentials: Credentials) => OpenFile | number) | undefined {
     if (path === '/dev/iommu') return () => new IommufdFile(this);
     for (const device of this.devices.values())
-      if (device.vfioIndex >= 0 && path === `/dev/vfio/devices/vfio${device.vfioIndex}`)
-        return () => new VfioFile(this, device);
+      if (device.vfioIndex >= 0 && path === `/dev/vfio/devices/${device.vfioName}`)
+        return (credentials) =>
+          device.noIommu && !isCapable(credentials, 'CAP_SYS_RAWIO')
+            ? -errno.EPERM
+            : new VfioFile(this, device);
+    for (const group of this.groups)
+      if (path === `/dev/vfio/${vfioGroupName(this, group)}`)
+        return (credentials) => VfioGroupFile.open(this, group, credentials);
     return undefined;
   }
 
@@ -148,6 +182,17 @@ export class System {
     if (access !== O_WRONLY && !node.read) return -errno.EACCES;
     if (access !== O_RDONLY && (!node.write || !this.allows(path, credentials))) return -errno.EACCES;
     return new OpenTextFile(node);
+  }
+
+  #group(id: number, name?: string): IommuGroup<KernelPciDevice> {
+    let group = this.groups.find((candidate) => candidate.id === id);
+    if (!group) this.groups.push((group = new IommuGroup<KernelPciDevice>(id, name)));
+    return group;
+  }
+
+  #forget(group: IommuGroup<KernelPciDevice>): void {
+    const index = this.groups.indexOf(group);
+    if (index >= 0) this.groups.splice(index, 1);
   }
 
   #freeGroupId(): number {

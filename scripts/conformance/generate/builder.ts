@@ -2,6 +2,7 @@
  * A sequence while it is made: its calls so far and what they should have left behind. Nothing is executed: that an
  * object exists is a belief, and a later call that refers to it makes sense on any kernel that shares it.
  */
+import * as uapi from '../../../lib/uapi';
 import { layout, type Leaf } from '../layouts';
 import type { Call, FdRef, Fields, IoctlCall, Literal, Value, Words } from '../program';
 import type { Random } from '../random';
@@ -10,6 +11,7 @@ import { hostileInteger, hostilePointer, isDescriptor, isPointer } from './hosti
 export type ObjectKind =
   | 'ioas'
   | 'hwpt'
+  | 'parent'
   | 'nested'
   | 'device'
   | 'fault'
@@ -49,6 +51,10 @@ export class Builder {
   objects: Made[] = [];
   mappings: Mapping[] = [];
   readonly files: { kind: FileKind; fd: FdRef }[] = [];
+  /** Labels of the mmaps that are kept. */
+  mapped: number[] = [];
+  /** By iommufd: the IOAS that ioctls of VFIO containers mean. */
+  readonly compat = new Map<FdRef, Value>();
   /** Of the iommufd that calls go to. */
   context: FdRef = 'none';
   /** One call in this many has a field with a hostile value. */
@@ -74,9 +80,11 @@ export class Builder {
     return this.add(this.random.oneIn(this.hostility) ? this.#spoil(call) : call);
   }
 
-  /** Adds an ioctl exactly as given. */
-  exactly(request: string, fields: Fields, fd: FdRef = this.context): number {
-    return this.add({ op: 'ioctl', fd, request, fields });
+  /** Adds an ioctl exactly as given. -1 if a kernel does not have it. */
+  exactly(request: string, fields: Fields, more: Partial<IoctlCall> = {}): number {
+    return this.excluded.has(request)
+      ? -1
+      : this.add({ op: 'ioctl', fd: this.context, request, fields, ...more });
   }
 
   made(kind: ObjectKind, label: number, field: string): Value {
@@ -94,8 +102,9 @@ export class Builder {
     const { random } = this;
     if (random.oneIn(40)) return random.pick([0, 99, 0xffff_ffff, 1, 2, 3]);
     const any = random.oneIn(40);
+    const fits = (kind: ObjectKind) => kinds.includes(kind) || (kind === 'parent' && kinds.includes('hwpt'));
     const fitting = this.objects.filter(
-      ({ kind, fd }) => any || (kinds.includes(kind) && (fd === this.context || random.oneIn(30))),
+      ({ kind, fd }) => any || (fits(kind) && (fd === this.context || random.oneIn(30))),
     );
     return fitting.length > 0 ? random.pick(fitting).id : 0;
   }
@@ -127,7 +136,7 @@ export class Builder {
       case 0:
         return { ...call, argument: hostilePointer(random) };
       case 1:
-        return { ...call, fd: this.files.length > 0 ? random.pick(this.files).fd : 'none' };
+        return { ...call, fd: this.#wrongFd(call.request as string) };
       case 2:
       case 3:
         return sizeField ? this.#spoilSize(call, sizeField, row.minimumSize, row.struct.size) : call;
@@ -140,6 +149,13 @@ export class Builder {
         return { ...call, fields: { ...call.fields, [leaf.path]: this.#spoiled(leaf) } };
       }
     }
+  }
+
+  /** Any descriptor, but no device for a container's request: there the number has another meaning. */
+  #wrongFd(request: string): FdRef {
+    const container = uapi.vfioContainerIoctls.some(({ name }) => name === request);
+    const files = this.files.filter(({ kind }) => kind !== 'vfio' || !container);
+    return files.length > 0 ? this.random.pick(files).fd : 'none';
   }
 
   #spoilSize(call: IoctlCall, field: string, minimum: number, full: number): IoctlCall {

@@ -64,15 +64,26 @@ export function iommufd(builder: Builder): void {
 
 export function mmap(builder: Builder): void {
   const { random } = builder;
-  const fd = random.oneIn(2) || builder.files.length === 0 ? builder.context : random.pick(builder.files).fd;
+  const other = random.oneIn(3) && builder.files.length > 0;
+  const fd = other ? random.pick(builder.files).fd : builder.context;
   // A memfd is no device memory.
   if (fd === 'memfd') return;
-  builder.add({
+  const label = builder.add({
     op: 'mmap',
     fd,
-    offset: random.pick([0, 0, 4096, 0x1_0000]),
-    length: random.pick([4096, 8192]),
+    // An iommufd's pages start at 4096, two for each object that has any.
+    offset: random.pick([0, 4096, 4096, 4096, 8192, 0x3000, 0x5000]),
+    length: random.pick([4096, 8192, 8192, 8192, 8191, 16384]),
+    ...(other ? {} : { keep: true }),
   });
+  if (!other) builder.mapped.push(label);
+}
+
+export function munmap(builder: Builder): void {
+  const [mapping] = builder.mapped;
+  if (mapping === undefined) return;
+  builder.mapped.shift();
+  builder.add({ op: 'munmap', mapping });
 }
 
 /** A number that no ioctl has, or another size and direction in it. */

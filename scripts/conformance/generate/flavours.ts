@@ -1,43 +1,55 @@
 /** What kinds of random sequences there are: how they start, and how often they do what. */
-import type { Sequence } from '../program';
+import type { Sequence, Value } from '../program';
 import { Random } from '../random';
 import { Builder } from './builder';
+import * as compat from './compat';
 import * as files from './files';
 import * as hwpt from './hwpt';
 import * as ioas from './ioas';
 import * as mock from './mock';
 import * as vfio from './vfio';
+import * as viommu from './viommu';
 
-const actions = { ...ioasActions(), ...hwptActions(), ...fileActions(), ...vfioActions(), ...mockActions() };
+const actions = {
+  ...ioasActions(),
+  ...compatActions(),
+  ...hwptActions(),
+  ...viommuActions(),
+  ...fileActions(),
+  ...vfioActions(),
+  ...mockActions(),
+};
 type Action = keyof typeof actions;
 type Weights = readonly (readonly [Action, number])[];
 
 function ioasActions() {
   const { ioasAlloc, ioasMap, ioasMapFile, ioasCopy, ioasUnmap, ioasAllowIovas, ioasIovaRanges } = ioas;
-  const { option, changeProcess, vfioIoas, getPhysicalAddress } = ioas;
+  const { option, changeProcess } = ioas;
   const mappings = { ioasAlloc, ioasMap, ioasMapFile, ioasCopy, ioasUnmap, ioasAllowIovas, ioasIovaRanges };
-  return { ...mappings, option, changeProcess, vfioIoas, getPhysicalAddress };
+  return { ...mappings, option, changeProcess };
+}
+
+function compatActions() {
+  const { vfioIoas, firstVersion, setIommu, checkExtension, containerInfo, mapDma, unmapDma } = compat;
+  const { dirtyPages, getPhysicalAddress } = compat;
+  const container = { firstVersion, setIommu, checkExtension, containerInfo, mapDma, unmapDma, dirtyPages };
+  return { ...container, vfioIoas, getPhysicalAddress };
 }
 
 function hwptActions() {
   const { destroy, hwptAlloc, invalidate, hardwareInfo, setDirtyTracking, dirtyBitmap, faultQueueAlloc } =
     hwpt;
-  const { viommuAlloc, vdeviceAlloc, veventqAlloc, hwQueueAlloc } = hwpt;
-  const tables = {
-    destroy,
-    hwptAlloc,
-    invalidate,
-    hardwareInfo,
-    setDirtyTracking,
-    dirtyBitmap,
-    faultQueueAlloc,
-  };
-  return { ...tables, viommuAlloc, vdeviceAlloc, veventqAlloc, hwQueueAlloc };
+  return { destroy, hwptAlloc, invalidate, hardwareInfo, setDirtyTracking, dirtyBitmap, faultQueueAlloc };
+}
+
+function viommuActions() {
+  const { viommuAlloc, vdeviceAlloc, veventqAlloc, hwQueueAlloc } = viommu;
+  return { viommuAlloc, vdeviceAlloc, veventqAlloc, hwQueueAlloc };
 }
 
 function fileActions() {
-  const { read, write, poll, close, eventfd, iommufd, mmap, unknown } = files;
-  return { read, write, poll, close, eventfd, iommufd, mmap, unknown };
+  const { read, write, poll, close, eventfd, iommufd, mmap, munmap, unknown } = files;
+  return { read, write, poll, close, eventfd, iommufd, mmap, munmap, unknown };
 }
 
 function vfioActions() {
@@ -64,7 +76,14 @@ const WITHOUT_DEVICE: Weights = [
   ['ioasIovaRanges', 8],
   ['option', 6],
   ['changeProcess', 2],
-  ['vfioIoas', 2],
+  ['vfioIoas', 3],
+  ['firstVersion', 4],
+  ['setIommu', 2],
+  ['checkExtension', 1],
+  ['containerInfo', 3],
+  ['mapDma', 8],
+  ['unmapDma', 9],
+  ['dirtyPages', 1],
   ['getPhysicalAddress', 2],
   ['destroy', 6],
   ['faultQueueAlloc', 2],
@@ -95,8 +114,14 @@ const TABLES: Weights = [
   ['ioasIovaRanges', 6],
   ['option', 3],
   ['changeProcess', 1],
-  ['vfioIoas', 1],
-  ['getPhysicalAddress', 1],
+  ['vfioIoas', 2],
+  ['firstVersion', 3],
+  ['setIommu', 1],
+  ['checkExtension', 1],
+  ['containerInfo', 3],
+  ['mapDma', 6],
+  ['unmapDma', 7],
+  ['getPhysicalAddress', 2],
   ['destroy', 6],
   ['hwptAlloc', 9],
   ['invalidate', 3],
@@ -129,8 +154,11 @@ function openIommufd(builder: Builder): void {
   builder.context = builder.add({ op: 'open', path: '/dev/iommu' });
   builder.file('iommufd', builder.context);
   // Without an address space there is little to be done.
-  if (builder.random.oneIn(15)) return;
-  builder.made('ioas', builder.exactly('IOMMU_IOAS_ALLOC', {}), 'out_ioas_id');
+  if (!builder.random.oneIn(15)) addressSpace(builder);
+}
+
+function addressSpace(builder: Builder): Value {
+  return builder.made('ioas', builder.exactly('IOMMU_IOAS_ALLOC', {}), 'out_ioas_id');
 }
 
 function openDevice(builder: Builder): void {
@@ -138,13 +166,22 @@ function openDevice(builder: Builder): void {
   const device = builder.add({ op: 'open', path: vfio.VFIO_PATH });
   builder.file('vfio', device);
   if (builder.random.oneIn(15)) return;
-  const label = builder.exactly('VFIO_DEVICE_BIND_IOMMUFD', { iommufd: { fd: builder.context } }, device);
+  const iommufd = { iommufd: { fd: builder.context } };
+  const label = builder.exactly('VFIO_DEVICE_BIND_IOMMUFD', iommufd, { fd: device });
   builder.made('device', label, 'out_devid');
 }
 
 function openMock(builder: Builder): void {
   openIommufd(builder);
   mock.mockDomain(builder);
+}
+
+function openVirtual(builder: Builder): void {
+  builder.context = builder.add({ op: 'open', path: '/dev/iommu' });
+  builder.file('iommufd', builder.context);
+  const space = addressSpace(builder);
+  viommu.makeWorld(builder, space);
+  for (let maps = builder.random.below(3); maps > 0; maps--) ioas.ioasMap(builder);
 }
 
 export const flavours: readonly Flavour[] = [
@@ -210,6 +247,48 @@ export const flavours: readonly Flavour[] = [
       ['invalidate', 4],
     ],
     begin: openMock,
+  },
+  {
+    name: 'virtual',
+    share: 40,
+    needs: ['IOMMU_TEST_CMD', 'IOMMU_VIOMMU_ALLOC'],
+    weights: [
+      ['ioasAlloc', 1],
+      ['ioasMap', 8],
+      ['ioasMapFile', 1],
+      ['option', 1],
+      ['vfioIoas', 2],
+      ['firstVersion', 1],
+      ['unmapDma', 3],
+      ['ioasCopy', 1],
+      ['ioasUnmap', 8],
+      ['ioasIovaRanges', 2],
+      ['destroy', 12],
+      ['hwptAlloc', 6],
+      ['invalidate', 6],
+      ['faultQueueAlloc', 1],
+      ['viommuAlloc', 4],
+      ['vdeviceAlloc', 6],
+      ['veventqAlloc', 5],
+      ['hwQueueAlloc', 9],
+      ['mockDomain', 4],
+      ['mockReplace', 8],
+      ['triggerEvent', 14],
+      ['triggerFault', 1],
+      ['checkCache', 5],
+      ['checkIotlb', 2],
+      ['pasid', 3],
+      ['createAccess', 1],
+      ['accessPages', 2],
+      ['read', 10],
+      ['write', 1],
+      ['poll', 3],
+      ['mmap', 5],
+      ['munmap', 2],
+      ['close', 2],
+      ['iommufd', 1],
+    ],
+    begin: openVirtual,
   },
 ];
 

@@ -1,7 +1,7 @@
-/** Random calls about page tables, devices' properties, fault queues and virtual IOMMUs. */
+/** Random calls about page tables, devices' properties and fault queues. */
 import * as uapi from '../../../lib/uapi';
 import type { Literal, Value, Words } from '../program';
-import type { Builder } from './builder';
+import type { Builder, ObjectKind } from './builder';
 import { hostileInteger } from './hostile';
 import { mapping, scratchPointer } from './ioas';
 
@@ -58,9 +58,12 @@ function driverData(builder: Builder, mock: boolean) {
   };
 }
 
+/** What nested tables are made on. */
+const PARENTS: readonly ObjectKind[] = ['parent', 'viommu', 'hwpt'];
+
 export function hwptAlloc(builder: Builder): void {
   const { random } = builder;
-  const nested = random.oneIn(4) && (builder.hasObject('hwpt') || builder.hasObject('viommu'));
+  const nested = random.oneIn(4) && PARENTS.some((kind) => builder.hasObject(kind));
   const data = driverData(builder, builder.hasObject('stdev'));
   const withData = nested ? !random.oneIn(10) : random.oneIn(15);
   const flags =
@@ -71,7 +74,7 @@ export function hwptAlloc(builder: Builder): void {
     {
       flags,
       dev_id: builder.id('device'),
-      pt_id: nested ? builder.id('hwpt', 'viommu') : builder.id('ioas'),
+      pt_id: nested ? builder.id(...(random.oneIn(6) ? PARENTS : PARENTS.slice(0, 2))) : builder.id('ioas'),
       data_type: withData ? data.type : 0,
       data_len: withData ? (random.oneIn(12) ? random.below(64) : data.length) : 0,
       data_uptr: withData ? data.pointer : 0,
@@ -79,7 +82,8 @@ export function hwptAlloc(builder: Builder): void {
     },
     withData ? { scratch: [data.words] } : {},
   );
-  builder.made(nested ? 'nested' : 'hwpt', label, 'out_hwpt_id');
+  const kind = flags & uapi.IOMMU_HWPT_ALLOC_NEST_PARENT ? 'parent' : 'hwpt';
+  builder.made(nested ? 'nested' : kind, label, 'out_hwpt_id');
 }
 
 export function invalidate(builder: Builder): void {
@@ -145,59 +149,4 @@ export function faultQueueAlloc(builder: Builder): void {
   const label = builder.ioctl('IOMMU_FAULT_QUEUE_ALLOC', {});
   builder.made('fault', label, 'out_fault_id');
   builder.file('fault', label);
-}
-
-export function viommuAlloc(builder: Builder): void {
-  const { random } = builder;
-  const mock = builder.hasObject('stdev');
-  const offset = random.below(16) * 8;
-  const withData = mock && !random.oneIn(3);
-  const label = builder.ioctl(
-    'IOMMU_VIOMMU_ALLOC',
-    {
-      flags: random.oneIn(20) ? random.below(4) : 0,
-      type: mock && !random.oneIn(10) ? SELFTEST.viommu : random.below(4),
-      dev_id: builder.id('device'),
-      hwpt_id: builder.id('hwpt'),
-      data_len: withData ? (random.oneIn(10) ? random.below(40) : 24) : 0,
-      data_uptr: withData ? { at: 'scratch', offset } : 0,
-    },
-    { scratch: [{ offset, width: 4, values: [random.bits(), 0, 0, 0, 0, 0] }] },
-  );
-  builder.made('viommu', label, 'out_viommu_id');
-}
-
-export function vdeviceAlloc(builder: Builder): void {
-  const { random } = builder;
-  const label = builder.ioctl('IOMMU_VDEVICE_ALLOC', {
-    viommu_id: builder.id('viommu'),
-    dev_id: builder.id('device'),
-    virt_id: random.oneIn(6) ? hostileInteger(random, 8) : random.below(3),
-  });
-  builder.made('vdevice', label, 'out_vdevice_id');
-}
-
-export function veventqAlloc(builder: Builder): void {
-  const { random } = builder;
-  const label = builder.ioctl('IOMMU_VEVENTQ_ALLOC', {
-    flags: 0,
-    viommu_id: builder.id('viommu'),
-    type: builder.hasObject('stdev') && !random.oneIn(10) ? SELFTEST.veventq : random.below(4),
-    veventq_depth: random.pick([1, 2, 2, 4, 0]),
-  });
-  builder.made('veventq', label, 'out_veventq_id');
-  builder.file('veventq', label);
-}
-
-export function hwQueueAlloc(builder: Builder): void {
-  const { random } = builder;
-  const found = mapping(builder);
-  const label = builder.ioctl('IOMMU_HW_QUEUE_ALLOC', {
-    viommu_id: builder.id('viommu'),
-    type: builder.hasObject('stdev') && !random.oneIn(10) ? SELFTEST.hwQueue : random.below(3),
-    index: random.below(random.oneIn(8) ? 4 : 2),
-    nesting_parent_iova: found?.at(0) ?? 0x100_0000,
-    length: random.pick<Literal>([0x1000, 0x800, 0x1000, 0x2000, 0]),
-  });
-  builder.made('queue', label, 'out_hw_queue_id');
 }

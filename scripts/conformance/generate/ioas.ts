@@ -1,16 +1,17 @@
 /** Random calls about I/O address spaces: IOAS_* and OPTION. */
 import * as uapi from '../../../lib/uapi';
-import { DATA_BYTES, SCRATCH_BYTES } from '../limits';
+import { SCRATCH_BYTES } from '../limits';
 import type { Literal, Value, Words } from '../program';
 import type { Builder, Mapping } from './builder';
 import { hostileInteger, hostilePointer } from './hostile';
 
-const PAGE = 4096;
+export const PAGE = 4096;
+const HUGE = 2 * 2 ** 20;
 /** Where in the scratch memory mappings may be: after what pointers point to. */
 export const SMALL_PAGES = 3 * 2 ** 18;
 
 /** Where fixed mappings go: few places, so that they meet. In the mock's aperture too. */
-function iova(builder: Builder): number {
+export function fixedIova(builder: Builder): number {
   const { random } = builder;
   const base = random.pick([0x1_0000, 0x10_0000, 0x100_0000, 0x110_0000, 0x4000_0000, 0xfedf_c000]);
   const offset = random.below(12) * PAGE;
@@ -18,23 +19,24 @@ function iova(builder: Builder): number {
 }
 
 /** Bytes: a few pages mostly. */
-function length(builder: Builder): number {
+export function mappingLength(builder: Builder): number {
   const { random } = builder;
   if (random.oneIn(10)) return random.pick([1, 0x800, 0x801, PAGE + 1, 2 * 2 ** 20, 2 ** 20 + PAGE, 0x10]);
   return (1 + random.below(8)) * PAGE;
 }
 
 /** User memory of at least `bytes`. */
-function userMemory(builder: Builder, bytes: number): Value {
+export function userMemory(builder: Builder, bytes: number): Value {
   const { random } = builder;
   if (random.oneIn(30)) return hostilePointer(random);
   // The one memory that is in small pages: what it is pinned for can be counted.
   if (bytes <= PAGE && random.oneIn(10))
     return { at: 'scratch', offset: SMALL_PAGES + random.below(4) * PAGE };
-  const room = Math.max(DATA_BYTES - bytes, 0);
   const page = random.oneIn(3) ? random.pick([0, 1, 256, 511, 512]) : random.below(64);
   const offset = page * PAGE + (random.oneIn(10) ? random.pick([1, 0x10, 0x800, 0x801]) : 0);
-  return { at: 'data', offset: Math.min(offset, room) };
+  // Within one huge page: whether another is next to it in physical memory is chance.
+  const start = offset - (offset % HUGE);
+  return { at: 'data', offset: Math.min(offset, Math.max(start, start + HUGE - bytes)) };
 }
 
 /** An existing mapping, mostly of the iommufd that calls go to. */
@@ -62,24 +64,23 @@ function mapFlags(builder: Builder): number {
   return access | (random.oneIn(3) ? 0 : FIXED);
 }
 
-function remember(
+/** Lets later calls find a mapping. */
+export function remember(
   builder: Builder,
-  label: number,
-  ioas: Value,
-  field: string,
-  fixed: number | undefined,
-  bytes: number,
+  made: { label: number; ioas: Value; field: string; fixed: number | undefined },
+  length: number,
 ) {
+  const { label, ioas, field, fixed } = made;
   if (label < 0) return;
   const at = (plus: number): Value => (fixed === undefined ? { of: label, field, plus } : fixed + plus);
-  builder.mappings.push({ ioas, at, length: bytes, fd: builder.context });
+  builder.mappings.push({ ioas, at, length, fd: builder.context });
 }
 
 export function ioasMap(builder: Builder): void {
   const ioas = builder.id('ioas');
   const flags = mapFlags(builder);
-  const bytes = length(builder);
-  const fixed = iova(builder);
+  const bytes = mappingLength(builder);
+  const fixed = fixedIova(builder);
   const user_va = userMemory(builder, bytes);
   const label = builder.ioctl('IOMMU_IOAS_MAP', {
     flags,
@@ -88,20 +89,21 @@ export function ioasMap(builder: Builder): void {
     length: bytes,
     iova: fixed,
   });
-  remember(builder, label, ioas, 'iova', flags & FIXED ? fixed : undefined, bytes);
+  remember(builder, { label, ioas, field: 'iova', fixed: flags & FIXED ? fixed : undefined }, bytes);
 }
 
 export function ioasMapFile(builder: Builder): void {
   const { random } = builder;
   const ioas = builder.id('ioas');
   const flags = mapFlags(builder);
-  const bytes = length(builder);
-  const fixed = iova(builder);
+  const bytes = mappingLength(builder);
+  const fixed = fixedIova(builder);
   const fd: Value = { fd: random.oneIn(12) ? builder.fd('iommufd') : 'memfd' };
   const start = random.oneIn(8) ? hostileInteger(random, 8) : random.below(40) * PAGE;
   const fields = { flags, ioas_id: ioas, fd, start, length: bytes, iova: fixed };
   const label = builder.ioctl('IOMMU_IOAS_MAP_FILE', fields);
-  remember(builder, label, ioas, 'iova', flags & FIXED ? fixed : undefined, bytes);
+  const made = { label, ioas, field: 'iova', fixed: flags & FIXED ? fixed : undefined };
+  remember(builder, made, bytes);
 }
 
 export function ioasCopy(builder: Builder): void {
@@ -109,9 +111,9 @@ export function ioasCopy(builder: Builder): void {
   const source = mapping(builder);
   const target = builder.id('ioas');
   const flags = mapFlags(builder);
-  const fixed = iova(builder);
+  const fixed = fixedIova(builder);
   const whole = source && random.oneIn(2);
-  const bytes = whole ? source.length : length(builder);
+  const bytes = whole ? source.length : mappingLength(builder);
   const label = builder.ioctl('IOMMU_IOAS_COPY', {
     flags,
     dst_ioas_id: target,
@@ -120,7 +122,8 @@ export function ioasCopy(builder: Builder): void {
     dst_iova: fixed,
     src_iova: source ? source.at(random.oneIn(3) ? random.pick([PAGE, 0x800, 2 * PAGE]) : 0) : fixed,
   });
-  remember(builder, label, target, 'dst_iova', flags & FIXED ? fixed : undefined, bytes);
+  const made = { label, ioas: target, field: 'dst_iova', fixed: flags & FIXED ? fixed : undefined };
+  remember(builder, made, bytes);
 }
 
 export function ioasUnmap(builder: Builder): void {
@@ -130,7 +133,7 @@ export function ioasUnmap(builder: Builder): void {
     const all = random.oneIn(2);
     builder.ioctl('IOMMU_IOAS_UNMAP', {
       ioas_id: builder.id('ioas'),
-      iova: all ? 0 : iova(builder),
+      iova: all ? 0 : fixedIova(builder),
       length: all
         ? '0xffffffffffffffff'
         : random.pick<Literal>([0x10_0000, 0x1000_0000, '0xfffffffffffff000']),
@@ -142,7 +145,7 @@ export function ioasUnmap(builder: Builder): void {
   builder.ioctl('IOMMU_IOAS_UNMAP', {
     ioas_id: found.ioas,
     iova: found.at(part ? random.pick([PAGE, -PAGE, 1, 0x800, -2 * PAGE]) : 0),
-    length: random.oneIn(5) ? length(builder) * random.pick([1, 2, 8]) : found.length,
+    length: random.oneIn(5) ? mappingLength(builder) * random.pick([1, 2, 8]) : found.length,
   });
 }
 
@@ -151,10 +154,10 @@ function ranges(builder: Builder, count: number, offset: number): Words {
   const { random } = builder;
   const values: Literal[] = [];
   for (let i = 0; i < count; i++) {
-    const start = random.oneIn(12) ? hostileInteger(random, 8) : iova(builder);
+    const start = random.oneIn(12) ? hostileInteger(random, 8) : fixedIova(builder);
     const size = random.oneIn(6)
       ? random.pick([0, 1, 2, 0xfff])
-      : length(builder) * random.pick([1, 16, 4096]);
+      : mappingLength(builder) * random.pick([1, 16, 4096]);
     values.push(
       start,
       typeof start === 'number' ? start + size - (random.oneIn(8) ? 0 : 1) : hostileInteger(random, 8),
@@ -201,27 +204,6 @@ export function option(builder: Builder): void {
 
 export function changeProcess(builder: Builder): void {
   builder.ioctl('IOMMU_IOAS_CHANGE_PROCESS', {});
-}
-
-export function vfioIoas(builder: Builder): void {
-  const { random } = builder;
-  builder.made(
-    'ioas',
-    builder.ioctl('IOMMU_VFIO_IOAS', {
-      ioas_id: builder.id('ioas'),
-      op: random.below(random.oneIn(8) ? 6 : 3),
-    }),
-    'ioas_id',
-  );
-}
-
-export function getPhysicalAddress(builder: Builder): void {
-  const found = mapping(builder);
-  builder.ioctl('IOMMU_IOAS_NOIOMMU_GET_PA', {
-    ioas_id: found?.ioas ?? builder.id('ioas'),
-    iova: found?.at(0) ?? iova(builder),
-    length: 0,
-  });
 }
 
 /** Scratch memory for output of up to `bytes`. */

@@ -1,4 +1,4 @@
-/** What only the kernel's mock IOMMU can do: nesting, dirty tracking, faults, virtual IOMMUs, access objects. */
+/** What only the kernel's mock IOMMU can do: nesting, dirty tracking, faults, access objects. */
 import * as uapi from '../../../lib/uapi';
 import { SELFTEST } from '../generate/hwpt';
 import type { Sequence } from '../program';
@@ -179,51 +179,6 @@ const invalidation = script('mock: INVALIDATE', (s) => {
   invalidate([0, 0], { data_uptr: 0x1000 });
 });
 
-const virtual = script('mock: a virtual IOMMU and what hangs on it', (s) => {
-  const ioas = s.ioas();
-  const { device, stdev } = s.mock(ioas);
-  const parent = s.hwpt(device, ioas, NEST);
-  s.map(ioas, MOCK_IOVA, 2 * PAGE);
-  const fields = { type: SELFTEST.viommu, dev_id: device, hwpt_id: parent };
-  const allocate = (more: object) =>
-    s.call('IOMMU_VIOMMU_ALLOC', { ...fields, ...more }, { scratch: [u32(0, [0x1234])] });
-  const viommu = { of: allocate({ data_len: 24, data_uptr: scratch(0) }), field: 'out_viommu_id' };
-  allocate({ hwpt_id: ioas });
-  allocate({ data_len: 8, data_uptr: scratch(0) });
-  const device1 = (virt_id: number) =>
-    s.call('IOMMU_VDEVICE_ALLOC', { viommu_id: viommu, dev_id: device, virt_id });
-  const nested = s.nested(device, viommu);
-  s.test(uapi.IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, stdev, { 'mock_domain_replace.pt_id': nested });
-  const vdevice = { of: device1(5), field: 'out_vdevice_id' };
-  device1(5);
-  s.test(uapi.IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, stdev, { 'mock_domain_replace.pt_id': nested });
-  const events = { viommu_id: viommu, type: SELFTEST.veventq };
-  for (const veventq_depth of [0, 2, 2]) s.call('IOMMU_VEVENTQ_ALLOC', { ...events, veventq_depth });
-  const queue = s.builder.calls.at(-2)!.label;
-  const trigger = () => s.test(uapi.IOMMU_TEST_OP_TRIGGER_VEVENT, 0, { 'trigger_vevent.dev_id': device });
-  s.read(queue, 7, 8);
-  for (let i = 0; i < 4; i++) trigger();
-  s.poll(queue);
-  s.read(queue, 12, 64, 8);
-  trigger();
-  s.read(queue, 11, 64);
-  const hw = { viommu_id: viommu, type: SELFTEST.hwQueue, nesting_parent_iova: MOCK_IOVA, length: PAGE };
-  for (const more of [
-    {},
-    { index: 1 },
-    { index: 1 },
-    { index: 2 },
-    { nesting_parent_iova: 0x1000 },
-    { length: 0 },
-  ])
-    s.call('IOMMU_HW_QUEUE_ALLOC', { ...hw, ...more });
-  s.unmap(ioas, 0, '0xffffffffffffffff');
-  s.destroy(viommu);
-  s.destroy(vdevice);
-  s.destroy(stdev);
-  s.destroy(vdevice);
-});
-
 const access = script('mock: access objects', (s) => {
   const [ioas, other] = [s.ioas(), s.ioas()];
   s.map(ioas, 0x10_0000, 4 * PAGE);
@@ -300,5 +255,5 @@ const pasids = script('mock: PASIDs', (s) => {
 });
 
 export const mockSemantics: readonly Sequence[] = [
-  ...[flags, mapping, faults, dirty, invalidation, virtual, access, pasids],
+  ...[flags, mapping, faults, dirty, invalidation, access, pasids],
 ];

@@ -18,12 +18,13 @@ interface World {
   readonly mock: { stdev: Value; device: Value; hwpt: Value };
   readonly parent: Value;
   readonly nested: Value;
+  readonly viommu: Value;
   readonly access: FdRef;
 }
 
 /** Fields that make a call right, by ioctl; test commands by `IOMMU_TEST_CMD op`. Those not here start with zeros. */
 function typical(world: World): Record<string, Fields> {
-  const { ioas, other, device, hwpt, mock } = world;
+  const { ioas, other, device, hwpt } = world;
   const size = { length: PAGE };
   return {
     IOMMU_DESTROY: { id: other },
@@ -40,7 +41,7 @@ function typical(world: World): Record<string, Fields> {
     IOMMU_IOAS_MAP: { flags: 7, ioas_id: other, user_va: data(0), iova: 0x30_0000, ...size },
     IOMMU_IOAS_MAP_FILE: { flags: 7, ioas_id: other, fd: { fd: 'memfd' }, iova: 0x40_0000, ...size },
     IOMMU_IOAS_UNMAP: { ioas_id: ioas, iova: MOCK_IOVA, ...size },
-    IOMMU_IOAS_NOIOMMU_GET_PA: { ioas_id: ioas, iova: MOCK_IOVA },
+    IOMMU_IOAS_NOIOMMU_GET_PA: { ioas_id: ioas, iova: MOCK_IOVA, length: PAGE },
     IOMMU_OPTION: { option_id: 1, op: 1, object_id: ioas },
     IOMMU_HWPT_ALLOC: { dev_id: device, pt_id: ioas },
     IOMMU_GET_HW_INFO: { dev_id: device, data_len: 24, data_uptr: scratch(0) },
@@ -59,8 +60,10 @@ function typical(world: World): Record<string, Fields> {
       entry_len: 8,
       entry_num: 1,
     },
-    IOMMU_VIOMMU_ALLOC: { type: SELFTEST.viommu, dev_id: mock.device, hwpt_id: world.parent },
+    ...typicalVirtual(world),
     IOMMU_VFIO_IOAS: { ioas_id: ioas, op: 1 },
+    VFIO_IOMMU_MAP_DMA: { flags: 3, vaddr: data(0), iova: 0x60_0000, size: PAGE },
+    VFIO_IOMMU_UNMAP_DMA: { iova: MOCK_IOVA, size: PAGE },
     VFIO_DEVICE_BIND_IOMMUFD: { iommufd: { fd: world.iommufd } },
     VFIO_DEVICE_ATTACH_IOMMUFD_PT: { pt_id: hwpt },
     VFIO_DEVICE_SET_IRQS: {
@@ -68,6 +71,17 @@ function typical(world: World): Record<string, Fields> {
       flags: uapi.VFIO_IRQ_SET_DATA_NONE | uapi.VFIO_IRQ_SET_ACTION_TRIGGER,
     },
     ...typicalTests(world),
+  };
+}
+
+function typicalVirtual({ mock: { device: dev_id }, parent, viommu }: World): Record<string, Fields> {
+  const data = { data_len: 24, data_uptr: scratch(0) };
+  const memory = { nesting_parent_iova: MOCK_IOVA, length: PAGE };
+  return {
+    IOMMU_VIOMMU_ALLOC: { type: SELFTEST.viommu, dev_id, hwpt_id: parent, ...data },
+    IOMMU_VDEVICE_ALLOC: { viommu_id: viommu, dev_id, virt_id: 5 },
+    IOMMU_VEVENTQ_ALLOC: { viommu_id: viommu, type: SELFTEST.veventq, veventq_depth: 1 },
+    IOMMU_HW_QUEUE_ALLOC: { viommu_id: viommu, type: SELFTEST.hwQueue, ...memory },
   };
 }
 
@@ -127,20 +141,22 @@ function makeWorld(made: Script, withMock: boolean, real: boolean): World {
   const ioas = made.ioas();
   made.map(ioas, MOCK_IOVA, 4 * PAGE);
   const other = made.ioas();
+  made.call('IOMMU_VFIO_IOAS', { op: uapi.IOMMU_VFIO_IOAS_SET, ioas_id: other });
   // Test commands are for the mock's own devices only.
   const device = real ? made.bind() : 0;
   const hwpt = made.hwpt(device, ioas);
   const { id: fault } = made.faultQueue();
   const nothing = { stdev: 0, device: 0, hwpt: 0 };
   const world = { ioas, other, device, hwpt, fault, iommufd: made.iommufd };
-  if (!withMock) return { ...world, mock: nothing, parent: 0, nested: 0, access: 'none' };
+  if (!withMock) return { ...world, mock: nothing, parent: 0, nested: 0, viommu: 0, access: 'none' };
   const mock = made.mock(ioas, uapi.MOCK_FLAGS_DEVICE_PASID);
   const flags =
     uapi.IOMMU_HWPT_ALLOC_NEST_PARENT | uapi.IOMMU_HWPT_ALLOC_DIRTY_TRACKING | uapi.IOMMU_HWPT_ALLOC_PASID;
   const parent = made.hwpt(mock.device, ioas, flags);
   const nested = made.nested(mock.device, parent);
+  const viommu = made.viommu(mock.device, parent);
   const access = made.test(uapi.IOMMU_TEST_OP_CREATE_ACCESS, ioas);
-  return { ...world, mock, parent, nested, access };
+  return { ...world, mock, parent, nested, viommu, access };
 }
 
 const SMALL: readonly Literal[] = [0, 1, 2, 3, 0xff];

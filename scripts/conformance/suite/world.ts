@@ -29,7 +29,8 @@ export class Script {
   device: FdRef = 'none';
 
   call(request: string, fields: Fields, more: Partial<IoctlCall> = {}): number {
-    const fd = request.startsWith('VFIO_') ? this.device : this.iommufd;
+    // Those of containers go to the iommufd.
+    const fd = request.startsWith('VFIO_DEVICE_') ? this.device : this.iommufd;
     return this.builder.add({ op: 'ioctl', fd, request, fields, ...more });
   }
 
@@ -97,6 +98,23 @@ export class Script {
     return { of, field: 'out_hwpt_id' };
   }
 
+  /** A virtual IOMMU of the mock's. */
+  viommu(dev_id: Value, hwpt_id: Value, more: Fields = {}): Value {
+    const fields = { type: SELFTEST.viommu, dev_id, hwpt_id, ...more };
+    const of = this.call('IOMMU_VIOMMU_ALLOC', fields, { scratch: [u32(0, [0x1234_5678])] });
+    return { of, field: 'out_viommu_id' };
+  }
+
+  vdevice(viommu_id: Value, dev_id: Value, virt_id: Value): Value {
+    const of = this.call('IOMMU_VDEVICE_ALLOC', { viommu_id, dev_id, virt_id });
+    return { of, field: 'out_vdevice_id' };
+  }
+
+  /** Moves a mock device. */
+  replace(stdev: Value, pt_id: Value): number {
+    return this.test(uapi.IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, stdev, { 'mock_domain_replace.pt_id': pt_id });
+  }
+
   /** A fault queue: its descriptor is the call itself. */
   faultQueue(): { fd: number; id: Value } {
     const fd = this.call('IOMMU_FAULT_QUEUE_ALLOC', {});
@@ -117,6 +135,15 @@ export class Script {
 
   close(fd: FdRef): void {
     this.builder.add({ op: 'close', fd });
+  }
+
+  /** Maps memory of the iommufd until `munmap`. */
+  mmap(offset: number, length: number): number {
+    return this.builder.add({ op: 'mmap', fd: this.iommufd, offset, length, keep: true });
+  }
+
+  munmap(mapping: number): void {
+    this.builder.add({ op: 'munmap', mapping });
   }
 
   sequence(name: string): Sequence {

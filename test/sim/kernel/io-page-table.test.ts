@@ -1,8 +1,12 @@
 /** The IOVA map of an IOAS against a naive one, with domains that come, go and fail. */
 import { PhysicalMemory } from '../../../lib/sim/memory';
 import type { PagingDomain } from '../../../lib/sim/kernel/iommu/core';
-import { IoPageTable, type Slice } from '../../../lib/sim/kernel/iommufd/io-page-table';
+import type { Slice } from '../../../lib/sim/kernel/iommufd/area';
+import { IoPageTable } from '../../../lib/sim/kernel/iommufd/io-page-table';
 import { Pages } from '../../../lib/sim/kernel/iommufd/pages';
+import { User } from '../../../lib/sim/kernel/credentials';
+import type { Task } from '../../../lib/sim/kernel/iommufd/accounting';
+import { UserSource } from '../../../lib/sim/kernel/iommufd/page-source';
 import { UserMemory } from '../../../lib/sim/kernel/user-memory';
 import { errno } from '../../../lib/uapi';
 
@@ -14,6 +18,7 @@ const BUFFER_PAGES = 16;
 /** A page table that is a Map: IOVA page → physical page and protection. */
 class MapDomain implements PagingDomain {
   readonly granule = PAGE;
+  readonly pageSizes = BigInt(PAGE);
   readonly apertureStart = 0n;
   readonly apertureLast = 2n ** 48n - 1n;
   readonly pages = new Map<number, string>();
@@ -70,7 +75,14 @@ class Trial {
   readonly physical = new PhysicalMemory(2 ** 20);
   readonly memory = new UserMemory(this.physical);
   readonly buffer = this.memory.allocate(BUFFER_PAGES * PAGE, false);
-  readonly pages = new Pages(this.memory, BigInt(this.buffer.address), true);
+  readonly task: Task = {
+    memory: this.memory,
+    credentials: { uid: 0 },
+    user: new User(0),
+    memlock: Infinity,
+  };
+  readonly source = new UserSource(this.memory, BigInt(this.buffer.address));
+  readonly pages = new Pages(this.source, true, this.task, 'user');
   readonly table = new IoPageTable();
   readonly model = new Model();
   domains: MapDomain[] = [];
@@ -172,7 +184,7 @@ class Trial {
         .sort((a, b) => (a[0] < b[0] ? -1 : 1)),
     );
     if (this.domains.length === 0 || areas.length === 0) return;
-    const pin = this.memory.pin(BigInt(this.buffer.address), BigInt(PAGE), this)!;
+    const pin = this.memory.pin(BigInt(this.buffer.address), BigInt(PAGE))!;
     const expected = this.model.pages(pin.physical);
     pin.unpin();
     for (const domain of this.domains) expect(domain.pages).toEqual(expected);
@@ -198,7 +210,7 @@ describe('IoPageTable', () => {
       while (run.domains.length > 0) run.removeDomain();
       run.table.unmap(0n, 2n ** 64n - 1n);
       // Nothing is pinned any more: the physical addresses are free again.
-      const pin = run.memory.pin(BigInt(run.buffer.address), 1n, run)!;
+      const pin = run.memory.pin(BigInt(run.buffer.address), 1n)!;
       expect(run.physical.has(pin.physical, PAGE)).toBe(true);
       pin.unpin();
       expect(run.physical.has(pin.physical, PAGE)).toBe(false);

@@ -4,8 +4,6 @@ import { UserMemory } from '../../../lib/sim/kernel/user-memory';
 import { PhysicalMemory } from '../../../lib/sim/memory';
 
 const PAGE = 4096;
-/** Whoever pins. */
-const owner = {};
 
 function collectGarbage(): void {
   setFlagsFromString('--expose_gc');
@@ -53,7 +51,7 @@ describe('UserMemory', () => {
       expect(memory.read(bad, 1)).toBeUndefined();
       expect(memory.write(bad, Uint8Array.of(1))).toBe(false);
       expect(memory.write(bad, new Uint8Array(0))).toBe(true);
-      expect(memory.pin(bad, 1n, owner)).toBeUndefined();
+      expect(memory.pin(bad, 1n)).toBeUndefined();
     }
     expect(memory.rest(address + 5)).toHaveLength(PAGE - 5);
     expect(memory.rest(NaN)).toBeUndefined();
@@ -61,8 +59,8 @@ describe('UserMemory', () => {
 
   test('a pinned page is the same memory, and stays where it is', () => {
     const { buffer, address } = memory.allocate(3 * PAGE, false);
-    const first = memory.pin(BigInt(address + PAGE + 5), 10n, owner)!;
-    const second = memory.pin(BigInt(address), BigInt(3 * PAGE), owner)!;
+    const first = memory.pin(BigInt(address + PAGE + 5), 10n)!;
+    const second = memory.pin(BigInt(address), BigInt(3 * PAGE))!;
     expect(first.physical - second.physical).toBe(PAGE);
     physical.copyIn(first.physical, Uint8Array.of(42), 0, 1);
     expect(new Uint8Array(buffer)[PAGE]).toBe(42);
@@ -70,17 +68,18 @@ describe('UserMemory', () => {
     expect(physical.has(second.physical, 3 * PAGE)).toBe(true);
     second.unpin();
     expect(physical.has(second.physical, 1)).toBe(false);
-    expect(memory.pin(BigInt(address), BigInt(3 * PAGE + 1), owner)).toBeUndefined();
+    expect(memory.pin(BigInt(address), BigInt(3 * PAGE + 1))).toBeUndefined();
   });
 
   test('after unmap the program sees nothing, and a device that has the pages still does', () => {
-    const { buffer, address } = memory.allocate(PAGE, false);
+    const allocation = memory.allocate(PAGE, false);
+    const { buffer, address } = allocation;
     const view = new Uint8Array(buffer).fill(5);
-    const pin = memory.pin(BigInt(address), BigInt(PAGE), owner)!;
-    memory.unmap(address);
+    const pin = memory.pin(BigInt(address), BigInt(PAGE))!;
+    memory.unmap(allocation);
     expect(view).toHaveLength(0);
     expect(memory.read(BigInt(address), 1)).toBeUndefined();
-    expect(memory.pin(BigInt(address), 1n, owner)).toBeUndefined();
+    expect(memory.pin(BigInt(address), 1n)).toBeUndefined();
     const seen = new Uint8Array(2);
     expect(physical.copyOut(pin.physical, seen, 0, 2)).toBe(true);
     expect([...seen]).toEqual([5, 5]);
@@ -89,12 +88,13 @@ describe('UserMemory', () => {
     expect([...seen]).toEqual([6, 5]);
     pin.unpin();
     expect(physical.has(pin.physical, 1)).toBe(false);
-    memory.unmap(address);
+    memory.unmap(allocation);
   });
 
   test('an address is not used twice', () => {
-    const { address } = memory.allocate(PAGE, false);
-    memory.unmap(address);
+    const allocation = memory.allocate(PAGE, false);
+    const { address } = allocation;
+    memory.unmap(allocation);
     expect(memory.allocate(PAGE, false).address).toBeGreaterThan(address);
   });
 
@@ -103,7 +103,7 @@ describe('UserMemory', () => {
     for (let i = 0; i < 40; i++) {
       neighbours.push(memory.allocate(PAGE, false));
       // One is unmapped and then collected, one is only collected.
-      memory.unmap(memory.allocate(PAGE, false).address);
+      memory.unmap(memory.allocate(PAGE, false));
       memory.addressOf(new Uint8Array(new ArrayBuffer(PAGE)));
     }
     for (let round = 0; round < 4; round++) {
@@ -120,7 +120,7 @@ describe('UserMemory', () => {
     const pinned = (() => {
       const view = new Uint8Array(new ArrayBuffer(PAGE)).fill(3);
       const address = BigInt(memory.addressOf(view));
-      return { address, pin: memory.pin(address, BigInt(PAGE), owner)! };
+      return { address, pin: memory.pin(address, BigInt(PAGE))! };
     })();
     const forgotten = (() => BigInt(memory.addressOf(new Uint8Array(new ArrayBuffer(PAGE)))))();
     for (let round = 0; round < 4; round++) {

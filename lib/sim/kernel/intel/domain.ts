@@ -68,6 +68,7 @@ abstract class VtdDomain {
 
 export class VtdPagingDomain extends VtdDomain implements PagingDomain {
   readonly granule = 4096;
+  readonly pageSizes: bigint;
   readonly apertureStart = 0n;
   /** First stages nested on this domain. */
   readonly children = new Set<VtdNestedDomain>();
@@ -81,6 +82,7 @@ export class VtdPagingDomain extends VtdDomain implements PagingDomain {
     readonly nestParent: boolean,
   ) {
     super(did, queue, freeDid);
+    this.pageSizes = table.pageSizes;
   }
 
   get secondStage(): boolean {

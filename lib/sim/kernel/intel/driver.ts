@@ -119,6 +119,10 @@ export class IntelIommu implements IommuDriver {
     };
   }
 
+  enforcesCoherency(): boolean {
+    return this.unit.capabilities.SC === 1;
+  }
+
   reservedRegions(): readonly { start: bigint; last: bigint }[] {
     return [INTERRUPT_WINDOW];
   }

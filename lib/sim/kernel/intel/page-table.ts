@@ -67,6 +67,13 @@ export class PageTable {
     return root < 0 ? -errno.ENOMEM : new PageTable(memory, format, levels, largestLeaf, root);
   }
 
+  /** Sizes of its leaves in bytes, as a sum. */
+  get pageSizes(): bigint {
+    let sizes = 0n;
+    for (let level = 1; level <= this.largestLeaf; level++) sizes |= BigInt(span(level) * PAGE);
+    return sizes;
+  }
+
   /** Frees every table. The hardware must have forgotten them. */
   free(): void {
     for (const table of this.#used.keys()) this.memory.freePage(table);

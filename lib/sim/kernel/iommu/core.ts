@@ -7,6 +7,7 @@
  */
 import type { PciFunction } from '../../devices/pci-function';
 import type { FaultGroup, PartialFaults } from './page-fault';
+import type { ViommuOperations } from './viommu';
 
 /** The PASID under which a group's RID attachment is kept, as in Linux. */
 export const IOMMU_NO_PASID = 0;
@@ -54,9 +55,16 @@ export interface DirtyTracking {
 export interface PagingDomain extends Domain {
   /** Smallest page of the format in bytes: the unit of map and unmap. A power of two, 4096 at most to be of use. */
   readonly granule: number;
+  /** Page sizes of the format in bytes, as a sum: `granule` is the lowest. */
+  readonly pageSizes: bigint;
   /** First and last IOVA that the table can translate. */
   readonly apertureStart: bigint;
   readonly apertureLast: bigint;
+  /**
+   * The physical address that `iova` leads to, 0 where it leads nowhere. Present in a table that no hardware walks: it is
+   * there to be asked.
+   */
+  physicalOf?(iova: bigint): number;
   /** Present in a table made for it (IOMMU_HWPT_ALLOC_DIRTY_TRACKING). */
   readonly dirty?: DirtyTracking | undefined;
   /**
@@ -69,12 +77,14 @@ export interface PagingDomain extends Domain {
 
 /** A struct in user space that only a driver understands. */
 export interface UserData {
-  /** IOMMU_HWPT_DATA_*. */
+  /** IOMMU_HWPT_DATA_* or IOMMU_VIOMMU_TYPE_*. */
   readonly type: number;
   /** Bytes. */
   readonly length: number;
   /** Copies it. Undefined: EFAULT. */
   read(): Uint8Array | undefined;
+  /** Writes it back, as far as its length reaches. False: EFAULT. */
+  write(bytes: Uint8Array): boolean;
 }
 
 /** A table the user owns, walked before its parent. */
@@ -106,7 +116,11 @@ export class IommuGroup<Device extends KernelDevice = KernelDevice> {
   /** PASID → attachment; the RID's own is at IOMMU_NO_PASID. Absent is blocked while the group is owned. */
   readonly handles = new Map<number, AttachHandle>();
 
-  constructor(readonly id: number) {}
+  /** `name`: what sysfs calls it, where it has a name. Nobody sees a group whose `id` is below 0. */
+  constructor(
+    readonly id: number,
+    readonly name?: string,
+  ) {}
 }
 
 /** What GET_HW_INFO reports. */
@@ -122,12 +136,18 @@ export interface HardwareInfo {
 export interface IommuDriver {
   /** Users own the PASID tables of nested RIDs: faults of PASIDs nobody attached go to the RID's handle. */
   readonly userPasidTable?: boolean;
-  hardwareInfo(device: KernelDevice): HardwareInfo;
+  /** Present where the IOMMU can be virtualized. */
+  readonly viommu?: ViommuOperations;
+  /** Undefined: there is no hardware. */
+  hardwareInfo(device: KernelDevice): HardwareInfo | undefined;
+  /** Whether the IOMMU makes DMA of the device coherent with caches whatever the device asks for. Absent: it does not. */
+  enforcesCoherency?(device: KernelDevice): boolean;
   /** IOVA ranges no mapping may use, first to last byte. */
   reservedRegions(device: KernelDevice): readonly { start: bigint; last: bigint }[];
   /** `flags` are IOMMU_HWPT_ALLOC_* without FAULT_ID_VALID; `data`, where the user gave any, says more. */
   allocatePaging(device: KernelDevice, flags: number, data?: UserData): PagingDomain | number;
-  allocateNested(
+  /** Absent: the IOMMU has none. */
+  allocateNested?(
     device: KernelDevice,
     parent: PagingDomain,
     flags: number,

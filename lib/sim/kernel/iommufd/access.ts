@@ -4,11 +4,12 @@
  */
 import { errno } from '../../../uapi/errno';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/core';
-import { PAGE_SIZE, type Pin, type UserMemory } from '../user-memory';
+import { PAGE_SIZE, type UserMemory } from '../user-memory';
 import type { IommufdFile } from './file';
-import type { Area, TableAccess } from './io-page-table';
+import type { Area, TableAccess } from './area';
 import type { Ioas } from './ioas';
 import { IommufdObject } from './object';
+import type { Hold } from './pages';
 
 const U64_MAX = (1n << 64n) - 1n;
 const PAGE = BigInt(PAGE_SIZE);
@@ -36,22 +37,22 @@ export class Access extends IommufdObject implements TableAccess {
 
   /**
    * `pinsPages`: it takes pages, not only bytes. `release` is told which range [iova, iova + length) must not stay
-   * pinned.
+   * pinned. One without it is iommufd's own: what it pins cannot be unmapped, and it does not keep the file open.
    */
   constructor(
     readonly file: IommufdFile,
     readonly pinsPages: boolean,
-    readonly release: (iova: bigint, length: bigint) => void,
+    readonly release?: (iova: bigint, length: bigint) => void,
   ) {
     super();
     this.alignment = pinsPages ? PAGE : 1n;
     // Whoever made it: nobody else can destroy the object.
     this.users = 1;
-    file.get();
+    if (release) file.get();
   }
 
   letGo(iova: bigint, length: bigint): void {
-    this.release(iova, length);
+    this.release?.(iova, length);
   }
 
   /** Ends it. Nothing of it is pinned any more. */
@@ -59,7 +60,7 @@ export class Access extends IommufdObject implements TableAccess {
     this.users = 0;
     this.file.objects.remove(this);
     this.destroy();
-    this.file.put();
+    if (this.release) this.file.put();
   }
 
   destroy(): void {
@@ -78,7 +79,7 @@ export class Access extends IommufdObject implements TableAccess {
     if (result) return result;
     if (ioas) ioas.users++;
     if (old) {
-      this.release(0n, U64_MAX);
+      this.letGo(0n, U64_MAX);
       old.table.removeAccess(this);
       old.users--;
     }
@@ -88,40 +89,49 @@ export class Access extends IommufdObject implements TableAccess {
 
   /** Pins the pages of [iova, iova + length). Page-aligned pieces only. */
   pin(iova: bigint, length: bigint, write: boolean): PinnedRange | number {
-    const pins: { area: Area; pin: Pin; pages: number }[] = [];
+    const locks = this.release ? 0 : 1;
+    const holds: { area: Area; hold: Hold }[] = [];
     const unpin = () => {
-      for (const { area, pin } of pins.splice(0)) {
-        pin.unpin();
+      for (const { area, hold } of holds.splice(0)) {
+        hold.release();
         area.accesses--;
+        area.locks -= locks;
       }
     };
     const result = this.#forEach(iova, length, ({ area, startByte, length: bytes }, isLast) => {
       // One page must not hold the end of one piece and the start of another.
       if (startByte % PAGE || (!isLast && (startByte + bytes) % PAGE)) return -errno.EINVAL;
       if (!permits(area, write)) return -errno.EPERM;
-      const pin = area.pages.pin(startByte, bytes);
-      if (!pin) return -errno.EFAULT;
+      const hold = area.pages.hold(startByte, bytes);
+      if (typeof hold === 'number') return hold;
+      const charged = area.pages.charge();
+      if (charged) {
+        hold.release();
+        return charged;
+      }
       area.accesses++;
-      pins.push({ area, pin, pages: Number((bytes + PAGE - 1n) / PAGE) });
+      area.locks += locks;
+      holds.push({ area, hold });
       return 0;
     });
     if (result) {
       unpin();
       return result;
     }
-    const physical = pins.flatMap(({ pin, pages }) =>
-      Array.from({ length: pages }, (_, i) => pin.physical + i * PAGE_SIZE),
+    const physical = holds.flatMap(({ hold }) =>
+      Array.from({ length: hold.end - hold.first }, (_, i) => hold.physical + i * PAGE_SIZE),
     );
     return { iova, last: iova + length - 1n, physical, unpin };
   }
 
-  /** Copies to or from the memory at `iova`. What was copied before an error stays. */
-  copy(iova: bigint, data: Uint8Array, write: boolean): number {
+  /** Copies to or from the memory at `iova`. `current` as Pages.copy has it. What was copied before an error stays. */
+  copy(iova: bigint, data: Uint8Array, write: boolean, current: UserMemory | undefined): number {
+    const { memory } = this.file.system;
     let done = 0;
     return this.#forEach(iova, BigInt(data.length), ({ area, startByte, length }) => {
       if (!permits(area, write)) return -errno.EPERM;
       const bytes = data.subarray(done, (done += Number(length)));
-      return copyPages(area.pages.memory, area.pages.address + startByte, bytes, write);
+      return area.pages.copy(startByte, bytes, write, memory, current);
     });
   }
 
@@ -146,21 +156,4 @@ export class Access extends IommufdObject implements TableAccess {
 
 function permits({ protection, pages }: Area, write: boolean): boolean {
   return write ? (protection & IOMMU_WRITE) !== 0 && pages.writable : (protection & IOMMU_READ) !== 0;
-}
-
-/** Page by page: an address space may end in the middle. */
-function copyPages(memory: UserMemory, address: bigint, data: Uint8Array, write: boolean): number {
-  for (let done = 0; done < data.length;) {
-    const at = address + BigInt(done);
-    const part = data.subarray(done, done + PAGE_SIZE - Number(at % PAGE));
-    if (write) {
-      if (!memory.write(at, part)) return -errno.EFAULT;
-    } else {
-      const bytes = memory.read(at, part.length);
-      if (!bytes) return -errno.EFAULT;
-      part.set(bytes);
-    }
-    done += part.length;
-  }
-  return 0;
 }

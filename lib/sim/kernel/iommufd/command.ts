@@ -1,6 +1,8 @@
 /** One iommufd ioctl on its way through the kernel: the extensible struct in, fields out. */
 import { errno } from '../../../uapi/errno';
 import type { Input, Ioctl, Struct, Values } from '../../../uapi/layout';
+import type { SimulatedProcess } from '../process';
+import type { UserData } from '../iommu/core';
 import type { UserMemory } from '../user-memory';
 import type { IommufdFile } from './file';
 
@@ -13,12 +15,8 @@ export interface Command<S extends Struct = Struct> {
   readonly values: Values<FieldsOf<S>>;
   /** Writes the struct back with these fields changed, as far as the caller's `size` reaches. Returns 0. */
   respond(fields: Input<FieldsOf<S>>): number;
-  /** Gives the calling process a file descriptor. */
-  readonly process: {
-    install(file: import('../file').OpenFile): number;
-    /** What a descriptor of the process stands for. */
-    file(fd: number): import('../file').OpenFile | undefined;
-  };
+  /** The calling process. */
+  readonly process: SimulatedProcess;
 }
 
 /** A row of the dispatch table. */
@@ -30,6 +28,16 @@ export interface Handler {
 /** Ties a function to its ioctl. */
 export function handler<S extends Struct>(row: Ioctl<S>, run: (command: Command<S>) => number): Handler {
   return { row: row as unknown as Ioctl, run: run as unknown as Handler['run'] };
+}
+
+/** A struct for a driver: `length` bytes at `address`. */
+export function userData(memory: UserMemory, type: number, length: number, address: bigint): UserData {
+  return {
+    type,
+    length,
+    read: () => memory.read(address, length),
+    write: (bytes) => memory.write(address, bytes.subarray(0, length)),
+  };
 }
 
 /**

@@ -14,8 +14,10 @@ import type { FaultGroup } from '../iommu/page-fault';
 import { handler, type Command, type Handler } from './command';
 import type { IommufdFile } from './file';
 import { Hwpt, HwptNested, HwptPaging } from './hwpt';
+import { noIommu } from './hwpt-noiommu';
 import { Ioas } from './ioas';
 import { IommufdObject } from './object';
+import type { Vdevice } from './vdevice';
 
 /** What sits in one slot of a group: the RID's, or a PASID's. All devices of the group share it. */
 interface Attachment {
@@ -48,6 +50,9 @@ class Handle implements AttachHandle {
 }
 
 export class IommufdDevice extends IommufdObject {
+  /** Present while a virtual IOMMU knows the device. */
+  vdevice: Vdevice | undefined;
+
   /** `keepsFile`: whoever bound the device keeps the iommufd alive by it. */
   constructor(
     readonly file: IommufdFile,
@@ -63,8 +68,10 @@ export class IommufdDevice extends IommufdObject {
 
   /** Takes the device, and with it its whole group, away from the kernel; its DMA is blocked from now on. */
   static claim(file: IommufdFile, device: KernelDevice): IommufdDevice | number {
-    const { driver, isolatedMsi } = file.system.iommu;
-    return isolatedMsi ? IommufdDevice.#claim(file, device, driver, true) : -errno.EPERM;
+    const { iommu } = file.system;
+    // Nothing keeps its DMA or its interrupts apart then: VFIO has let it in all the same.
+    if (!iommu) return IommufdDevice.#claim(file, device, noIommu, true);
+    return iommu.isolatedMsi ? IommufdDevice.#claim(file, device, iommu.driver, true) : -errno.EPERM;
   }
 
   /** The same for a device of the selftest: it sends no interrupts, and it goes with the iommufd. */
@@ -93,6 +100,7 @@ export class IommufdDevice extends IommufdObject {
   }
 
   unbind(): void {
+    if (this.vdevice) this.file.objects.bury(this.vdevice);
     this.users = 0;
     this.file.objects.remove(this);
     this.destroy();
@@ -266,6 +274,7 @@ function hardwareInfo(command: Command<typeof rows.IOMMU_GET_HW_INFO.struct>): n
   const device = file.objects.get(values.dev_id, IommufdDevice);
   if (!device) return -errno.ENOENT;
   const info = device.driver.hardwareInfo(device.device);
+  if (!info) return -errno.EOPNOTSUPP;
   const type =
     values.flags & IOMMU_HW_INFO_FLAG_INPUT_TYPE ? values.in_data_type : IOMMU_HW_INFO_TYPE_DEFAULT;
   if (type !== IOMMU_HW_INFO_TYPE_DEFAULT && type !== info.type) return -errno.EOPNOTSUPP;

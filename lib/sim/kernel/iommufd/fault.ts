@@ -7,13 +7,10 @@ import {
   iommu_hwpt_pgfault,
 } from '../../../uapi/iommufd';
 import { IOMMU_FAULT_QUEUE_ALLOC } from '../../../uapi/iommufd-ioctls';
-import { StreamFile } from '../file';
 import type { AttachHandle } from '../iommu/core';
 import type { FaultGroup } from '../iommu/page-fault';
-import type { SimulatedProcess } from '../process';
 import { handler, type Command, type Handler } from './command';
-import type { IommufdFile } from './file';
-import { IommufdObject } from './object';
+import { EventQueue } from './eventq';
 
 /** A group in the queue, with the id under which its device was bound when the fault came. */
 interface Queued {
@@ -21,31 +18,20 @@ interface Queued {
   readonly deviceId: number;
 }
 
-export class FaultObject extends IommufdObject {
+/** Closing its file answers nothing. */
+export class FaultObject extends EventQueue {
   #deliver: Queued[] = [];
   /** Cookie → group that user space has read and not answered. */
   #pending = new Map<number, FaultGroup>();
-  #file: FaultFile | undefined;
 
   /** Queues a complete group. */
   deliver(group: FaultGroup, deviceId: number): void {
     this.#deliver.push({ group, deviceId });
-    this.#file?.notify();
+    this.notify();
   }
 
-  get queued(): boolean {
-    return this.#deliver.length > 0;
-  }
-
-  open(context: IommufdFile): FaultFile {
-    this.#file = new FaultFile(this, context);
-    this.users++;
-    return this.#file;
-  }
-
-  closed(): void {
-    this.#file = undefined;
-    this.users--;
+  poll(): number {
+    return POLLOUT | (this.#deliver.length > 0 ? POLLIN | POLLRDNORM : 0);
   }
 
   /** The attachment ends: whatever it queued, read or not, is answered "invalid". */
@@ -96,7 +82,7 @@ export class FaultObject extends IommufdObject {
   }
 
   /** write(2): responses until the first that is wrong; the bytes taken, or the error of the first. */
-  write(bytes: Uint8Array): number {
+  override write(bytes: Uint8Array): number {
     const size = iommu_hwpt_page_response.size;
     if (bytes.length % size) return -errno.ESPIPE;
     let done = 0;
@@ -117,44 +103,10 @@ export class FaultObject extends IommufdObject {
   }
 }
 
-/** The file of a FAULT object. Closing it answers nothing. */
-class FaultFile extends StreamFile {
-  constructor(
-    readonly fault: FaultObject,
-    readonly context: IommufdFile,
-  ) {
-    super();
-    context.get();
-  }
-
-  notify(): void {
-    this.wake();
-  }
-
-  override read(_process: SimulatedProcess, bytes: Uint8Array): number {
-    return this.fault.read(bytes);
-  }
-
-  override write(_process: SimulatedProcess, bytes: Uint8Array): number {
-    return this.fault.write(bytes);
-  }
-
-  override poll(): number {
-    return POLLOUT | (this.fault.queued ? POLLIN | POLLRDNORM : 0);
-  }
-
-  protected override release(): void {
-    this.fault.closed();
-    this.context.put();
-  }
-}
-
 function alloc(command: Command<typeof IOMMU_FAULT_QUEUE_ALLOC.struct>): number {
   if (command.values.flags) return -errno.EOPNOTSUPP;
   const fault = new FaultObject();
-  const file = fault.open(command.file).get();
-  const fd = command.process.install(file);
-  file.put();
+  const fd = fault.open(command);
   if (fd < 0) return fd;
   command.file.objects.add(fault);
   return command.respond({ out_fault_id: fault.id, out_fault_fd: fd });

@@ -6,14 +6,23 @@ import { OpenFile } from '../file';
 import type { IommuGroup } from '../iommu/core';
 import type { SimulatedProcess } from '../process';
 import type { System } from '../system';
+import { changeProcessHandlers } from './change-process';
 import { copyStruct, handler, type Command, type Handler } from './command';
 import { deviceHandlers, IommufdGroup } from './device';
 import { dirtyHandlers } from './dirty';
 import { faultHandlers } from './fault';
+import { hwQueueHandlers } from './hw-queue';
 import { hwptHandlers } from './hwpt-ioctls';
-import { ioasHandlers } from './ioas';
+import { noIommuHandlers } from './hwpt-noiommu';
+import { ioasHandlers, type Ioas } from './ioas';
+import { MmapTable } from './mmap';
 import { ObjectTable } from './object';
+import { optionHandlers } from './option';
 import { selftestHandler } from './selftest';
+import { vdeviceHandlers } from './vdevice';
+import { veventqHandlers } from './veventq';
+import { vfioCompatHandlers, vfioCompatIoctl } from './vfio-compat';
+import { viommuHandlers } from './viommu';
 
 const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_DESTROY.struct>) =>
   command.file.objects.destroy(command.values.id),
@@ -21,9 +30,22 @@ const destroy = handler(rows.IOMMU_DESTROY, (command: Command<typeof rows.IOMMU_
 
 /** The dispatch table: request → what answers it. */
 const handlers: ReadonlyMap<number, Handler> = new Map(
-  [destroy, ...ioasHandlers, ...hwptHandlers, ...dirtyHandlers, ...deviceHandlers, ...faultHandlers].map(
-    (entry) => [entry.row.request, entry],
-  ),
+  [
+    destroy,
+    ...ioasHandlers,
+    ...optionHandlers,
+    ...changeProcessHandlers,
+    ...hwptHandlers,
+    ...dirtyHandlers,
+    ...deviceHandlers,
+    ...faultHandlers,
+    ...viommuHandlers,
+    ...vdeviceHandlers,
+    ...veventqHandlers,
+    ...hwQueueHandlers,
+    ...noIommuHandlers,
+    ...vfioCompatHandlers,
+  ].map((entry) => [entry.row.request, entry]),
 );
 
 /** Numbers (the request's low byte) of the first and the last ioctl that the uAPI has. */
@@ -32,16 +54,37 @@ const LAST_NUMBER = rows.IOMMU_IOAS_NOIOMMU_GET_PA.request & 0xff;
 
 export class IommufdFile extends OpenFile {
   readonly objects = new ObjectTable();
+  /** Pinned memory counts against the limit of the process that mapped it, not against its user's. */
+  accountsPerProcess = false;
+  readonly mmapTable = new MmapTable();
+  /** A group that no IOMMU is in front of was put into it, as into a VFIO container. */
+  noIommuMode = false;
+  #compatIoas: Ioas | undefined;
   readonly #groups = new Map<IommuGroup, IommufdGroup>();
 
   constructor(readonly system: System) {
     super();
   }
 
+  /** The IOAS that ioctls of VFIO containers mean. */
+  get compatIoas(): Ioas | undefined {
+    // One that was destroyed has no id any more.
+    return this.#compatIoas?.id ? this.#compatIoas : undefined;
+  }
+
+  set compatIoas(ioas: Ioas | undefined) {
+    this.#compatIoas = ioas;
+  }
+
   groupOf(group: IommuGroup): IommufdGroup {
     let igroup = this.#groups.get(group);
     if (!igroup) this.#groups.set(group, (igroup = new IommufdGroup(group)));
     return igroup;
+  }
+
+  /** A device of the group is bound here. */
+  hasGroup(group: IommuGroup): boolean {
+    return this.#groups.has(group);
   }
 
   forgetGroup(group: IommuGroup): void {
@@ -52,7 +95,7 @@ export class IommufdFile extends OpenFile {
     const number = request & 0xff;
     const { selftest } = this.system;
     const last = selftest ? selftestHandler.row.request & 0xff : LAST_NUMBER;
-    if (number < FIRST_NUMBER || number > last) return -errno.ENOTTY;
+    if (number < FIRST_NUMBER || number > last) return vfioCompatIoctl(this, process, request, argument);
     const user = process.userBytes(argument);
     if (!user || user.length < 4) return -errno.EFAULT;
     const isTest = selftest && request === selftestHandler.row.request;
@@ -76,9 +119,8 @@ export class IommufdFile extends OpenFile {
     });
   }
 
-  override mmap(): DeviceMapping | number {
-    // Only hardware queues have pages to map.
-    return -errno.ENXIO;
+  override mmap(offset: number, length: number, protection: number): DeviceMapping | number {
+    return this.mmapTable.map(this, offset, length, protection);
   }
 
   protected override release(): void {

@@ -2,14 +2,14 @@
 import { errno } from '../../../uapi/errno';
 import * as rows from '../../../uapi/iommufd-ioctls';
 import { IOMMU_HWPT_DATA_NONE, IOMMU_HWPT_FAULT_ID_VALID } from '../../../uapi/iommufd';
-import type { UserData } from '../iommu/core';
 import { PAGE_SIZE } from '../user-memory';
-import { handler, type Command, type Handler } from './command';
+import { copyStruct, handler, userData, type Command, type Handler } from './command';
 import { IommufdDevice } from './device';
 import { FaultObject } from './fault';
 import { HwptNested, HwptPaging, type Hwpt } from './hwpt';
 import { Ioas } from './ioas';
 import { IommufdObject } from './object';
+import { Viommu } from './viommu';
 
 /** Most entries one IOMMU_HWPT_INVALIDATE takes. */
 const MOST_ENTRIES = 1 << 19;
@@ -22,11 +22,7 @@ function alloc(command: Command<typeof rows.IOMMU_HWPT_ALLOC.struct>): number {
   if (!device) return -errno.ENOENT;
   const target = file.objects.get(values.pt_id, IommufdObject);
 
-  const data: UserData = {
-    type: values.data_type,
-    length: values.data_len,
-    read: () => command.memory.read(values.data_uptr, values.data_len),
-  };
+  const data = userData(command.memory, values.data_type, values.data_len, values.data_uptr);
   let hwpt: Hwpt | number;
   if (target instanceof Ioas) {
     hwpt = HwptPaging.create(target, device, values.flags, data.length > 0 ? data : undefined);
@@ -37,6 +33,8 @@ function alloc(command: Command<typeof rows.IOMMU_HWPT_ALLOC.struct>): number {
     }
   } else if (target instanceof HwptPaging) {
     hwpt = HwptNested.create(target, device, values.flags, data);
+  } else if (target instanceof Viommu) {
+    hwpt = HwptNested.createOn(target, device, values.flags, data);
   } else {
     return -errno.EINVAL;
   }
@@ -64,11 +62,18 @@ function invalidate(command: Command<typeof rows.IOMMU_HWPT_INVALIDATE.struct>):
     return answer(-errno.EINVAL, 0);
   const hwpt = file.objects.get(values.hwpt_id, IommufdObject);
   if (!hwpt) return answer(-errno.ENOENT, 0);
+  const at = (index: number) => values.data_uptr + BigInt(index * length);
+  if (hwpt instanceof Viommu) {
+    const copy = (index: number, size: number) => copyStruct(memory.mapped(at(index), length), length, size);
+    const entries = { type: values.data_type, count, copy };
+    const { result, done } = hwpt.part.invalidate?.(entries) ?? { result: -errno.EOPNOTSUPP, done: 0 };
+    return answer(result, done);
+  }
   if (!(hwpt instanceof HwptNested)) return answer(-errno.EINVAL, 0);
   if (!hwpt.domain.supports(values.data_type)) return answer(-errno.EINVAL, 0);
   if (count && length !== hwpt.domain.entrySize) return answer(-errno.EINVAL, 0);
   for (let done = 0; done < count; done++) {
-    const entry = memory.read(values.data_uptr + BigInt(done * length), length);
+    const entry = memory.read(at(done), length);
     const result = entry ? hwpt.domain.invalidate(entry) : -errno.EFAULT;
     if (result) return answer(result, done);
   }

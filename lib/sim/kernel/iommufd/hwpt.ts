@@ -12,6 +12,7 @@ import type { IommufdDevice } from './device';
 import type { FaultObject } from './fault';
 import type { Ioas } from './ioas';
 import { IommufdObject } from './object';
+import type { Viommu } from './viommu';
 
 const PAGING_FLAGS =
   IOMMU_HWPT_ALLOC_NEST_PARENT |
@@ -46,6 +47,8 @@ export class HwptPaging extends Hwpt {
     readonly flags: number,
     /** Whose format the table has: devices of other IOMMUs cannot use it. */
     readonly driver: IommuDriver,
+    /** DMA through it is coherent with caches, whatever a device asks for. */
+    readonly enforcesCoherency: boolean,
   ) {
     super((flags & IOMMU_HWPT_ALLOC_PASID) !== 0);
     ioas.users++;
@@ -61,12 +64,14 @@ export class HwptPaging extends Hwpt {
     if (flags & ~PAGING_FLAGS) return -errno.EOPNOTSUPP;
     if (
       flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING &&
-      !(driver.hardwareInfo(device.device).capabilities & IOMMU_HW_CAP_DIRTY_TRACKING)
+      !((driver.hardwareInfo(device.device)?.capabilities ?? 0) & IOMMU_HW_CAP_DIRTY_TRACKING)
     )
       return -errno.EOPNOTSUPP;
     if (flags & IOMMU_HWPT_FAULT_ID_VALID && flags & IOMMU_HWPT_ALLOC_NEST_PARENT) return -errno.EOPNOTSUPP;
     const domain = driver.allocatePaging(device.device, flags & ~IOMMU_HWPT_FAULT_ID_VALID, data);
-    return typeof domain === 'number' ? domain : new HwptPaging(ioas, domain, flags, driver);
+    if (typeof domain === 'number') return domain;
+    const enforcesCoherency = driver.enforcesCoherency?.(device.device) ?? false;
+    return new HwptPaging(ioas, domain, flags, driver, enforcesCoherency);
   }
 
   /** Fills the table with the mappings of the IOAS, which it mirrors from now on. 0 or -errno. */
@@ -87,15 +92,19 @@ export class HwptPaging extends Hwpt {
   }
 }
 
+const NESTED_FLAGS = IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID;
+
 /** A user-owned first-stage table over a parent. */
 export class HwptNested extends Hwpt {
+  /** `made` on it: the parent itself, or a virtual IOMMU over the parent. */
   constructor(
     readonly parent: HwptPaging,
+    readonly made: HwptPaging | Viommu,
     override readonly domain: NestedDomain,
     pasidCompatible: boolean,
   ) {
     super(pasidCompatible);
-    parent.users++;
+    made.users++;
   }
 
   static create(
@@ -104,17 +113,26 @@ export class HwptNested extends Hwpt {
     flags: number,
     data: UserData,
   ): HwptNested | number {
-    const allowed = IOMMU_HWPT_FAULT_ID_VALID | IOMMU_HWPT_ALLOC_PASID;
-    if (flags & ~allowed || data.length === 0) return -errno.EOPNOTSUPP;
-    if (parent.automatic || !parent.nestParent || parent.driver !== device.driver) return -errno.EINVAL;
+    const { driver } = device;
+    if (flags & ~NESTED_FLAGS || data.length === 0 || !driver.allocateNested) return -errno.EOPNOTSUPP;
+    if (parent.automatic || !parent.nestParent || parent.driver !== driver) return -errno.EINVAL;
     const driverFlags = flags & ~IOMMU_HWPT_FAULT_ID_VALID;
-    const domain = device.driver.allocateNested(device.device, parent.domain, driverFlags, data);
+    const domain = driver.allocateNested(device.device, parent.domain, driverFlags, data);
     if (typeof domain === 'number') return domain;
-    return new HwptNested(parent, domain, (flags & IOMMU_HWPT_ALLOC_PASID) !== 0);
+    return new HwptNested(parent, parent, domain, (flags & IOMMU_HWPT_ALLOC_PASID) !== 0);
+  }
+
+  static createOn(viommu: Viommu, device: IommufdDevice, flags: number, data: UserData): HwptNested | number {
+    const { part, driver, hwpt } = viommu;
+    if (driver !== device.driver) return -errno.EINVAL;
+    if (flags & ~NESTED_FLAGS || data.length === 0) return -errno.EOPNOTSUPP;
+    const domain = part.allocateNested?.(flags & ~IOMMU_HWPT_FAULT_ID_VALID, data) ?? -errno.EOPNOTSUPP;
+    if (typeof domain === 'number') return domain;
+    return new HwptNested(hwpt, viommu, domain, (flags & IOMMU_HWPT_ALLOC_PASID) !== 0);
   }
 
   override destroy(): void {
     super.destroy();
-    this.parent.users--;
+    this.made.users--;
   }
 }

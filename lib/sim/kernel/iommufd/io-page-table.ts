@@ -5,65 +5,17 @@
  */
 import { errno } from '../../../uapi/errno';
 import { IOMMU_WRITE, type PagingDomain } from '../iommu/core';
-import { PAGE_SIZE, type Pin } from '../user-memory';
+import { PAGE_SIZE } from '../user-memory';
+import type { Area, Slice, TableAccess } from './area';
 import { IntervalList, type Interval } from './interval-list';
-import type { Pages } from './pages';
+import { allocateIova, overlaps } from './iova-allocation';
+import { DmaBufSource } from './page-source';
 
 const ULONG_MAX = (1n << 64n) - 1n;
 const PAGE = BigInt(PAGE_SIZE);
-/** Largest alignment an automatic IOVA gets: a huge page (the guest kernels have transparent huge pages). */
-const HUGE_PAGE = 2n * 1024n * 1024n;
-
-/** One mapping. */
-export interface Area extends Interval {
-  readonly length: bigint;
-  readonly pages: Pages;
-  /** Byte of `pages` that `start` maps to. */
-  readonly startByte: bigint;
-  /** IOMMU_READ | IOMMU_WRITE. */
-  readonly protection: number;
-  /** Present while any domain maps the area. */
-  pin: Pin | undefined;
-  /** Pinned slices that accesses hold of it. */
-  accesses: number;
-}
-
-/** A user of the mappings inside the kernel (iommufd_access). */
-export interface TableAccess {
-  /** What IOVA, length and page offset of every area must be multiples of. */
-  readonly alignment: bigint;
-  /** [iova, iova + length) is about to go: every pin in it must go first. */
-  letGo(iova: bigint, length: bigint): void;
-}
-
-/** A slice of pages to be mapped. */
-export interface Slice {
-  readonly pages: Pages;
-  readonly startByte: bigint;
-  readonly length: bigint;
-}
 
 interface Reserved extends Interval {
   readonly owner: object;
-}
-
-function overlaps(a: Interval, start: bigint, last: bigint): boolean {
-  return a.start <= last && a.last >= start;
-}
-
-function alignUp(value: bigint, alignment: bigint): bigint {
-  return (value + alignment - 1n) & ~(alignment - 1n);
-}
-
-function roundUpToPowerOfTwo(value: bigint): bigint {
-  return value <= 1n ? 1n : 1n << BigInt((value - 1n).toString(2).length);
-}
-
-/** Where a range of `length` fits into [start, last], or -1n. */
-function fit(start: bigint, last: bigint, length: bigint, alignment: bigint, pageOffset: bigint): bigint {
-  const aligned = alignUp(start, alignment) | pageOffset;
-  // The strict comparison is the kernel's: a hole of exactly one byte is never used.
-  return aligned >= last || last - aligned < length - 1n ? -1n : aligned;
 }
 
 export class IoPageTable {
@@ -72,8 +24,9 @@ export class IoPageTable {
   #allowed: readonly Interval[] = [];
   #domains: PagingDomain[] = [];
   readonly #accesses = new Set<TableAccess>();
-  /** IOVA, length and page offset of every area are multiples of it: 1 while no domain or access is there. */
+  /** IOVA, length and page offset of every area are multiples of it: 1 while nothing asks for more. */
   alignment = 1n;
+  #largePages = true;
 
   /** Ranges outside every reservation, ascending: what IOAS_IOVA_RANGES reports. */
   *usableRanges(): Generator<Interval> {
@@ -85,12 +38,12 @@ export class IoPageTable {
     if (start <= ULONG_MAX) yield { start, last: ULONG_MAX };
   }
 
-  /** IOAS_ALLOW_IOVAS: replaces the list, or EADDRINUSE where a range is reserved. */
+  /** IOAS_ALLOW_IOVAS: replaces the list, or EADDRINUSE where a range is reserved. `ranges` are in ascending order. */
   allow(ranges: readonly Interval[]): number {
     for (const range of ranges)
       if (this.#reserved.some((r) => overlaps(r, range.start, range.last))) return -errno.EADDRINUSE;
     const allowed: { start: bigint; last: bigint }[] = [];
-    for (const { start, last } of [...ranges].sort((a, b) => (a.start < b.start ? -1 : 1))) {
+    for (const { start, last } of ranges) {
       const before = allowed.at(-1);
       // Neighbours are one range: a mapping may lie across the seam.
       if (before && before.last + 1n === start) before.last = last;
@@ -120,7 +73,7 @@ export class IoPageTable {
     const mask = this.alignment - 1n;
     if (length === 0n || length & mask) return BigInt(-errno.EINVAL);
     const [first] = slices;
-    const start = iova ?? this.#allocateIova(first.pages.address + first.startByte, length);
+    const start = iova ?? this.#allocate(first.pages.source.address + first.startByte, length);
     if (start < 0n) return start;
     if (iova !== undefined) {
       const checked = this.#check(iova, length);
@@ -136,20 +89,21 @@ export class IoPageTable {
       next += slice.length;
     }
     // No memory is pinned before every area has its place.
-    for (const area of added) result ||= this.#fillDomains(area);
+    for (const area of added) if (this.#domains.length > 0) result ||= this.#map(area, this.#domains);
     if (!result) return start;
     for (const area of added) this.#remove(area);
     return BigInt(result);
   }
 
   /**
-   * Unmaps every area in [start, last]. An area that is cut ends it with ENOENT, and the areas before it are
-   * gone already: `unmapped` then says nothing to the user, as in the kernel.
+   * Unmaps every area in [start, last]. An area that is cut ends it with ENOENT, one that a hardware queue uses with
+   * EBUSY, and the areas before it are gone already: `unmapped` then says nothing to the user, as in the kernel.
    */
   unmap(start: bigint, last: bigint): { result: number; unmapped: bigint } {
     let unmapped = 0n;
     let area;
     while ((area = this.areas.first(start, last))) {
+      if (area.locks > 0) return { result: -errno.EBUSY, unmapped };
       if (area.start < start || area.last > last) return { result: -errno.ENOENT, unmapped };
       if (area.accesses > 0) for (const access of this.#accesses) access.letGo(area.start, area.length);
       this.#remove(area);
@@ -158,6 +112,37 @@ export class IoPageTable {
       start = area.last + 1n;
     }
     return { result: 0, unmapped };
+  }
+
+  /** Page sizes that every domain has, as VFIO reports them: what is below a page of the processor counts as one. */
+  get pageSizes(): bigint {
+    let sizes = ULONG_MAX;
+    for (const domain of this.#domains) sizes &= domain.pageSizes;
+    return sizes & (PAGE - 1n) ? (sizes & -PAGE) | PAGE : sizes;
+  }
+
+  unmapAll(): { result: number; unmapped: bigint } {
+    return this.unmap(0n, ULONG_MAX);
+  }
+
+  /** Unmaps `length` bytes: none is EINVAL, and a range past the last IOVA EOVERFLOW. */
+  unmapRange(iova: bigint, length: bigint): { result: number; unmapped: bigint } {
+    const last = iova + length - 1n;
+    if (length === 0n) return { result: -errno.EINVAL, unmapped: 0n };
+    return last > ULONG_MAX ? { result: -errno.EOVERFLOW, unmapped: 0n } : this.unmap(iova, last);
+  }
+
+  /**
+   * Cuts areas so that each of `ends` is the last byte of one, if it is mapped (VFIO's type1 unmaps parts of mappings).
+   * Entries of domains stay as they are: none may be larger than a page. 0, or -errno at the first that cannot be.
+   */
+  cut(ends: readonly bigint[]): number {
+    for (const end of ends) {
+      const area = this.areas.first(end, end);
+      const result = area ? this.#split(area, end) : 0;
+      if (result) return result;
+    }
+    return 0;
   }
 
   /** The slices behind [iova, iova + length), or ENOENT where a byte is not mapped. */
@@ -201,8 +186,13 @@ export class IoPageTable {
   }
 
   removeDomain(domain: PagingDomain): void {
-    this.#domains = this.#domains.filter((other) => other !== domain);
-    for (const area of this.areas) this.#unfill(area, [domain]);
+    // As in the kernel, the last one takes its place.
+    const tail = this.#domains.pop();
+    if (tail && tail !== domain) this.#domains[this.#domains.indexOf(domain)] = tail;
+    for (const area of this.areas) {
+      this.#unfill(area, [domain]);
+      if (area.storage === domain) area.storage = this.#domains[0];
+    }
     this.unreserve(domain);
     this.#align();
   }
@@ -221,14 +211,40 @@ export class IoPageTable {
     this.#align();
   }
 
+  /** Whether entries of the domains may be larger than a page (IOMMU_OPTION_HUGE_PAGES). */
+  get largePages(): boolean {
+    return this.#largePages;
+  }
+
+  enableLargePages(): void {
+    this.#largePages = true;
+    this.#align();
+  }
+
+  /** 0; EINVAL where entries may be there already, or EADDRINUSE where areas are not of whole pages. */
+  disableLargePages(): number {
+    if (!this.#largePages) return 0;
+    if (this.#domains.length > 0 && this.areas.size > 0) return -errno.EINVAL;
+    this.#largePages = false;
+    const result = this.#align();
+    if (result) this.#largePages = true;
+    return result;
+  }
+
   /** Works the alignment out anew: EADDRINUSE, and no change, where it rises above what areas have. */
   #align(): number {
     const needs = [...this.#domains.map(({ granule }) => BigInt(granule))];
     for (const access of this.#accesses) needs.push(access.alignment);
-    const alignment = needs.reduce((most, need) => (need > most ? need : most), 1n);
+    const least = this.#largePages ? 1n : PAGE;
+    const alignment = needs.reduce((most, need) => (need > most ? need : most), least);
     if (alignment > this.alignment && !this.#conforms(alignment)) return -errno.EADDRINUSE;
     this.alignment = alignment;
     return 0;
+  }
+
+  #allocate(address: bigint, length: bigint): bigint {
+    const space = { areas: this.areas, reserved: this.#reserved, allowed: this.#allowed };
+    return allocateIova(space, address, length, this.alignment);
   }
 
   #check(iova: bigint, length: bigint): number {
@@ -237,42 +253,6 @@ export class IoPageTable {
     if (last > ULONG_MAX) return -errno.EOVERFLOW;
     if (this.#reserved.some((r) => overlaps(r, iova, last))) return -errno.EINVAL;
     return this.areas.first(iova, last) ? -errno.EEXIST : 0;
-  }
-
-  /** First fit, ascending, aligned as the memory is so that huge pages can be used. */
-  #allocateIova(address: bigint, length: bigint): bigint {
-    if (length >= ULONG_MAX / 2n) return BigInt(-errno.EOVERFLOW);
-    let alignment = roundUpToPowerOfTwo(length);
-    const lowestBit = address & -address;
-    if (address !== 0n && lowestBit < alignment) alignment = lowestBit;
-    if (alignment > HUGE_PAGE) alignment = HUGE_PAGE;
-    if (alignment < this.alignment) return BigInt(-errno.EINVAL);
-
-    const pageOffset = address % PAGE;
-    const everything = [{ start: PAGE, last: ULONG_MAX - PAGE }];
-    for (const allowed of this.#allowed.length > 0 ? this.#allowed : everything) {
-      const lowest = allowed.start < PAGE ? PAGE : allowed.start;
-      const last = allowed.last > ULONG_MAX - PAGE ? ULONG_MAX - PAGE : allowed.last;
-      const start = fit(lowest, last, length, alignment, pageOffset);
-      if (start < 0n) continue;
-      const found = this.#firstHole(start, last, length, alignment, pageOffset);
-      if (found >= 0n) return found;
-    }
-    return BigInt(-errno.ENOSPC);
-  }
-
-  #firstHole(start: bigint, last: bigint, length: bigint, alignment: bigint, pageOffset: bigint): bigint {
-    while (start <= last) {
-      let blocker: Interval | undefined = this.areas.first(start, last);
-      for (const reserved of this.#reserved)
-        if (overlaps(reserved, start, last) && (!blocker || reserved.start < blocker.start))
-          blocker = reserved;
-      const holeLast = blocker ? blocker.start - 1n : last;
-      const found = holeLast >= start ? fit(start, holeLast, length, alignment, pageOffset) : -1n;
-      if (found >= 0n || !blocker) return found;
-      start = blocker.last + 1n;
-    }
-    return -1n;
   }
 
   #insert(slice: Slice, start: bigint, protection: number, added: Area[]): number {
@@ -285,37 +265,55 @@ export class IoPageTable {
       pages: slice.pages,
       startByte: slice.startByte,
       protection,
-      pin: undefined,
+      hold: undefined,
+      storage: undefined,
       accesses: 0,
+      locks: 0,
     };
+    slice.pages.get();
     this.areas.add(area);
     added.push(area);
     return 0;
   }
 
-  /** Maps a new area in every domain, or in none. */
-  #fillDomains(area: Area): number {
-    const filled: PagingDomain[] = [];
-    for (const domain of this.#domains) {
-      const result = this.#map(area, domain);
-      if (result) {
-        this.#unfill(area, filled, true);
-        return result;
-      }
-      filled.push(domain);
+  /** Makes two areas of one, the first of which ends with `last`. */
+  #split(area: Area, last: bigint): number {
+    // The first byte passes for an end too, as in the kernel.
+    if (last === area.start || last === area.last) return 0;
+    const { pages, hold } = area;
+    if (pages.source instanceof DmaBufSource) return -errno.EOPNOTSUPP;
+    const start = last + 1n;
+    const length = start - area.start;
+    const startByte = area.startByte + length;
+    if ((start | startByte) & (this.alignment - 1n)) return -errno.EINVAL;
+    // What accesses have pinned is counted for the area as a whole.
+    if (area.accesses > 0) return -errno.EINVAL;
+    const halves: Area[] = [
+      { ...area, last, length },
+      { ...area, start, startByte, length: area.length - length },
+    ];
+    this.areas.remove(area);
+    for (const half of halves) {
+      const part = hold && pages.hold(half.startByte, half.length);
+      if (typeof part === 'number') throw new Error('pages that were held are gone');
+      half.hold = part;
+      this.areas.add(half);
     }
+    pages.get();
+    hold?.release();
     return 0;
   }
 
   #remove(area: Area): void {
     this.areas.remove(area);
     this.#unfill(area, this.#domains, true);
+    area.pages.put();
   }
 
   #fill(domain: PagingDomain): number {
     const filled: Area[] = [];
     for (const area of this.areas) {
-      const result = this.#map(area, domain);
+      const result = this.#map(area, [domain]);
       if (result) {
         for (const undo of filled) this.#unfill(undo, [domain]);
         return result;
@@ -325,35 +323,65 @@ export class IoPageTable {
     return 0;
   }
 
-  #map(area: Area, domain: PagingDomain): number {
-    const { pages } = area;
-    const pinned = area.pin === undefined;
-    area.pin ??= pages.pin(area.startByte, area.length);
-    if (!area.pin) return -errno.EFAULT;
-    const granule = BigInt(domain.granule);
-    const result = domain.map(
-      Number(area.start / granule),
-      area.pin.physical + Number(area.startByte % PAGE),
-      Number(area.length / granule),
-      area.protection,
-    );
-    if (result && pinned) {
-      area.pin.unpin();
-      area.pin = undefined;
+  /** Maps an area in all of `domains`, or in none: pins it, writes the entries, and counts it against the limit. */
+  #map(area: Area, domains: readonly PagingDomain[]): number {
+    const { pages, startByte, length } = area;
+    const hold = area.hold ?? pages.hold(startByte, length, () => this.#clear(area, this.#domains));
+    if (typeof hold === 'number') return hold;
+    const done: PagingDomain[] = [];
+    let result = 0;
+    for (const domain of pages.revoked ? [] : domains) {
+      result = this.#write(area, domain, hold.physical + Number(startByte % PAGE));
+      if (result) break;
+      done.push(domain);
     }
+    result ||= pages.charge();
+    if (!result) {
+      area.hold = hold;
+      area.storage ??= domains[0];
+      return 0;
+    }
+    this.#clear(area, done);
+    if (!area.hold) hold.release();
     return result;
   }
 
-  /** Takes the area out of `domains`, and lets its memory go where no domain is left (or `last` says so). */
-  #unfill(area: Area, domains: readonly PagingDomain[], last = this.#domains.length === 0): void {
-    if (!area.pin) return;
+  /** Takes the entries of an area out of tables. */
+  #clear(area: Area, domains: readonly PagingDomain[]): void {
     for (const domain of domains) {
       const granule = BigInt(domain.granule);
       domain.unmap(Number(area.start / granule), Number(area.length / granule));
     }
+  }
+
+  /** Writes the entries of an area. 0 or -errno, and then nothing is mapped. */
+  #write(area: Area, domain: PagingDomain, physical: number): number {
+    const { granule } = domain;
+    const page = Number(area.start / BigInt(granule));
+    const pages = Number(area.length / BigInt(granule));
+    const { protection } = area;
+    // No format has an entry for memory that may be neither read nor written.
+    if (!protection) return -errno.EINVAL;
+    if (this.#largePages) return domain.map(page, physical, pages, protection);
+    // Told of one page at a time, a table has no choice.
+    const step = PAGE_SIZE / granule;
+    for (let done = 0; done < pages; done += step) {
+      const result = domain.map(page + done, physical + done * granule, step, protection);
+      if (!result) continue;
+      if (done > 0) domain.unmap(page, done);
+      return result;
+    }
+    return 0;
+  }
+
+  /** Takes the area out of `domains`, and lets its memory go where no domain is left (or `last` says so). */
+  #unfill(area: Area, domains: readonly PagingDomain[], last = this.#domains.length === 0): void {
+    if (!area.hold) return;
+    if (!area.pages.revoked) this.#clear(area, domains);
     if (!last) return;
-    area.pin.unpin();
-    area.pin = undefined;
+    area.hold.release();
+    area.hold = undefined;
+    area.storage = undefined;
   }
 
   #conforms(alignment: bigint): boolean {

@@ -7,13 +7,19 @@ import {
   IOMMU_IOAS_MAP_WRITEABLE,
   iommu_iova_range,
 } from '../../../uapi/iommufd';
+import { DmaBuf } from '../dma-buf';
+import type { OpenFile } from '../file';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/core';
+import type { SimulatedProcess } from '../process';
 import { PAGE_SIZE } from '../user-memory';
+import { accountMode } from './accounting';
 import { handler, type Command, type Handler } from './command';
+import type { IommufdFile } from './file';
 import type { HwptPaging } from './hwpt';
-import { IoPageTable, type Slice } from './io-page-table';
+import { IoPageTable } from './io-page-table';
+import { DmaBufSource, FileSource, UserSource } from './page-source';
 import { Pages } from './pages';
-import type { Interval } from './interval-list';
+import { IntervalList, type Interval } from './interval-list';
 import { IommufdObject } from './object';
 import { convertSource } from './selftest-iova';
 
@@ -27,7 +33,7 @@ export class Ioas extends IommufdObject {
   readonly hwpts: HwptPaging[] = [];
 
   destroy(): void {
-    this.table.unmap(0n, U64_MAX);
+    this.table.unmapAll();
   }
 }
 
@@ -67,7 +73,7 @@ function allowIovas(command: Command<typeof rows.IOMMU_IOAS_ALLOW_IOVAS.struct>)
   if (values.__reserved) return -errno.EOPNOTSUPP;
   const ioas = file.objects.get(values.ioas_id, Ioas);
   if (!ioas) return -errno.ENOENT;
-  const ranges: Interval[] = [];
+  const ranges = new IntervalList<Interval>();
   for (let i = 0; i < values.num_iovas; i++) {
     const bytes = memory.read(
       values.allowed_iovas + BigInt(i * iommu_iova_range.size),
@@ -76,29 +82,96 @@ function allowIovas(command: Command<typeof rows.IOMMU_IOAS_ALLOW_IOVAS.struct>)
     if (!bytes) return -errno.EFAULT;
     const range = iommu_iova_range.decode(bytes);
     if (range.start >= range.last) return -errno.EINVAL;
-    if (ranges.some((other) => other.start <= range.last && other.last >= range.start)) return -errno.EINVAL;
-    ranges.push(range);
+    if (ranges.first(range.start, range.last)) return -errno.EINVAL;
+    ranges.add(range);
   }
-  return ioas.table.allow(ranges);
+  return ioas.table.allow([...ranges]);
+}
+
+/** Where a mapping of MAP or MAP_FILE goes: at `iova`, or where there is room. */
+interface Placement {
+  readonly length: bigint;
+  readonly iova: bigint | undefined;
+  /** IOMMU_READ | IOMMU_WRITE. */
+  readonly protection: number;
+}
+
+/** Maps pages that no other area has, from byte `startByte` on. The IOVA, or -errno. */
+function place(table: IoPageTable, pages: Pages, startByte: bigint, placement: Placement): bigint {
+  const { length, iova, protection } = placement;
+  // Without an area that has them, the pages are given up again.
+  pages.get();
+  const result = table.map([{ pages, startByte, length }], length, iova, protection);
+  pages.put();
+  return result;
+}
+
+/** Maps memory of `process` at `address`. The IOVA, or -errno. */
+export function mapUserMemory(
+  file: IommufdFile,
+  process: SimulatedProcess,
+  { table }: Ioas,
+  address: bigint,
+  placement: Placement,
+): bigint {
+  const { length, protection } = placement;
+  if (address + length > U64_MAX) return BigInt(-errno.EOVERFLOW);
+  if (length > U64_MAX - PAGE) return BigInt(-errno.EINVAL);
+  const offset = address % PAGE;
+  const source = new UserSource(process.memory, address - offset);
+  const mode = accountMode(process.credentials, file.accountsPerProcess);
+  return place(table, new Pages(source, (protection & IOMMU_WRITE) !== 0, process, mode), offset, placement);
 }
 
 function map(command: Command<typeof rows.IOMMU_IOAS_MAP.struct>): number {
-  const { values, file, memory } = command;
+  const { values, file, process } = command;
   if (values.flags & ~MAP_FLAGS || values.__reserved) return -errno.EOPNOTSUPP;
   const protection = protectionOf(values.flags, [values.iova, values.length]);
   if (protection < 0) return protection;
   const ioas = file.objects.get(values.ioas_id, Ioas);
   if (!ioas) return -errno.ENOENT;
-  if (values.user_va + values.length > U64_MAX) return -errno.EOVERFLOW;
-  if (values.length > U64_MAX - PAGE) return -errno.EINVAL;
-  const offset = values.user_va % PAGE;
-  const slice: Slice = {
-    pages: new Pages(memory, values.user_va - offset, (protection & IOMMU_WRITE) !== 0),
-    startByte: offset,
-    length: values.length,
-  };
   const fixed = values.flags & IOMMU_IOAS_MAP_FIXED_IOVA ? values.iova : undefined;
-  const iova = ioas.table.map([slice], values.length, fixed, protection);
+  const placement = { length: values.length, iova: fixed, protection };
+  const iova = mapUserMemory(file, process, ioas, values.user_va, placement);
+  return iova < 0n ? Number(iova) : command.respond({ iova });
+}
+
+/** What a DMA-buf's or another file's bytes from `start` on are as pages, and who pays; or -errno. */
+function filePages(
+  file: IommufdFile,
+  process: SimulatedProcess,
+  opened: OpenFile,
+  start: bigint,
+  { length, protection }: Placement,
+): Pages | number {
+  const offset = start % PAGE;
+  const writable = (protection & IOMMU_WRITE) !== 0;
+  if (opened instanceof DmaBuf) {
+    if (start + length > BigInt(opened.length)) return -errno.EINVAL;
+    const source = DmaBufSource.create(opened, start - offset);
+    return typeof source === 'number' ? source : new Pages(source, writable, process, 'none');
+  }
+  if (length > U64_MAX - PAGE) return -errno.EINVAL;
+  const mode = accountMode(process.credentials, file.accountsPerProcess);
+  return new Pages(new FileSource(opened, start - offset), writable, process, mode);
+}
+
+function mapFile(command: Command<typeof rows.IOMMU_IOAS_MAP_FILE.struct>): number {
+  const { values, file, process } = command;
+  if (values.flags & ~MAP_FLAGS) return -errno.EOPNOTSUPP;
+  const protection = protectionOf(values.flags, [values.iova, values.length]);
+  if (protection < 0) return protection;
+  const ioas = file.objects.get(values.ioas_id, Ioas);
+  if (!ioas) return -errno.ENOENT;
+  const { start, length, flags } = values;
+  if (length === 0n) return -errno.EINVAL;
+  if (start + length - 1n > U64_MAX) return -errno.EOVERFLOW;
+  const opened = process.file(values.fd);
+  if (!opened) return -errno.EBADF;
+  const placement = { length, iova: flags & IOMMU_IOAS_MAP_FIXED_IOVA ? values.iova : undefined, protection };
+  const pages = filePages(file, process, opened, start, placement);
+  if (typeof pages === 'number') return pages;
+  const iova = place(ioas.table, pages, start % PAGE, placement);
   return iova < 0n ? Number(iova) : command.respond({ iova });
 }
 
@@ -125,13 +198,11 @@ function unmap(command: Command<typeof rows.IOMMU_IOAS_UNMAP.struct>): number {
   if (!ioas) return -errno.ENOENT;
   const { iova, length } = values;
   if (iova === 0n && length === U64_MAX) {
-    const all = ioas.table.unmap(0n, U64_MAX);
+    const all = ioas.table.unmapAll();
     return all.result || command.respond({ length: all.unmapped });
   }
   if (iova === U64_MAX || length === U64_MAX) return -errno.EOVERFLOW;
-  if (length === 0n) return -errno.EINVAL;
-  if (iova + length - 1n > U64_MAX) return -errno.EOVERFLOW;
-  const { result, unmapped } = ioas.table.unmap(iova, iova + length - 1n);
+  const { result, unmapped } = ioas.table.unmapRange(iova, length);
   if (result) return result;
   return unmapped === 0n ? -errno.ENOENT : command.respond({ length: unmapped });
 }
@@ -141,6 +212,7 @@ export const ioasHandlers: readonly Handler[] = [
   handler(rows.IOMMU_IOAS_IOVA_RANGES, iovaRanges),
   handler(rows.IOMMU_IOAS_ALLOW_IOVAS, allowIovas),
   handler(rows.IOMMU_IOAS_MAP, map),
+  handler(rows.IOMMU_IOAS_MAP_FILE, mapFile),
   handler(rows.IOMMU_IOAS_COPY, copy),
   handler(rows.IOMMU_IOAS_UNMAP, unmap),
 ];

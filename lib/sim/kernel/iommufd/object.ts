@@ -18,12 +18,14 @@ type Class<T> = abstract new (...args: never[]) => T;
 
 export class ObjectTable {
   readonly #objects = new Map<number, IommufdObject>();
+  /** Ids that nobody gets any more: their objects went away under the user's hands. */
+  readonly #tombstones = new Set<number>();
   /** Every id below this one is in use. */
   #lowestFree = 1;
 
   /** Gives `object` the lowest free id, 1 or more. */
   add<T extends IommufdObject>(object: T): T {
-    while (this.#objects.has(this.#lowestFree)) this.#lowestFree++;
+    while (this.#objects.has(this.#lowestFree) || this.#tombstones.has(this.#lowestFree)) this.#lowestFree++;
     object.id = this.#lowestFree;
     this.#objects.set(object.id, object);
     return object;
@@ -33,6 +35,13 @@ export class ObjectTable {
     this.#objects.delete(object.id);
     this.#lowestFree = Math.min(this.#lowestFree, object.id);
     object.id = 0;
+  }
+
+  /** Destroys an object that the user did not: its id stays out of use, so that no other is taken for it. */
+  bury(object: IommufdObject): void {
+    this.#tombstones.add(object.id);
+    this.remove(object);
+    object.destroy();
   }
 
   /** The object of that id and class, or undefined: both "no such id" and "another class" are ENOENT to users. */
@@ -54,17 +63,20 @@ export class ObjectTable {
   /** Destroys everything, users before what they use: the last reference to the file is gone. */
   destroyAll(): void {
     while (this.#objects.size > 0) {
-      const free = [...this.#objects.values()].filter((object) => object.users === 0);
-      if (free.length === 0) throw new Error('iommufd objects hold each other');
-      for (const object of free) {
+      const before = this.#objects.size;
+      // One that goes may take others with it: those are not visited any more.
+      for (const object of this.#objects.values()) {
+        if (object.users > 0) continue;
         this.remove(object);
         object.destroy();
       }
+      if (this.#objects.size === before) throw new Error('iommufd objects hold each other');
     }
   }
 
+  /** Ids in use, or out of use for good. */
   get size(): number {
-    return this.#objects.size;
+    return this.#objects.size + this.#tombstones.size;
   }
 
   [Symbol.iterator](): IterableIterator<IommufdObject> {

@@ -104,7 +104,7 @@ function pinPagesOf(command: TestCommand, file: AccessFile): number {
 function comparePages({ memory }: TestCommand, address: bigint, physical: readonly number[]): number {
   for (const [i, expected] of physical.entries()) {
     const page = BigInt.asUintN(64, address + BigInt(i) * PAGE);
-    const pin = memory.pin(page - (page % PAGE), PAGE, physical);
+    const pin = memory.pin(page - (page % PAGE), PAGE);
     if (!pin) return -errno.EFAULT;
     pin.unpin();
     if (pin.physical !== expected) return -EBADE;
@@ -125,13 +125,14 @@ function readOrWrite(command: TestCommand): number {
   return onAccess(readOrWriteOf)(command);
 }
 
-function readOrWriteOf({ memory, values }: TestCommand, { target }: AccessFile): number {
+function readOrWriteOf({ memory, process, values }: TestCommand, { target }: AccessFile): number {
   const { iova, length, uptr, flags } = values.access_rw;
   const write = (flags & layout.MOCK_ACCESS_RW_WRITE) !== 0;
   const data = write ? memory.read(uptr, Number(length)) : new Uint8Array(Number(length));
   if (!data) return -errno.EFAULT;
   const start = flags & layout.MOCK_FLAGS_ACCESS_SYZ ? convertIova(target.ioas?.table, iova) : iova;
-  const result = target.copy(start, data, write);
+  const slow = (flags & layout.MOCK_ACCESS_RW_SLOW_PATH) !== 0;
+  const result = target.copy(start, data, write, slow ? undefined : process.memory);
   if (result || write) return result;
   return memory.write(uptr, data) ? 0 : -errno.EFAULT;
 }

@@ -40,7 +40,7 @@ function checkMap(command: TestCommand): number {
   if (iova % granule || length % granule || uptr % granule || uptr + length > U64_MAX) return -errno.EINVAL;
   for (let offset = 0n; offset < length; offset += granule) {
     const address = uptr + offset;
-    const page = memory.pin(address - (address % PAGE), PAGE, command);
+    const page = memory.pin(address - (address % PAGE), PAGE);
     if (!page) return -errno.EFAULT;
     const physical = page.physical + Number(address % PAGE);
     page.unpin();

@@ -1,8 +1,8 @@
 /** Operations of IOMMU_TEST_CMD on DMA-bufs: memory behind a descriptor that its maker can take away. */
-import { POLLIN, POLLOUT } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import * as test from '../../../uapi/iommufd-test';
-import { OpenFile } from '../file';
+import type { PhysicalMemory } from '../../memory';
+import { DmaBuf } from '../dma-buf';
 import { PAGE_SIZE } from '../user-memory';
 import type { TestCommand } from './selftest';
 
@@ -10,29 +10,42 @@ const ACCESS_MODE = 3;
 const MOST_BYTES = 512 * PAGE_SIZE;
 
 /** A DMA-buf of the selftest. Programs cannot read or map it; IOMMU_IOAS_MAP_FILE is what it is for. */
-export class TestDmaBuf extends OpenFile {
-  revoked = false;
+class TestDmaBuf extends DmaBuf {
+  readonly #start: number;
+  #revoked = false;
 
   /** `length` in bytes, whole pages. */
-  constructor(readonly length: number) {
-    super();
+  constructor(
+    readonly memory: PhysicalMemory,
+    length: number,
+  ) {
+    super(length);
+    this.#start = memory.adopt(new ArrayBuffer(length));
+  }
+
+  override get physical(): number {
+    return this.#revoked ? -errno.ENODEV : this.#start;
+  }
+
+  /** Takes the memory back from those who have it, in either case; `revoked`: nobody else gets it from now on. */
+  revoke(revoked: boolean): void {
+    this.#revoked = revoked;
+    this.invalidate();
   }
 
   override mmap(): number {
     return -errno.EINVAL;
   }
-  override poll(): number {
-    return POLLIN | POLLOUT;
-  }
-  override get pollable(): boolean {
-    return true;
+
+  protected override release(): void {
+    this.memory.release(this.#start);
   }
 }
 
-function get({ process, values }: TestCommand): number {
+function get({ file: { system }, process, values }: TestCommand): number {
   const length = Math.ceil(values.dmabuf_get.length / PAGE_SIZE) * PAGE_SIZE;
   if (length === 0 || length > MOST_BYTES) return -errno.EINVAL;
-  const file = new TestDmaBuf(length).get();
+  const file = new TestDmaBuf(system.memory, length).get();
   file.access = values.dmabuf_get.open_flags & ACCESS_MODE;
   const fd = process.install(file);
   file.put();
@@ -44,8 +57,9 @@ function revoke({ process, values }: TestCommand): number {
   const { dmabuf_fd, revoked } = values.dmabuf_revoke;
   const file = process.file(dmabuf_fd);
   if (!file) return -errno.EBADF;
-  if (!(file instanceof TestDmaBuf)) return -errno.EINVAL;
-  file.revoked = revoked !== 0;
+  if (!(file instanceof DmaBuf)) return -errno.EINVAL;
+  if (!(file instanceof TestDmaBuf)) return -errno.EOPNOTSUPP;
+  file.revoke(revoked !== 0);
   return 0;
 }
 

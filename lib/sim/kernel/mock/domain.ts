@@ -3,16 +3,21 @@
  * which memory an IOVA leads to, in pages of which size, and which of them are dirty.
  */
 import { errno } from '../../../uapi/errno';
-import { MOCK_APERTURE_LAST, MOCK_APERTURE_START, MOCK_PAGE_SIZE } from '../../../uapi/iommufd-test';
+import {
+  IOMMU_TEST_INVALIDATE_FLAG_ALL,
+  MOCK_APERTURE_LAST,
+  MOCK_APERTURE_START,
+  MOCK_PAGE_SIZE,
+} from '../../../uapi/iommufd-test';
 import type { DirtyTracking, NestedDomain, PagingDomain } from '../iommu/core';
 import { IntervalList, type Interval } from '../iommufd/interval-list';
 import {
   IOMMU_HWPT_INVALIDATE_DATA_SELFTEST,
-  IOMMU_TEST_INVALIDATE_FLAG_ALL,
   MOCK_HUGE_PAGE_SIZE,
   MOCK_NESTED_DOMAIN_IOTLB_NUM,
   iommu_hwpt_invalidate_selftest,
 } from './layout';
+import type { MockViommu } from './viommu';
 
 /** One entry of the table: a page as large as it was mapped. */
 interface Leaf extends Interval {
@@ -33,7 +38,7 @@ export interface MockFormat {
 /** AMD's v1 table with 2 KiB pages: every power of two from there is a page size. */
 export const DEFAULT_FORMAT: MockFormat = {
   granule: MOCK_PAGE_SIZE,
-  sizes: Array.from({ length: 20 }, (_, i) => MOCK_PAGE_SIZE * 2 ** i),
+  sizes: Array.from({ length: 26 }, (_, i) => MOCK_PAGE_SIZE * 2 ** i),
   apertureStart: BigInt(MOCK_APERTURE_START),
   apertureLast: BigInt(MOCK_APERTURE_LAST),
 };
@@ -48,6 +53,7 @@ export const HUGE_FORMAT: MockFormat = {
 
 export class MockPagingDomain implements PagingDomain {
   readonly granule: number;
+  readonly pageSizes: bigint;
   readonly apertureStart: bigint;
   readonly apertureLast: bigint;
   readonly dirty: MockDirtyTracking | undefined;
@@ -58,6 +64,7 @@ export class MockPagingDomain implements PagingDomain {
     tracksDirty: boolean,
   ) {
     this.granule = format.granule;
+    this.pageSizes = format.sizes.reduce((sum, size) => sum | BigInt(size), 0n);
     this.apertureStart = format.apertureStart;
     this.apertureLast = format.apertureLast;
     this.dirty = tracksDirty ? new MockDirtyTracking(this.#leaves) : undefined;
@@ -143,7 +150,11 @@ export class MockNestedDomain implements NestedDomain {
   readonly entrySize = iommu_hwpt_invalidate_selftest.size;
   readonly iotlb: Uint32Array;
 
-  constructor(value: number) {
+  /** `viommu`: whose devices only can be attached to it. */
+  constructor(
+    value: number,
+    readonly viommu?: MockViommu,
+  ) {
     this.iotlb = new Uint32Array(MOCK_NESTED_DOMAIN_IOTLB_NUM).fill(value);
   }
 

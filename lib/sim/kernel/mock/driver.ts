@@ -24,10 +24,10 @@ import { reportPageFault } from '../iommu/page-fault';
 import { MockKernelDevice } from './device';
 import { DEFAULT_FORMAT, HUGE_FORMAT, MockNestedDomain, MockPagingDomain } from './domain';
 import * as layout from './layout';
+import { readTableData } from './user-data';
+import { mockViommuOperations } from './viommu';
 
 const PAGING_FLAGS = IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID;
-/** Bytes of struct iommu_hwpt_selftest that every caller must give: up to the end of `iotlb`. */
-const LEAST_DATA = 4;
 
 /** A page request as IOMMU_TEST_OP_TRIGGER_IOPF has it. */
 export interface MockPageRequest {
@@ -39,6 +39,7 @@ export interface MockPageRequest {
 
 export class MockIommu implements IommuDriver {
   readonly userPasidTable = true;
+  readonly viommu = mockViommuOperations;
 
   hardwareInfo(device: MockKernelDevice): HardwareInfo {
     return {
@@ -57,7 +58,7 @@ export class MockIommu implements IommuDriver {
   allocatePaging(device: MockKernelDevice, flags: number, data?: UserData): PagingDomain | number {
     const tracksDirty = (flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING) !== 0;
     if (flags & ~PAGING_FLAGS || (tracksDirty && !device.tracksDirty)) return -errno.EOPNOTSUPP;
-    const configuration = data && readData(data);
+    const configuration = data && readTableData(data);
     if (typeof configuration === 'number') return configuration;
     switch (configuration?.pagetable_type ?? layout.MOCK_IOMMUPT_DEFAULT) {
       case layout.MOCK_IOMMUPT_DEFAULT:
@@ -76,7 +77,7 @@ export class MockIommu implements IommuDriver {
     data: UserData,
   ): NestedDomain | number {
     if (flags & ~IOMMU_HWPT_ALLOC_PASID) return -errno.EOPNOTSUPP;
-    const configuration = readData(data);
+    const configuration = readTableData(data);
     return typeof configuration === 'number' ? configuration : new MockNestedDomain(configuration.iotlb);
   }
 
@@ -84,9 +85,15 @@ export class MockIommu implements IommuDriver {
     const domain = handle?.domain;
     if (!isOwn(domain)) return -errno.EINVAL;
     const dirty = domain instanceof MockPagingDomain && domain.dirty;
-    return dirty && group.devices.some((device) => !(device as MockKernelDevice).tracksDirty)
-      ? -errno.EINVAL
-      : 0;
+    const viommu = domain instanceof MockNestedDomain ? domain.viommu : undefined;
+    // Every mock device is alone in its group.
+    for (const device of group.devices as MockKernelDevice[]) {
+      if (dirty && !device.tracksDirty) return -errno.EINVAL;
+      const virtualId = viommu?.core.virtualIdOf(device);
+      if (viommu && virtualId === undefined) return -errno.ENOENT;
+      device.setViommu(viommu, virtualId);
+    }
+    return 0;
   }
 
   attachGroupPasid(group: IommuGroup, pasid: number, handle: AttachHandle | undefined): number {
@@ -124,16 +131,4 @@ export class MockIommu implements IommuDriver {
 
 function isOwn(domain: object | undefined): boolean {
   return !domain || domain instanceof MockPagingDomain || domain instanceof MockNestedDomain;
-}
-
-/** The struct iommu_hwpt_selftest of a HWPT_ALLOC, or -errno. */
-function readData(data: UserData) {
-  if (data.type !== layout.IOMMU_HWPT_DATA_SELFTEST) return -errno.EOPNOTSUPP;
-  const { size } = layout.iommu_hwpt_selftest;
-  if (data.length < LEAST_DATA || data.length > size) return -errno.EINVAL;
-  const given = data.read();
-  if (!given) return -errno.EFAULT;
-  const bytes = new Uint8Array(size);
-  bytes.set(given);
-  return layout.iommu_hwpt_selftest.decode(bytes);
 }

@@ -29,11 +29,7 @@ export const iommu_hwpt_selftest = struct('iommu_hwpt_selftest', { iotlb: u32, p
 
 export const MOCK_NESTED_DOMAIN_IOTLB_NUM = 4;
 export const IOMMU_HWPT_INVALIDATE_DATA_SELFTEST = 0xdeadbeef;
-export const IOMMU_TEST_INVALIDATE_FLAG_ALL = 1 << 0;
 export const iommu_hwpt_invalidate_selftest = struct('iommu_hwpt_invalidate_selftest', {
   flags: u32,
   iotlb_id: u32,
 });
-
-export const MOCK_DEV_CACHE_NUM = 4;
-export const IOMMU_TEST_DEV_CACHE_DEFAULT = 0xbaddad;

@@ -4,8 +4,8 @@
  */
 import { O_RDONLY, type DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
-import * as vfio from '../../../uapi/vfio';
-import { POWER_STATE_D0 } from '../../devices/pci-registers';
+import { VFIO_DEVICE_BIND_FLAG_TOKEN, VFIO_DEVICE_BIND_IOMMUFD, VFIO_DEVICE_RESET } from '../../../uapi/vfio';
+import { POWER_STATE_D0, POWER_STATE_D3HOT } from '../../devices/pci-registers';
 import { OpenFile } from '../file';
 import { IOMMU_NO_PASID } from '../iommu/core';
 import { copyStruct } from '../iommufd/command';
@@ -15,33 +15,18 @@ import type { PciDevice } from '../pci';
 import type { SimulatedProcess } from '../process';
 import type { System } from '../system';
 import { VirtualConfig } from './config';
+import { DmaBufs } from './dma-buf';
+import { DeviceFeatures } from './features';
 import { VfioInterrupts } from './interrupts';
-import {
-  mapBar,
-  offsetOf,
-  readRegion,
-  regionCapabilities,
-  regionFlags,
-  regionSize,
-  writeRegion,
-} from './regions';
-
-/** PASIDs above are refused before anything else is looked at: Linux keeps them in an ida. */
-const LAST_PASID = 2 ** 31 - 1;
+import { answers, type Bound } from './ioctls';
+import { IoEventfds } from './ioeventfd';
+import { LowPower } from './low-power';
+import { isRegion, mapBar, readRegion, writeRegion } from './regions';
 
 /** A token is a UUID. */
 const TOKEN_BYTES = 16;
-
-/** What there is of an opened device once it is bound. */
-interface Bound {
-  readonly device: IommufdDevice;
-  readonly config: VirtualConfig;
-  readonly interrupts: VfioInterrupts;
-  /** The RID has a page table. */
-  attached: boolean;
-  /** PASIDs that have one. */
-  readonly pasids: Set<number>;
-}
+/** Bytes of `argsz`, with which every struct begins. */
+const SIZE_FIELD = 4;
 
 export class VfioFile extends OpenFile {
   #bound: Bound | undefined;
@@ -54,40 +39,25 @@ export class VfioFile extends OpenFile {
   }
 
   override ioctl(process: SimulatedProcess, request: number, argument: Uint8Array | number): number {
+    if (request === VFIO_DEVICE_BIND_IOMMUFD.request) return this.#bind(process, argument);
     const bound = this.#bound;
-    if (request !== vfio.VFIO_DEVICE_BIND_IOMMUFD.request && !bound) return -errno.EINVAL;
-    if (request === vfio.VFIO_DEVICE_RESET.request) return this.#reset();
-    const row = vfio.vfioIoctls.find((candidate) => candidate.request === request);
-    if (!row) return -errno.ENOTTY;
-    const user = process.userBytes(argument);
-    if (!user || user.length < 4) return -errno.EFAULT;
-    switch (request) {
-      case vfio.VFIO_DEVICE_BIND_IOMMUFD.request:
-        return this.#bind(process, user);
-      case vfio.VFIO_DEVICE_ATTACH_IOMMUFD_PT.request:
-        return this.#attach(bound as Bound, user);
-      case vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT.request:
-        return this.#detach(bound as Bound, user);
-      case vfio.VFIO_DEVICE_GET_INFO.request:
-        return this.#info(user);
-      case vfio.VFIO_DEVICE_GET_REGION_INFO.request:
-        return this.#regionInfo(user);
-      case vfio.VFIO_DEVICE_GET_IRQ_INFO.request:
-        return this.#irqInfo(bound as Bound, user);
-      default:
-        return (bound as Bound).interrupts.set(process, user);
-    }
+    if (!bound) return -errno.EINVAL;
+    bound.power.wake();
+    const result = this.#call(bound, process, request, argument);
+    bound.power.rest();
+    return result;
   }
 
   override pread(bytes: Uint8Array, offset: number): number {
-    if (!this.#bound) return -errno.EINVAL;
+    const bound = this.#bound;
+    if (!bound) return -errno.EINVAL;
     this.system.onRegisterAccess();
-    return readRegion(this.device, this.#bound.config, bytes, offset);
+    return this.#access(bound, bytes, offset, readRegion);
   }
 
   override pwrite(bytes: Uint8Array, offset: number): number {
-    if (!this.#bound) return -errno.EINVAL;
-    return writeRegion(this.device, this.#bound.config, bytes, offset);
+    const bound = this.#bound;
+    return bound ? this.#access(bound, bytes, offset, writeRegion) : -errno.EINVAL;
   }
 
   override mmap(offset: number, length: number): DeviceMapping | number {
@@ -96,9 +66,26 @@ export class VfioFile extends OpenFile {
     return mapBar(this.system, this.device.pci, offset, length);
   }
 
+  get iommufdDevice(): IommufdDevice | undefined {
+    return this.#bound?.device;
+  }
+
   /** Asks the user to let go, as Linux does before it removes a device. */
   deviceGone(): void {
     this.#bound?.interrupts.requestDevice();
+  }
+
+  get power(): LowPower | undefined {
+    return this.#bound?.power;
+  }
+
+  prepareReset(): void {
+    this.#bound?.dmaBufs.revoke();
+  }
+
+  finishReset(): void {
+    this.#bound?.interrupts.restore();
+    this.#bound?.dmaBufs.restore();
   }
 
   protected override release(): void {
@@ -106,25 +93,49 @@ export class VfioFile extends OpenFile {
     if (!bound) return;
     this.#bound = undefined;
     this.device.opened = undefined;
+    bound.dmaBufs.close();
+    bound.power.close();
     bound.interrupts.close();
+    bound.ioeventfds.close();
     this.device.disable();
+    this.device.bus.resetIfIdle();
     for (const pasid of [...bound.pasids].sort((a, b) => a - b)) bound.device.detach(pasid);
     if (bound.attached) bound.device.detach(IOMMU_NO_PASID);
     bound.device.unbind();
     if (this.device.gone) this.system.releaseDevice(this.device);
   }
 
-  #bind(process: SimulatedProcess, user: Uint8Array): number {
-    const { struct, minimumSize } = vfio.VFIO_DEVICE_BIND_IOMMUFD;
+  #access({ power, config }: Bound, bytes: Uint8Array, offset: number, access: typeof readRegion): number {
+    if (bytes.length === 0) return 0;
+    if (!isRegion(offset)) return -errno.EINVAL;
+    power.wake();
+    const result = access(this.device, config, bytes, offset);
+    power.rest();
+    return result;
+  }
+
+  #call(bound: Bound, process: SimulatedProcess, request: number, argument: Uint8Array | number): number {
+    if (request === VFIO_DEVICE_RESET.request) return this.device.resetWorks ? this.#reset() : -errno.EINVAL;
+    const answer = answers.get(request);
+    if (!answer) return -errno.ENOTTY;
+    const user = process.userBytes(argument);
+    return user && user.length >= SIZE_FIELD ? answer(bound, user, process) : -errno.EFAULT;
+  }
+
+  #bind(process: SimulatedProcess, argument: Uint8Array | number): number {
+    const { struct, minimumSize } = VFIO_DEVICE_BIND_IOMMUFD;
+    const user = process.userBytes(argument);
+    if (!user || user.length < SIZE_FIELD) return -errno.EFAULT;
     const argsz = new DataView(user.buffer, user.byteOffset).getUint32(0, true);
     if (argsz < minimumSize) return -errno.EINVAL;
     const bytes = copyStruct(user, argsz, struct.size);
     if (typeof bytes === 'number') return bytes;
     const { iommufd, flags, token_uuid_ptr: token } = struct.decode(bytes);
-    if (iommufd < 0 || flags & ~vfio.VFIO_DEVICE_BIND_FLAG_TOKEN) return -errno.EINVAL;
+    if (iommufd < 0 || flags & ~VFIO_DEVICE_BIND_FLAG_TOKEN) return -errno.EINVAL;
+    if (this.system.groupFiles.has(this.device.group)) return -errno.EBUSY;
     if (this.#bound) return -errno.EINVAL;
     // No simulated device is a virtual function: a token has nothing to match.
-    if (flags & vfio.VFIO_DEVICE_BIND_FLAG_TOKEN)
+    if (flags & VFIO_DEVICE_BIND_FLAG_TOKEN)
       return process.memory.read(token, TOKEN_BYTES) ? -errno.EINVAL : -errno.EFAULT;
     const file = process.file(iommufd);
     if (!file) return -errno.EBADF;
@@ -141,127 +152,41 @@ export class VfioFile extends OpenFile {
   }
 
   #open(device: IommufdDevice): Bound {
-    const interrupts = new VfioInterrupts(this.device.pci, this.system.interrupts);
-    const config = new VirtualConfig(this.device.pci, {
+    const { device: pci, system } = this;
+    const interrupts = new VfioInterrupts(pci.pci, system.interrupts);
+    const dmaBufs = new DmaBufs(pci);
+    const power = new LowPower(pci, interrupts, dmaBufs, system.powerManagement);
+    const config = new VirtualConfig(pci.pci, {
       reset: () => this.#reset(),
       setPowerState: (state) => {
-        this.device.setPowerState(state);
+        if (state >= POWER_STATE_D3HOT) dmaBufs.revoke();
+        pci.setPowerState(state);
         interrupts.restore();
+        dmaBufs.restore();
+      },
+      memorySpace: (enabled) => {
+        if (!enabled) dmaBufs.revoke();
+        dmaBufs.restore();
       },
       disableIntx: (disabled) => interrupts.disableIntx(disabled),
       get msi() {
         return interrupts.msi;
       },
     });
-    return { device, config, interrupts, attached: false, pasids: new Set() };
+    return {
+      ...{ pci, device, config, interrupts, dmaBufs, power, attached: false },
+      ioeventfds: new IoEventfds(pci),
+      features: new DeviceFeatures(power, dmaBufs),
+      pasids: new Set(),
+    };
   }
 
-  #attach(bound: Bound, user: Uint8Array): number {
-    const { struct, minimumSize } = vfio.VFIO_DEVICE_ATTACH_IOMMUFD_PT;
-    const pasid = pasidOf(user, minimumSize, vfio.VFIO_DEVICE_ATTACH_PASID, struct.offsets.pasid);
-    if (pasid !== undefined && pasid < 0) return pasid;
-    const view = new DataView(user.buffer, user.byteOffset);
-    const ptId = view.getUint32(struct.offsets.pt_id, true);
-    const replacing = pasid === undefined ? bound.attached : bound.pasids.has(pasid);
-    if (pasid !== undefined && pasid > LAST_PASID) return -errno.ENOSPC;
-    const result = bound.device.attach(pasid ?? IOMMU_NO_PASID, ptId, replacing);
-    if (result < 0) return result;
-    if (pasid === undefined) bound.attached = true;
-    else bound.pasids.add(pasid);
-    // An IOAS gives back the HWPT that was chosen or made.
-    view.setUint32(struct.offsets.pt_id, result, true);
-    return 0;
-  }
-
-  #detach(bound: Bound, user: Uint8Array): number {
-    const { struct, minimumSize } = vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT;
-    const pasid = pasidOf(user, minimumSize, vfio.VFIO_DEVICE_DETACH_PASID, struct.offsets.pasid);
-    if (pasid !== undefined && pasid < 0) return pasid;
-    if (pasid === undefined ? bound.attached : bound.pasids.delete(pasid))
-      bound.device.detach(pasid ?? IOMMU_NO_PASID);
-    if (pasid === undefined) bound.attached = false;
-    return 0;
-  }
-
-  #info(user: Uint8Array): number {
-    const { struct, minimumSize } = vfio.VFIO_DEVICE_GET_INFO;
-    return fillStruct(user, struct.size, minimumSize, (argsz) =>
-      struct.encode({
-        argsz,
-        flags: vfio.VFIO_DEVICE_FLAGS_PCI | (this.device.pci.resettable ? vfio.VFIO_DEVICE_FLAGS_RESET : 0),
-        num_regions: vfio.VFIO_PCI_NUM_REGIONS,
-        num_irqs: vfio.VFIO_PCI_NUM_IRQS,
-      }),
-    );
-  }
-
-  #regionInfo(user: Uint8Array): number {
-    const { struct, minimumSize } = vfio.VFIO_DEVICE_GET_REGION_INFO;
-    return fillStruct(user, struct.size, minimumSize, (argsz) => {
-      const { index, cap_offset } = struct.decode(user);
-      const size = regionSize(this.device.pci, index);
-      if (size < 0) return -errno.EINVAL;
-      const flags = regionFlags(this.device.pci, index);
-      const known = { index, size, offset: offsetOf(index) };
-      const capabilities = regionCapabilities(this.device.pci, index);
-      if (capabilities.length === 0) return struct.encode({ ...known, argsz, flags, cap_offset });
-      const all = { ...known, flags: flags | vfio.VFIO_REGION_INFO_FLAG_CAPS };
-      const needed = struct.size + capabilities.length;
-      // Too short for the capabilities: the caller learns how much they need.
-      if (argsz < needed) return struct.encode({ ...all, argsz: needed, cap_offset: 0 });
-      if (user.length < needed) return -errno.EFAULT;
-      user.set(capabilities, struct.size);
-      return struct.encode({ ...all, argsz, cap_offset: struct.size });
-    });
-  }
-
-  #irqInfo({ interrupts }: Bound, user: Uint8Array): number {
-    const { struct, minimumSize } = vfio.VFIO_DEVICE_GET_IRQ_INFO;
-    return fillStruct(user, struct.size, minimumSize, (argsz) => {
-      const { index } = struct.decode(user);
-      if (index >= vfio.VFIO_PCI_NUM_IRQS) return -errno.EINVAL;
-      return struct.encode({ argsz, flags: interrupts.flags(index), index, count: interrupts.count(index) });
-    });
-  }
-
+  /** Function reset. */
   #reset(): number {
-    if (!this.device.pci.resettable) return -errno.EINVAL;
+    this.prepareReset();
     this.device.setPowerState(POWER_STATE_D0);
-    this.device.reset();
-    this.#bound?.interrupts.restore();
-    return 0;
+    const done = this.device.reset();
+    this.finishReset();
+    return done ? 0 : -errno.ENOTTY;
   }
-}
-
-/** The PASID that ATTACH or DETACH names, undefined where its flag is not set: the RID; or -errno. */
-function pasidOf(user: Uint8Array, minimum: number, flag: number, offset: number): number | undefined {
-  if (user.length < minimum) return -errno.EFAULT;
-  const view = new DataView(user.buffer, user.byteOffset, user.byteLength);
-  const argsz = view.getUint32(0, true);
-  const flags = view.getUint32(4, true);
-  if (argsz < minimum || flags & ~flag) return -errno.EINVAL;
-  if (!(flags & flag)) return undefined;
-  if (argsz < offset + 4) return -errno.EINVAL;
-  return user.length < offset + 4 ? -errno.EFAULT : view.getUint32(offset, true);
-}
-
-/**
- * The way of VFIO's GET_*_INFO: `argsz` must cover what the first kernel knew, and as much is written back as
- * both sides know.
- */
-function fillStruct(
-  user: Uint8Array,
-  size: number,
-  minimum: number,
-  fill: (argsz: number) => Uint8Array | number,
-): number {
-  if (user.length < minimum) return -errno.EFAULT;
-  const argsz = new DataView(user.buffer, user.byteOffset, user.byteLength).getUint32(0, true);
-  if (argsz < minimum) return -errno.EINVAL;
-  const bytes = fill(argsz);
-  if (typeof bytes === 'number') return bytes;
-  const length = Math.min(argsz, size);
-  if (user.length < length) return -errno.EFAULT;
-  user.set(bytes.subarray(0, length));
-  return 0;
 }

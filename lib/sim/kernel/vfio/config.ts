@@ -16,6 +16,8 @@ export interface ConfigActions {
   /** A function level reset through the PCI Express capability. */
   reset(): void;
   setPowerState(state: number): void;
+  /** The command register was written: the BARs may answer now, or no more. */
+  memorySpace(enabled: boolean): void;
   /** Interrupt Disable is virtual: it masks INTx. */
   disableIntx(disabled: boolean): void;
   /** MSI as VFIO_DEVICE_SET_IRQS has set it up. */
@@ -81,11 +83,12 @@ export class VirtualConfig {
     }
     if (changesDevice && this.pci.connected) config.write(at, width, value >>> 0);
     const touches = (register: number, length: number) => at < register + length && at + width > register;
-    if (start[at] === 0) this.#headerWritten(touches);
-    else this.#capabilityWritten(start[at], at, bytes, touches, readRequest);
+    if (start[at] === 0) this.#headerWritten(at, bytes[0], touches);
+    else this.#capabilityWritten(start[at], at, bytes, readRequest);
   }
 
-  #headerWritten(touches: (register: number, length: number) => boolean): void {
+  #headerWritten(at: number, first: number, touches: (register: number, length: number) => boolean): void {
+    if (at === registers.COMMAND) this.actions.memorySpace((first & registers.COMMAND_MEMORY_SPACE) !== 0);
     if (touches(registers.BASE_ADDRESS_REGISTERS, 4 * registers.BAR_COUNT)) this.#barsWritten = true;
     if (touches(EXPANSION_ROM, 4)) this.#barsWritten = true;
     if (!touches(registers.COMMAND, 2)) return;
@@ -96,13 +99,7 @@ export class VirtualConfig {
     this.actions.disableIntx(disabled);
   }
 
-  #capabilityWritten(
-    start: number,
-    at: number,
-    bytes: Uint8Array,
-    touches: (register: number, length: number) => boolean,
-    readRequest: number,
-  ): void {
+  #capabilityWritten(start: number, at: number, bytes: Uint8Array, readRequest: number): void {
     const { config } = this.pci;
     if (start === config.capability(registers.CAPABILITY_POWER_MANAGEMENT)) {
       // The state bits are not written like others: the kernel moves the device itself.
@@ -111,7 +108,9 @@ export class VirtualConfig {
     } else if (start === config.capability(registers.CAPABILITY_EXPRESS)) {
       this.#expressWritten(start, readRequest);
     } else if (start === config.capability(registers.CAPABILITY_MSI)) {
-      if (touches(start + registers.MSI_CONTROL, 2)) this.#msiWritten(start + registers.MSI_CONTROL);
+      // Also after a write that ends just before it.
+      const control = start + registers.MSI_CONTROL;
+      if (at <= control && at + bytes.length >= control) this.#msiWritten(control);
     }
   }
 

@@ -51,6 +51,7 @@ export class VfioInterrupts {
   readonly #messages: MessageInterrupts;
   /** Error and request notifiers, by index. */
   readonly #notifiers = new Map<number, EventFile>();
+  #maskedAsleep = false;
 
   constructor(
     readonly pci: PciFunction,
@@ -123,6 +124,16 @@ export class VfioInterrupts {
   /** The device was reset: it needs its messages again. */
   restore(): void {
     this.#messages.program();
+  }
+
+  /** The device goes to sleep; what it asks for meanwhile is heard when it is awake again. */
+  suspend(): void {
+    this.#maskedAsleep = this.#intx.mask();
+  }
+
+  resume(): void {
+    if (this.#maskedAsleep) this.#intx.unmask();
+    this.#maskedAsleep = false;
   }
 
   close(): void {

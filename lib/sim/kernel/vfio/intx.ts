@@ -1,5 +1,4 @@
 /** INTx through eventfds: the level interrupt of a PCI function, masked from when it fires until user space unmasks it. */
-import { POLLIN } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import type { PciFunction } from '../../devices/pci-function';
 import type { EventFile } from '../eventfd';
@@ -10,8 +9,8 @@ export class Intx {
   /** Interrupt Disable of the virtual command register. */
   #disabled = false;
   #trigger: EventFile | undefined;
-  /** An eventfd that unmasks, as KVM uses it, and how to stop listening to it. */
-  #unmaskBy: { eventfd: EventFile; stop: () => void } | undefined;
+  /** How to stop listening to the eventfd that unmasks, as KVM uses it. */
+  #stopUnmasking: (() => void) | undefined;
 
   constructor(readonly pci: PciFunction) {
     pci.onIntx = (asserted) => {
@@ -49,8 +48,11 @@ export class Intx {
     this.pci.onIntx = undefined;
   }
 
-  mask(): void {
-    if (this.#on) this.#masked = true;
+  /** True if it was not masked before. */
+  mask(): boolean {
+    if (!this.#on || this.#masked) return false;
+    this.#masked = true;
+    return true;
   }
 
   /** If the device asks still, user space is told again, and it stays masked. */
@@ -76,20 +78,12 @@ export class Intx {
   /** Unmasks whenever `eventfd` is written, or no more. -EBUSY if one does already. */
   unmaskBy(eventfd: EventFile | undefined): number {
     if (!eventfd) {
-      this.#unmaskBy?.stop();
-      this.#unmaskBy?.eventfd.put();
-      this.#unmaskBy = undefined;
+      this.#stopUnmasking?.();
+      this.#stopUnmasking = undefined;
       return 0;
     }
-    if (this.#unmaskBy) return -errno.EBUSY;
-    const stop = eventfd.get().listen(() => {
-      if (!(eventfd.poll() & POLLIN)) return;
-      eventfd.consume();
-      this.unmask();
-    });
-    this.#unmaskBy = { eventfd, stop };
-    // One that was written before counts, and is left to be read.
-    if (eventfd.poll() & POLLIN) this.unmask();
+    if (this.#stopUnmasking) return -errno.EBUSY;
+    this.#stopUnmasking = eventfd.handle(() => this.unmask());
     return 0;
   }
 

@@ -8,6 +8,9 @@ import { errno } from '../../../uapi/errno';
 import type { EventFile } from '../eventfd';
 import type { InterruptController, Vector } from '../interrupts';
 
+/** What the kernel leaves in the device for a vector that it has given back. */
+const NO_VECTOR: Vector = { addressHigh: 0, addressLow: 0, data: 0, free: () => undefined };
+
 export class MessageInterrupts {
   /** CAPABILITY_MSI or CAPABILITY_MSIX while one is on, else 0: a device has one kind at a time. */
   #kind = 0;
@@ -48,7 +51,12 @@ export class MessageInterrupts {
     if (!this.#kind) return;
     for (const number of [...this.#triggers.keys()]) this.#setTrigger(number, undefined);
     this.#setEnabled(false);
-    for (const vector of this.#vectors.values()) vector.free();
+    for (const [number, vector] of this.#vectors) {
+      vector.free();
+      // Nobody hears the message any more: none is left in the device.
+      this.#vectors.set(number, NO_VECTOR);
+    }
+    this.#writeMessages();
     this.#vectors.clear();
     this.#kind = 0;
   }
@@ -70,9 +78,13 @@ export class MessageInterrupts {
 
   /** Writes the kernel's messages into the device. */
   program(): void {
+    this.#writeMessages();
+    if (this.#kind) this.#setEnabled(true);
+  }
+
+  #writeMessages(): void {
     if (this.#kind === registers.CAPABILITY_MSI) this.#programMsi();
     else for (const number of this.#vectors.keys()) this.#programMsix(number);
-    if (this.#kind) this.#setEnabled(true);
   }
 
   #change(number: number, find: () => EventFile | undefined | number): number {

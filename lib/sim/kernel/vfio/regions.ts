@@ -5,21 +5,23 @@
 import type { DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import * as vfio from '../../../uapi/vfio';
+import { VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, vfio_info_cap_header } from '../../../uapi/vfio-capabilities';
 import type { Halves, PciFunction } from '../../devices/pci-function';
 import * as registers from '../../devices/pci-registers';
+import { checkAccess } from '../arguments';
 import type { PciDevice } from '../pci';
 import type { System } from '../system';
 import { PAGE_SIZE } from '../user-memory';
 import type { VirtualConfig } from './config';
 
 /** A region's offset in the device file is its index times 2^40 (VFIO_PCI_OFFSET_SHIFT). */
-const REGION_STRIDE = 2 ** 40;
+export const REGION_STRIDE = 2 ** 40;
 
 export function offsetOf(index: number): bigint {
   return BigInt(index) * BigInt(REGION_STRIDE);
 }
 
-function isBar(index: number): boolean {
+export function isBar(index: number): boolean {
   return index <= vfio.VFIO_PCI_BAR5_REGION_INDEX;
 }
 
@@ -38,15 +40,15 @@ export function regionFlags(device: PciFunction, index: number): number {
   return isBar(index) && size >= PAGE_SIZE ? access | vfio.VFIO_REGION_INFO_FLAG_MMAP : access;
 }
 
-/** VFIO_REGION_INFO_CAP_MSIX_MAPPABLE: the MSI-X table may be mapped with the rest of its BAR. */
-const MSIX_MAPPABLE = 3;
-
-/** The capability chain behind struct vfio_region_info; empty for most regions. */
+/**
+ * The capability chain behind struct vfio_region_info; empty for most regions. The MSI-X table may be mapped with the
+ * rest of its BAR.
+ */
 export function regionCapabilities(device: PciFunction, index: number): Uint8Array {
   const msix = device.config.capability(registers.CAPABILITY_MSIX);
   if (!msix || (device.config.read(msix + registers.MSIX_TABLE, 4) & 7) !== index) return new Uint8Array(0);
   if (!(regionFlags(device, index) & vfio.VFIO_REGION_INFO_FLAG_MMAP)) return new Uint8Array(0);
-  return vfio.vfio_info_cap_header.encode({ id: MSIX_MAPPABLE, version: 1 });
+  return vfio_info_cap_header.encode({ id: VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, version: 1 });
 }
 
 /** Splits a file offset, and clips the length at the region's end. */
@@ -58,7 +60,7 @@ function locate(device: PciFunction, offset: number, length: number) {
 }
 
 /** The MSI-X table's bytes in a BAR, which user space neither reads nor writes through the file. */
-function excluded(device: PciFunction, bar: number): { start: number; end: number } {
+export function msixTable(device: PciFunction, bar: number): { start: number; end: number } {
   const msix = device.config.capability(registers.CAPABILITY_MSIX);
   if (!msix) return { start: 0, end: 0 };
   const table = device.config.read(msix + registers.MSIX_TABLE, 4);
@@ -72,7 +74,7 @@ function excluded(device: PciFunction, bar: number): { start: number; end: numbe
  * most. `width` 0 stands for bytes that are skipped.
  */
 function* accesses(device: PciFunction, bar: number, start: number, length: number) {
-  const table = excluded(device, bar);
+  const table = msixTable(device, bar);
   for (let at = start, end = start + length; at < end;) {
     const inside = at >= table.start && at < table.end;
     const left = Math.min(end, inside ? table.end : at < table.start ? table.start : end) - at;
@@ -87,12 +89,16 @@ function* accesses(device: PciFunction, bar: number, start: number, length: numb
  * pread(2) and pwrite(2) have the same checks: the access that is to be made, cut at the end of a BAR, or -errno. A
  * configuration access beyond the end is refused whole.
  */
-function check({ pci, asleep }: PciDevice, offset: number, length: number) {
+function check({ pci }: PciDevice, offset: number, length: number) {
   const { index, start, length: cut } = locate(pci, offset, length);
   if (index === vfio.VFIO_PCI_CONFIG_REGION_INDEX)
     return start + length <= pci.config.size ? { index, start, length } : -errno.EFAULT;
-  if (cut < 0) return -errno.EINVAL;
-  return pci.config.memoryEnabled && !asleep ? { index, start, length: cut } : -errno.EIO;
+  return cut < 0 ? -errno.EINVAL : { index, start, length: cut };
+}
+
+/** Whether an access to this offset of the file reaches the driver, which wakes the device for it. */
+export function isRegion(offset: number): boolean {
+  return Math.floor(offset / REGION_STRIDE) < vfio.VFIO_PCI_NUM_REGIONS;
 }
 
 export function readRegion(
@@ -101,14 +107,12 @@ export function readRegion(
   bytes: Uint8Array,
   offset: number,
 ): number {
-  if (bytes.length === 0) return 0;
   const place = check(device, offset, bytes.length);
   if (typeof place === 'number') return place;
   const { index, start, length } = place;
-  if (index === vfio.VFIO_PCI_CONFIG_REGION_INDEX) config.read(start, bytes);
-  // Nobody answers on the bus: all ones.
-  else if (!device.pci.connected) bytes.fill(0xff, 0, length);
-  else readBar(device.pci, index, start, bytes.subarray(0, length));
+  if (index !== vfio.VFIO_PCI_CONFIG_REGION_INDEX)
+    return readBar(device, index, start, bytes.subarray(0, length));
+  config.read(start, bytes);
   return length;
 }
 
@@ -118,43 +122,50 @@ export function writeRegion(
   bytes: Uint8Array,
   offset: number,
 ): number {
-  if (bytes.length === 0) return 0;
   const place = check(device, offset, bytes.length);
   if (typeof place === 'number') return place;
   const { index, start, length } = place;
-  if (index === vfio.VFIO_PCI_CONFIG_REGION_INDEX) config.write(start, bytes);
-  else if (device.pci.connected) writeBar(device.pci, index, start, bytes.subarray(0, length));
+  if (index !== vfio.VFIO_PCI_CONFIG_REGION_INDEX)
+    return writeBar(device, index, start, bytes.subarray(0, length));
+  config.write(start, bytes);
   return length;
 }
 
-function readBar(device: PciFunction, bar: number, start: number, bytes: Uint8Array): void {
+/** What lies before an access that is refused is done: -EIO where the BARs do not answer. */
+function readBar({ pci, memoryEnabled }: PciDevice, bar: number, start: number, bytes: Uint8Array): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const halves: Halves = { high: 0, low: 0 };
-  for (const { at, width, bytes: count } of accesses(device, bar, start, bytes.length)) {
+  for (const { at, width, bytes: count } of accesses(pci, bar, start, bytes.length)) {
     const to = at - start;
-    if (width === 0) bytes.fill(0xff, to, to + count);
+    if (width > 0 && !memoryEnabled) return -errno.EIO;
+    // Nobody answers on the bus for a device that was pulled out: all ones.
+    if (width === 0 || !pci.connected) bytes.fill(0xff, to, to + count);
     else if (width === 8) {
-      device.readBar64(bar, at, halves);
+      pci.readBar64(bar, at, halves);
       view.setUint32(to, halves.low, true);
       view.setUint32(to + 4, halves.high, true);
     } else {
-      const value = device.readBar(bar, at, width);
+      const value = pci.readBar(bar, at, width);
       for (let i = 0; i < width; i++) bytes[to + i] = value >>> (8 * i);
     }
   }
+  return bytes.length;
 }
 
-function writeBar(device: PciFunction, bar: number, start: number, bytes: Uint8Array): void {
+function writeBar({ pci, memoryEnabled }: PciDevice, bar: number, start: number, bytes: Uint8Array): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  for (const { at, width } of accesses(device, bar, start, bytes.length)) {
+  for (const { at, width } of accesses(pci, bar, start, bytes.length)) {
     const from = at - start;
-    if (width === 8) device.writeBar64(bar, at, view.getUint32(from + 4, true), view.getUint32(from, true));
-    else if (width > 0) {
+    if (width > 0 && !memoryEnabled) return -errno.EIO;
+    if (width === 0 || !pci.connected) continue;
+    if (width === 8) pci.writeBar64(bar, at, view.getUint32(from + 4, true), view.getUint32(from, true));
+    else {
       let value = 0;
       for (let i = 0; i < width; i++) value |= bytes[from + i] << (8 * i);
-      device.writeBar(bar, at, width, value >>> 0);
+      pci.writeBar(bar, at, width, value >>> 0);
     }
   }
+  return bytes.length;
 }
 
 /** mmap of a BAR: accesses become handler calls of the device, at the width the program asked for. */
@@ -216,7 +227,6 @@ class BarMapping implements DeviceMapping {
 
   #check(offset: number, width: number): void {
     if (!this.#mapped) throw new Error('the mapping is gone');
-    if (!Number.isInteger(offset) || offset < 0 || offset % width || offset + width > this.length)
-      throw new RangeError(`no aligned ${width}-byte access at ${offset} of a ${this.length}-byte mapping`);
+    checkAccess(offset, width, this.length);
   }
 }
