@@ -24,8 +24,8 @@ export class Qtest {
 
   private constructor(
     private readonly socket: Socket,
-    private readonly child: ChildProcess,
-    private readonly folder: string,
+    child: ChildProcess,
+    private readonly end: () => void,
     said: () => string,
   ) {
     this.#failed.catch((error: Error) => (this.#failure = error));
@@ -45,7 +45,10 @@ export class Qtest {
     const child = spawn(program, [...arguments_, '-qtest', `unix:${path}`, '-qtest-log', '/dev/null'], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
-    const end = (): boolean => child.kill('SIGKILL');
+    const end = (): void => {
+      child.kill('SIGKILL');
+      rmSync(folder, { recursive: true, force: true });
+    };
     process.once('exit', end);
     child.once('exit', () => process.off('exit', end));
     let said = '';
@@ -58,10 +61,9 @@ export class Qtest {
       setTimeout(() => reject(new Error('QEMU does not connect')), START_MILLISECONDS).unref();
     });
     try {
-      return new Qtest(await connected, child, folder, () => said);
+      return new Qtest(await connected, child, end, () => said);
     } catch (error) {
       end();
-      rmSync(folder, { recursive: true, force: true });
       throw error;
     } finally {
       server.close();
@@ -88,8 +90,7 @@ export class Qtest {
 
   close(): void {
     this.socket.destroy();
-    this.child.kill('SIGKILL');
-    rmSync(this.folder, { recursive: true, force: true });
+    this.end();
   }
 
   #receive(text: string): void {

@@ -19,15 +19,15 @@ export interface Mutant {
   readonly to: string;
 }
 
-const SIMULATOR = join(__dirname, '../../lib/sim');
+const LIB = join(__dirname, '../../lib');
+/** What the unit consists of and imports. */
+const PARTS = ['sim/vtd', 'sim/memory.js', 'sim/bus.js', 'uapi'];
 
 /** A unit with the bug, loaded from a copy of the simulator. `remove` deletes the copy. */
 export function plant({ file, from, to }: Mutant): { create: UnitFactory; remove: () => void } {
   const folder = mkdtempSync(join(tmpdir(), 'iommufd-mutant-'));
-  for (const part of ['vtd', 'memory.js', 'bus.js']) {
-    cpSync(join(SIMULATOR, part), join(folder, part), { recursive: true });
-  }
-  const path = join(folder, 'vtd', file);
+  for (const part of PARTS) cpSync(join(LIB, part), join(folder, part), { recursive: true });
+  const path = join(folder, 'sim/vtd', file);
   const text = readFileSync(path, 'utf8');
   const pieces = text.split(from);
   if (pieces.length !== 2) throw new Error(`'${from}' is ${pieces.length - 1} times in ${file}`);
