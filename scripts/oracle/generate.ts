@@ -68,7 +68,7 @@ function breakStructures({ words, random, mode }: Builder): void {
     const flip = (): unknown =>
       change(random.pick(entries), (value) => value ^ (1n << BigInt(random.pick(bits))));
     const what = random.weighted([
-      ['flip', 6],
+      ['flip', 9],
       ['width', 3],
       ['type', 5],
       ['pointer', 2],

@@ -12,6 +12,7 @@ interface Batch {
   readonly wanted: number;
   readonly answers: string[];
   readonly done: (answers: string[]) => void;
+  readonly fail: (error: Error) => void;
 }
 
 export class Qtest {
@@ -19,8 +20,6 @@ export class Qtest {
   readonly #batches: Batch[] = [];
   #rest = '';
   #failure: Error | undefined;
-  #fail: (error: Error) => void = () => {};
-  readonly #failed = new Promise<never>((_, reject) => (this.#fail = reject));
 
   private constructor(
     private readonly socket: Socket,
@@ -28,7 +27,6 @@ export class Qtest {
     private readonly end: () => void,
     said: () => string,
   ) {
-    this.#failed.catch((error: Error) => (this.#failure = error));
     socket.setEncoding('latin1');
     socket.on('data', (text: string) => this.#receive(text));
     const lost = (why: string): void => this.#fail(new Error(`QEMU is gone (${why}): ${said().trim()}`));
@@ -80,12 +78,17 @@ export class Qtest {
     const commands = this.#commands;
     this.#commands = [];
     if (this.#failure !== undefined) throw this.#failure;
-    const answers = new Promise<string[]>((done) => {
-      if (commands.length === 0) done([]);
-      else this.#batches.push({ wanted: commands.length, answers: [], done });
+    if (commands.length === 0) return [];
+    return new Promise((done, fail) => {
+      this.#batches.push({ wanted: commands.length, answers: [], done, fail });
+      this.socket.write(`${commands.join('\n')}\n`);
     });
-    if (commands.length > 0) this.socket.write(`${commands.join('\n')}\n`);
-    return Promise.race([answers, this.#failed]);
+  }
+
+  /** Nothing is answered any more. */
+  #fail(error: Error): void {
+    this.#failure ??= error;
+    for (const batch of this.#batches.splice(0)) batch.fail(this.#failure);
   }
 
   close(): void {

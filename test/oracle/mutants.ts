@@ -48,11 +48,11 @@ export const MUTANTS: readonly Mutant[] = [
     to: 'false',
   },
   {
-    name: 'a reserved bit of a legacy context entry is ignored',
+    name: 'reserved bits of a legacy context entry are ignored',
     mode: 'legacy',
     file: 'legacy-context-table.js',
-    from: 'IGN: [70, 67]',
-    to: 'IGN: [71, 67]',
+    from: 'DID: [87, 72]',
+    to: 'DID: [95, 72]',
   },
   {
     name: 'pass-through is refused',
