@@ -6,11 +6,10 @@ import {
   IOMMU_TEST_OP_ACCESS_RW,
   IOMMU_TEST_OP_DEV_CHECK_CACHE,
   IOMMU_TEST_OP_DIRTY,
-  IOMMU_TEST_OP_DMABUF_GET,
   IOMMU_TEST_OP_MD_CHECK_REFS,
   IOMMU_TEST_OP_TRIGGER_VEVENT,
 } from '../../lib/uapi';
-import type { Fields, IoctlCall } from './program';
+import type { Fields, IoctlCall, Literal } from './program';
 
 /** Bytes that may be written from a pointer on. */
 const ROOM = 2 ** 19;
@@ -30,18 +29,21 @@ function bitmapBytes(fields: Fields, prefix: string): number {
   return pageSize === 0 ? 0 : number(fields, `${prefix}length`) / pageSize / 8;
 }
 
-/** Linux 7.3's test command leaves the new descriptor open and does not say which it is. */
-function leaksDescriptor(fields: Fields): boolean {
-  const length = number(fields, 'dmabuf_get.length');
-  return length > 0 && length <= 2 ** 21;
-}
-
 /**
  * Linux 7.3's selftest takes any device for one of its own, and locks a lock in the middle of the other's struct
  * (TRIGGER_VEVENT; DEV_CHECK_CACHE only reads): edu has no BAR any more after that.
  */
 function confusesDevices({ op }: Fields): boolean {
   return op === IOMMU_TEST_OP_TRIGGER_VEVENT || op === IOMMU_TEST_OP_DEV_CHECK_CACHE;
+}
+
+/**
+ * Linux 7.3 takes the offset as signed, and a negative one for that of a BAR, which it looks up before its list of BARs.
+ * And of edu's registers a write must not start anything: computation, interrupts, DMA.
+ */
+function writesAnywhere(fields: Fields): boolean {
+  const offset = BigInt((fields.offset ?? 0) as Literal);
+  return offset >= 1n << 63n || (offset >= 8n && offset < 0xa0n);
 }
 
 /** Linux first makes a list of the queue's pages: refused from 2^40 bytes on, and below that as large as its memory. */
@@ -71,12 +73,13 @@ export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): b
       // Pages past the memory are the running program's own.
       if (fields.op === IOMMU_TEST_OP_MD_CHECK_REFS)
         return pointsIn(fields, 'check_refs.uptr') && number(fields, 'check_refs.length') > ROOM / 4;
-      if (fields.op === IOMMU_TEST_OP_DMABUF_GET) return leaksDescriptor(fields);
       return (
         fields.op === IOMMU_TEST_OP_ACCESS_RW &&
         pointsIn(fields, 'access_rw.uptr') &&
         number(fields, 'access_rw.length') > ROOM
       );
+    case 'VFIO_DEVICE_IOEVENTFD':
+      return typeof fields.offset !== 'object' && writesAnywhere(fields);
     default:
       return false;
   }

@@ -24,7 +24,10 @@ const LIB = join(__dirname, '../../lib');
 const PARTS = ['sim/vtd', 'sim/memory.js', 'sim/bus.js', 'uapi'];
 
 /** A unit with the bug, loaded from a copy of the simulator. `remove` deletes the copy. */
-export function plant({ file, from, to }: Mutant): { create: UnitFactory; remove: () => void } {
+export function plant({ file, from, to }: Pick<Mutant, 'file' | 'from' | 'to'>): {
+  create: UnitFactory;
+  remove: () => void;
+} {
   const folder = mkdtempSync(join(tmpdir(), 'iommufd-mutant-'));
   for (const part of PARTS) cpSync(join(LIB, part), join(folder, part), { recursive: true });
   const path = join(folder, 'sim/vtd', file);

@@ -21,7 +21,7 @@ export type ObjectKind =
   | 'stdev'
   | 'access'
   | 'queue';
-export type FileKind = 'iommufd' | 'vfio' | 'fault' | 'veventq' | 'access' | 'eventfd';
+export type FileKind = 'iommufd' | 'vfio' | 'fault' | 'veventq' | 'access' | 'eventfd' | 'dmabuf';
 
 export interface Made {
   readonly kind: ObjectKind;
@@ -59,6 +59,8 @@ export class Builder {
   context: FdRef = 'none';
   /** One call in this many has a field with a hostile value. */
   hostility = 5;
+  /** Files are mapped, memory of the program is not: then another process may take the mappings over. */
+  onlyFiles = false;
 
   constructor(
     readonly random: Random,

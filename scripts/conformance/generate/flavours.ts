@@ -1,5 +1,5 @@
 /** What kinds of random sequences there are: how they start, and how often they do what. */
-import type { Sequence, Value } from '../program';
+import type { Sequence } from '../program';
 import { Random } from '../random';
 import { Builder } from './builder';
 import * as compat from './compat';
@@ -8,6 +8,7 @@ import * as hwpt from './hwpt';
 import * as ioas from './ioas';
 import * as mock from './mock';
 import * as vfio from './vfio';
+import * as vfioFeatures from './vfio-features';
 import * as viommu from './viommu';
 
 const actions = {
@@ -24,9 +25,9 @@ type Weights = readonly (readonly [Action, number])[];
 
 function ioasActions() {
   const { ioasAlloc, ioasMap, ioasMapFile, ioasCopy, ioasUnmap, ioasAllowIovas, ioasIovaRanges } = ioas;
-  const { option, changeProcess } = ioas;
+  const { option, changeProcess, status } = ioas;
   const mappings = { ioasAlloc, ioasMap, ioasMapFile, ioasCopy, ioasUnmap, ioasAllowIovas, ioasIovaRanges };
-  return { ...mappings, option, changeProcess };
+  return { ...mappings, option, changeProcess, status };
 }
 
 function compatActions() {
@@ -54,7 +55,9 @@ function fileActions() {
 
 function vfioActions() {
   const { bind, attach, detach, deviceInfo, regionInfo, irqInfo, setIrqs, reset, other, config, bar } = vfio;
-  return { bind, attach, detach, deviceInfo, regionInfo, irqInfo, setIrqs, reset, other, config, bar };
+  const { sibling, hotResetInfo, hotReset, ioeventfd, features } = vfioFeatures;
+  const basic = { bind, attach, detach, deviceInfo, regionInfo, irqInfo, setIrqs, reset, other, config, bar };
+  return { ...basic, sibling, hotResetInfo, hotReset, ioeventfd, features };
 }
 
 function mockActions() {
@@ -69,13 +72,14 @@ function mockActions() {
 const WITHOUT_DEVICE: Weights = [
   ['ioasAlloc', 8],
   ['ioasMap', 22],
-  ['ioasMapFile', 5],
+  ['ioasMapFile', 7],
   ['ioasCopy', 8],
   ['ioasUnmap', 14],
   ['ioasAllowIovas', 8],
   ['ioasIovaRanges', 8],
   ['option', 6],
-  ['changeProcess', 2],
+  ['changeProcess', 3],
+  ['status', 1],
   ['vfioIoas', 3],
   ['firstVersion', 4],
   ['setIommu', 2],
@@ -107,13 +111,14 @@ const WITHOUT_DEVICE: Weights = [
 const TABLES: Weights = [
   ['ioasAlloc', 6],
   ['ioasMap', 14],
-  ['ioasMapFile', 3],
-  ['ioasCopy', 4],
+  ['ioasMapFile', 6],
+  ['ioasCopy', 5],
   ['ioasUnmap', 8],
   ['ioasAllowIovas', 4],
   ['ioasIovaRanges', 6],
   ['option', 3],
-  ['changeProcess', 1],
+  ['changeProcess', 2],
+  ['status', 4],
   ['vfioIoas', 2],
   ['firstVersion', 3],
   ['setIommu', 1],
@@ -154,16 +159,14 @@ function openIommufd(builder: Builder): void {
   builder.context = builder.add({ op: 'open', path: '/dev/iommu' });
   builder.file('iommufd', builder.context);
   // Without an address space there is little to be done.
-  if (!builder.random.oneIn(15)) addressSpace(builder);
-}
-
-function addressSpace(builder: Builder): Value {
-  return builder.made('ioas', builder.exactly('IOMMU_IOAS_ALLOC', {}), 'out_ioas_id');
+  if (!builder.random.oneIn(15)) ioas.firstIoas(builder);
 }
 
 function openDevice(builder: Builder): void {
   openIommufd(builder);
-  const device = builder.add({ op: 'open', path: vfio.VFIO_PATH });
+  const { random } = builder;
+  const path = random.oneIn(3) ? random.pick([vfio.SINGLE_PATH, ...vfio.PAIR_PATHS]) : vfio.VFIO_PATH;
+  const device = builder.add({ op: 'open', path });
   builder.file('vfio', device);
   if (builder.random.oneIn(15)) return;
   const iommufd = { iommufd: { fd: builder.context } };
@@ -179,8 +182,7 @@ function openMock(builder: Builder): void {
 function openVirtual(builder: Builder): void {
   builder.context = builder.add({ op: 'open', path: '/dev/iommu' });
   builder.file('iommufd', builder.context);
-  const space = addressSpace(builder);
-  viommu.makeWorld(builder, space);
+  viommu.makeWorld(builder, ioas.firstIoas(builder));
   for (let maps = builder.random.below(3); maps > 0; maps--) ioas.ioasMap(builder);
 }
 
@@ -212,6 +214,11 @@ export const flavours: readonly Flavour[] = [
       ['config', 5],
       ['bar', 4],
       ['iommufd', 1],
+      ['sibling', 3],
+      ['hotResetInfo', 3],
+      ['hotReset', 2],
+      ['ioeventfd', 5],
+      ['features', 6],
     ],
     begin: openDevice,
   },
@@ -237,7 +244,7 @@ export const flavours: readonly Flavour[] = [
       ['triggerFault', 5],
       ['triggerEvent', 3],
       ['pasid', 6],
-      ['dmabuf', 1],
+      ['dmabuf', 3],
       ['read', 6],
       ['write', 4],
       ['viommuAlloc', 4],
@@ -323,6 +330,7 @@ export class Generator {
     const builder = new Builder(random, this.#excluded);
     // Some sequences are clean, so that they get far.
     builder.hostility = random.pick([3, 6, 12, 1000]);
+    builder.onlyFiles = random.oneIn(6);
     flavour.begin(builder);
     const length = builder.calls.length + 3 + random.below(random.oneIn(4) ? 30 : 12);
     for (let tries = 0; builder.calls.length < length && tries < 100; tries++)
