@@ -13,5 +13,6 @@ export type { RefusedDma } from './kernel/intel/fault-log';
 export type { Credentials, ProcessCapability, ProcessOptions } from './kernel/credentials';
 export type { SimulatedProcess } from './kernel/process';
 export type { AccessRule, System } from './kernel/system';
-export { VtdUnit, type VtdCapabilities, type VtdUnitOptions } from './vtd';
+export { describeStaleUse, VtdUnit } from './vtd';
+export type { StaleUse, VtdCapabilities, VtdUnitOptions } from './vtd';
 export * as vtd from './vtd';

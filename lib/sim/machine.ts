@@ -13,7 +13,7 @@ import { SimulatedProcess } from './kernel/process';
 import { System, type AccessRule } from './kernel/system';
 import { PhysicalMemory } from './memory';
 import { RootComplex, type MessageSink } from './root-complex';
-import { VtdUnit, type VtdCapabilities } from './vtd';
+import { describeStaleUse, VtdUnit, type StaleUse, type VtdCapabilities } from './vtd';
 
 const MEBIBYTE = 2 ** 20;
 /** Where 32-bit BARs are placed, up to the fixed hardware. */
@@ -37,6 +37,11 @@ export interface VtdOptions {
   readonly capabilities?: Partial<VtdCapabilities>;
   /** False: the unit has no interrupt remapping, and binding a device gives EPERM, as on real hardware. */
   readonly interruptRemapping?: boolean;
+  /**
+   * Called for every request that a cache of the unit has served although its tables were changed since and not
+   * invalidated: what real hardware hides. Default: nothing, or an error where IOMMUFD_STRICT is 1.
+   */
+  readonly strict?: (use: StaleUse) => void;
 }
 
 export interface MachineOptions {
@@ -64,6 +69,10 @@ export interface MachineOptions {
   readonly manual?: boolean;
   /** Which files a process may open; default: root all of them, others none. */
   readonly permissions?: AccessRule;
+}
+
+function refuseStaleUse(use: StaleUse): never {
+  throw new Error(describeStaleUse(use));
 }
 
 function defaultDevices(): Record<string, PciFunction> {
@@ -194,10 +203,13 @@ export class Machine {
     return new SimulatedProcess(this.system, options);
   }
 
-  #makeUnit({ capabilities, interruptRemapping = true }: VtdOptions, message: MessageSink): VtdUnit {
+  #makeUnit(options: VtdOptions, message: MessageSink): VtdUnit {
+    const { capabilities, interruptRemapping = true } = options;
     const withoutRemapping = interruptRemapping ? {} : { IR: 0 };
+    const strict = options.strict ?? (process.env['IOMMUFD_STRICT'] === '1' ? refuseStaleUse : undefined);
     return new VtdUnit({
       memory: this.memory,
+      ...(strict && { strict }),
       // Access and dirty bits are there once the kernel side reads them back.
       capabilities: { SSADS: 0, ...capabilities, ...withoutRemapping },
       interrupt: (_high, low, data) => message(low, data),

@@ -68,12 +68,12 @@ function breakStructures({ words, random, mode }: Builder): void {
     const flip = (): unknown =>
       change(random.pick(entries), (value) => value ^ (1n << BigInt(random.pick(bits))));
     const what = random.weighted([
-      ['flip', 6],
+      ['flip', 9],
       ['width', 3],
       ['type', 5],
       ['pointer', 2],
       ['silent', 3],
-      ['empty', 1],
+      ['empty', 2],
     ]);
     if (what === 'flip') flip();
     else if (what === 'width')
@@ -86,6 +86,6 @@ function breakStructures({ words, random, mode }: Builder): void {
     else if (what === 'pointer')
       change(random.pick(entries), (value) => (value & 0xfffn) | BigInt(at.NOWHERE));
     else if (what === 'silent') change(random.pick([context, at.PASIDS]), (value) => value | 2n);
-    else words.delete(random.pick(entries));
+    else words.delete(random.oneIn(2) ? main : random.pick(entries));
   }
 }

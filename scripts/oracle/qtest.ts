@@ -12,6 +12,7 @@ interface Batch {
   readonly wanted: number;
   readonly answers: string[];
   readonly done: (answers: string[]) => void;
+  readonly fail: (error: Error) => void;
 }
 
 export class Qtest {
@@ -19,16 +20,13 @@ export class Qtest {
   readonly #batches: Batch[] = [];
   #rest = '';
   #failure: Error | undefined;
-  #fail: (error: Error) => void = () => {};
-  readonly #failed = new Promise<never>((_, reject) => (this.#fail = reject));
 
   private constructor(
     private readonly socket: Socket,
-    private readonly child: ChildProcess,
-    private readonly folder: string,
+    child: ChildProcess,
+    private readonly end: () => void,
     said: () => string,
   ) {
-    this.#failed.catch((error: Error) => (this.#failure = error));
     socket.setEncoding('latin1');
     socket.on('data', (text: string) => this.#receive(text));
     const lost = (why: string): void => this.#fail(new Error(`QEMU is gone (${why}): ${said().trim()}`));
@@ -45,7 +43,10 @@ export class Qtest {
     const child = spawn(program, [...arguments_, '-qtest', `unix:${path}`, '-qtest-log', '/dev/null'], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
-    const end = (): boolean => child.kill('SIGKILL');
+    const end = (): void => {
+      child.kill('SIGKILL');
+      rmSync(folder, { recursive: true, force: true });
+    };
     process.once('exit', end);
     child.once('exit', () => process.off('exit', end));
     let said = '';
@@ -58,10 +59,9 @@ export class Qtest {
       setTimeout(() => reject(new Error('QEMU does not connect')), START_MILLISECONDS).unref();
     });
     try {
-      return new Qtest(await connected, child, folder, () => said);
+      return new Qtest(await connected, child, end, () => said);
     } catch (error) {
       end();
-      rmSync(folder, { recursive: true, force: true });
       throw error;
     } finally {
       server.close();
@@ -78,18 +78,22 @@ export class Qtest {
     const commands = this.#commands;
     this.#commands = [];
     if (this.#failure !== undefined) throw this.#failure;
-    const answers = new Promise<string[]>((done) => {
-      if (commands.length === 0) done([]);
-      else this.#batches.push({ wanted: commands.length, answers: [], done });
+    if (commands.length === 0) return [];
+    return new Promise((done, fail) => {
+      this.#batches.push({ wanted: commands.length, answers: [], done, fail });
+      this.socket.write(`${commands.join('\n')}\n`);
     });
-    if (commands.length > 0) this.socket.write(`${commands.join('\n')}\n`);
-    return Promise.race([answers, this.#failed]);
+  }
+
+  /** Nothing is answered any more. */
+  #fail(error: Error): void {
+    this.#failure ??= error;
+    for (const batch of this.#batches.splice(0)) batch.fail(this.#failure);
   }
 
   close(): void {
     this.socket.destroy();
-    this.child.kill('SIGKILL');
-    rmSync(this.folder, { recursive: true, force: true });
+    this.end();
   }
 
   #receive(text: string): void {

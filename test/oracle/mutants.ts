@@ -19,7 +19,9 @@ export interface Mutant {
   readonly to: string;
 }
 
-const SIMULATOR = join(__dirname, '../../lib/sim');
+const LIB = join(__dirname, '../../lib');
+/** What the unit consists of and imports. */
+const PARTS = ['sim/vtd', 'sim/memory.js', 'sim/bus.js', 'uapi'];
 
 /** A unit with the bug, loaded from a copy of the simulator. `remove` deletes the copy. */
 export function plant({ file, from, to }: Pick<Mutant, 'file' | 'from' | 'to'>): {
@@ -27,10 +29,8 @@ export function plant({ file, from, to }: Pick<Mutant, 'file' | 'from' | 'to'>):
   remove: () => void;
 } {
   const folder = mkdtempSync(join(tmpdir(), 'iommufd-mutant-'));
-  for (const part of ['vtd', 'memory.js', 'bus.js']) {
-    cpSync(join(SIMULATOR, part), join(folder, part), { recursive: true });
-  }
-  const path = join(folder, 'vtd', file);
+  for (const part of PARTS) cpSync(join(LIB, part), join(folder, part), { recursive: true });
+  const path = join(folder, 'sim/vtd', file);
   const text = readFileSync(path, 'utf8');
   const pieces = text.split(from);
   if (pieces.length !== 2) throw new Error(`'${from}' is ${pieces.length - 1} times in ${file}`);
@@ -51,11 +51,11 @@ export const MUTANTS: readonly Mutant[] = [
     to: 'false',
   },
   {
-    name: 'a reserved bit of a legacy context entry is ignored',
+    name: 'reserved bits of a legacy context entry are ignored',
     mode: 'legacy',
     file: 'legacy-context-table.js',
-    from: 'IGN: [70, 67]',
-    to: 'IGN: [71, 67]',
+    from: 'DID: [87, 72]',
+    to: 'DID: [95, 72]',
   },
   {
     name: 'pass-through is refused',

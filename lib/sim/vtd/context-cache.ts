@@ -5,6 +5,7 @@
  */
 import { ContextEntry } from './context-table';
 import { CachedPasid } from './pasid-cache';
+import { Source } from './strict';
 
 const SLOTS = 256;
 
@@ -16,6 +17,8 @@ export interface CachedContext {
   readonly scalable: ContextEntry | null;
   /** A legacy entry's own translation; null in scalable mode. */
   readonly legacy: CachedPasid | null;
+  /** What it was made from, in strict mode. */
+  readonly source: Source | null;
 }
 
 /** Bits of the function number that FM leaves out of the comparison. */

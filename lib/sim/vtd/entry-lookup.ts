@@ -5,7 +5,13 @@
 import { PhysicalMemory } from '../memory';
 import { VtdCapabilities } from './capabilities';
 import { CachedContext, ContextCache } from './context-cache';
-import { contextReservedBits, lookUpContext, pasidLimit } from './context-table';
+import {
+  CONTEXT_ENTRY_BYTES,
+  contextEntryAddress,
+  contextReservedBits,
+  lookUpContext,
+  pasidLimit,
+} from './context-table';
 import {
   LEGACY_REASONS,
   RTA_1_INVALID_MODE,
@@ -17,17 +23,33 @@ import {
 } from './fault-reasons';
 import { firstStageOf } from './first-stage';
 import { Iotlb, KIND_FIRST_STAGE, KIND_NESTED, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
-import { lookUpLegacyContext, TT_ALL, TT_PASS_THROUGH } from './legacy-context-table';
+import {
+  LEGACY_CONTEXT_ENTRY_BYTES,
+  legacyContextEntryAddress,
+  lookUpLegacyContext,
+  TT_ALL,
+  TT_PASS_THROUGH,
+} from './legacy-context-table';
 import { CachedPasid, PasidCache } from './pasid-cache';
 import {
   lookUpPasid,
+  PASID_DIRECTORY_ENTRY,
+  PASID_ENTRY_BYTES,
+  pasidDirectoryEntryAddress,
+  pasidEntryAddress,
   PasidEntry,
   PGTT_FIRST_STAGE,
   PGTT_NESTED,
   PGTT_PASS_THROUGH,
   PGTT_SECOND_STAGE,
 } from './pasid-table';
-import { lookUpContextTable, lookUpLegacyContextTable } from './root-table';
+import {
+  lookUpContextTable,
+  lookUpLegacyContextTable,
+  ROOT_ENTRY_BYTES,
+  rootEntryAddress,
+} from './root-table';
+import { Source, StrictChecker } from './strict';
 import { legacySecondStageOf, secondStageOf } from './second-stage';
 import { TTM_LEGACY, TTM_SCALABLE } from './registers';
 import { KINDS_ALL, KINDS_EXECUTE, KINDS_PRIVILEGED } from './walk';
@@ -55,6 +77,7 @@ export class EntryLookup {
     private readonly memory: PhysicalMemory,
     private readonly capabilities: VtdCapabilities,
     private readonly iotlb: Iotlb,
+    private readonly strict: StrictChecker | null,
   ) {
     this.contextReserved = contextReservedBits(capabilities);
   }
@@ -89,6 +112,8 @@ export class EntryLookup {
       context = this.fetchContext(rid);
       if (context === undefined) return null;
       this.contexts.insert(context);
+    } else if (this.strict !== null) {
+      this.strict.checkEntry('context-cache', context.source, `context-cache invalidation of the function`);
     }
     this.reason = 0;
     const entry = context.scalable;
@@ -114,7 +139,14 @@ export class EntryLookup {
     const { fault, entry } = lookUpContext(this.memory, contextTable, rid, this.contextReserved);
     this.fpd = entry.FPD !== 0;
     this.reason = fault;
-    return fault === 0 ? { rid, entry, scalable: entry, legacy: null } : undefined;
+    if (fault !== 0) return undefined;
+    const source = this.contextSource(
+      rootEntryAddress(this.rootTable, rid),
+      1,
+      contextEntryAddress(contextTable, rid),
+      CONTEXT_ENTRY_BYTES,
+    );
+    return { rid, entry, scalable: entry, legacy: null, source };
   }
 
   private fetchLegacyContext(rid: number): CachedContext | undefined {
@@ -129,11 +161,18 @@ export class EntryLookup {
     this.reason = fault;
     if (fault !== 0) return undefined;
     if (this.iotlb.tagsExhausted) this.dropAll();
+    const source = this.contextSource(
+      this.rootTable + (rid >>> 8) * ROOT_ENTRY_BYTES,
+      2,
+      legacyContextEntryAddress(contextTable, rid),
+      LEGACY_CONTEXT_ENTRY_BYTES,
+    );
     const passThrough = entry.TT === TT_PASS_THROUGH;
     return {
       rid,
       entry: { FPD: entry.FPD, DTE: entry.TT === TT_ALL ? 1 : 0, RID_PRIV: 0 },
       scalable: null,
+      source,
       legacy: {
         rid,
         pasid: 0,
@@ -145,6 +184,7 @@ export class EntryLookup {
         reasons: LEGACY_REASONS,
         first: null,
         second: passThrough ? null : legacySecondStageOf(entry, capabilities),
+        source: null,
       },
     };
   }
@@ -157,6 +197,10 @@ export class EntryLookup {
     const cached = this.pasids.find(context.rid, pasid);
     if (cached !== undefined) {
       this.fpd ||= cached.fpd;
+      if (this.strict !== null) {
+        const missing = `PASID-cache invalidation of PASID ${pasid} in domain ${cached.did}`;
+        this.strict.checkEntry('PASID-cache', cached.source, missing);
+      }
       return cached;
     }
     const { fault, fpd, entry } = lookUpPasid(this.memory, scalable.PASIDDIRPTR, pasid, this.capabilities);
@@ -164,12 +208,37 @@ export class EntryLookup {
     this.reason = fault;
     if (fault !== 0) return null;
     if (this.iotlb.tagsExhausted) this.dropAll();
-    const prepared = this.prepare(context.rid, pasid, fpd, entry);
+    const source = this.pasidSource(scalable.PASIDDIRPTR, pasid);
+    const prepared = this.prepare(context.rid, pasid, fpd, entry, source);
     this.pasids.insert(prepared);
     return prepared;
   }
 
-  private prepare(rid: number, pasid: number, fpd: boolean, entry: PasidEntry): CachedPasid {
+  /** The words of a root entry (`count` of 64 bits) and a context entry, in strict mode. */
+  private contextSource(root: number, count: number, entry: number, bytes: number): Source | null {
+    if (this.strict === null) return null;
+    const source = this.strict.remember({ addresses: [], words: [] }, root, count);
+    return this.strict.remember(source, entry, bytes / 8);
+  }
+
+  /** The words of a PASID's directory entry and table entry, in strict mode. */
+  private pasidSource(directory: number, pasid: number): Source | null {
+    if (this.strict === null) return null;
+    const at = pasidDirectoryEntryAddress(directory, pasid);
+    const pointer = new Int32Array(PASID_DIRECTORY_ENTRY.wordCount);
+    this.memory.readWords(at, pointer);
+    const table = PASID_DIRECTORY_ENTRY.decode(pointer).SMPTBLPTR;
+    const source = this.strict.remember({ addresses: [], words: [] }, at, 1);
+    return this.strict.remember(source, pasidEntryAddress(table, pasid), PASID_ENTRY_BYTES / 8);
+  }
+
+  private prepare(
+    rid: number,
+    pasid: number,
+    fpd: boolean,
+    entry: PasidEntry,
+    source: Source | null,
+  ): CachedPasid {
     const first = entry.PGTT === PGTT_FIRST_STAGE || entry.PGTT === PGTT_NESTED;
     let kinds = KINDS_ALL;
     if (first && entry.SRE === 0) kinds &= ~KINDS_PRIVILEGED;
@@ -186,6 +255,7 @@ export class EntryLookup {
       reasons: SCALABLE_REASONS,
       first: firstStage,
       second: entry.PGTT === PGTT_SECOND_STAGE ? secondStageOf(entry, this.capabilities) : null,
+      source,
     };
   }
 }

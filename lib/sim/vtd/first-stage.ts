@@ -176,6 +176,8 @@ export function walkFirstStage(
     common &= entryLow;
     executeDisable |= entryHigh & FS_XD_HIGH;
     walk.words[walk.depth] = words;
+    walk.entryHigh[walk.depth] = tableHigh;
+    walk.entryLow[walk.depth] = tableLow + offset;
     walk.at[walk.depth++] = at;
     tableHigh = entryHigh & 0xf_ffff;
     tableLow = entryLow & ~0xfff;

@@ -17,5 +17,7 @@ export type { InterruptSink } from './register-file';
 export * from './registers';
 export * from './root-table';
 export * from './second-stage';
+export { describeStaleUse } from './strict';
+export type { StaleUse } from './strict';
 export * from './unit';
 export { isInterruptAddress, PAGE_SHIFT_1G, PAGE_SHIFT_2M, PAGE_SHIFT_4K, Walk } from './walk';

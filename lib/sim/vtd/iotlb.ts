@@ -73,7 +73,7 @@ export class Iotlb {
     return this.words[at] === word0 && this.words[at + 1] === ((high & ~TAG_MASK) | tag) ? at : -1;
   }
 
-  /** Caches a granule. `shift`: log2 of its page; `outLow` and `outHigh`: the granule's output address. */
+  /** Caches a granule, at the index it returns. `shift`: log2 of its page; `outLow`, `outHigh`: its output address. */
   insert(
     tag: number,
     high: number,
@@ -83,7 +83,7 @@ export class Iotlb {
     shift: number,
     kind: number,
     allowed: number,
-  ): void {
+  ): number {
     const word0 = (high << 20) | (low >>> 12);
     const at = placeOf(tag, word0);
     const words = this.words;
@@ -96,6 +96,7 @@ export class Iotlb {
     words[at + 3] = outHigh;
     if (size !== 0) this.large++;
     if (isFirstStage(word2)) this.firstStage++;
+    return at;
   }
 
   /** log2 of the page the entry at `at` belongs to. */

@@ -6,6 +6,7 @@
 import { TranslationReasons } from './fault-reasons';
 import { FirstStage } from './first-stage';
 import { SecondStage } from './second-stage';
+import { Source } from './strict';
 
 const SLOTS = 1024;
 
@@ -26,6 +27,8 @@ export interface CachedPasid {
   readonly first: FirstStage | null;
   /** Set for PGTT 2, and for legacy entries that translate. */
   readonly second: SecondStage | null;
+  /** What it was made from, in strict mode. */
+  readonly source: Source | null;
 }
 
 export class PasidCache {

@@ -27,6 +27,7 @@ import {
 } from './fault-reasons';
 import { Iotlb } from './iotlb';
 import { joinHalves } from './layout';
+import { StrictChecker } from './strict';
 import { complete, findBest, interruptRange, isRecoverable } from './translation-request';
 import { Translator } from './translator';
 import { isBeyond, isInterruptAddress, PAGE_OFFSET, REQUEST_KIND } from './walk';
@@ -47,9 +48,11 @@ export class Remapper {
     memory: PhysicalMemory,
     private readonly capabilities: VtdCapabilities,
     private readonly faults: FaultRecorder,
+    /** Set in strict mode. */
+    private readonly strict: StrictChecker | null,
   ) {
-    this.entries = new EntryLookup(memory, capabilities, this.iotlb);
-    this.translator = new Translator(memory, capabilities, this.iotlb);
+    this.entries = new EntryLookup(memory, capabilities, this.iotlb, strict);
+    this.translator = new Translator(memory, capabilities, this.iotlb, strict);
   }
 
   /** Drops everything cached. */
@@ -65,7 +68,11 @@ export class Remapper {
 
   /** See VtdUnit.translate; translation is enabled. */
   translate(rid: number, pasid: number, high: number, low: number, access: number): number {
-    if ((access & ACCESS_TRANSLATED) !== 0) return this.passTranslated(rid, pasid, high, low, access);
+    if ((access & ACCESS_TRANSLATED) !== 0) {
+      const passed = this.passTranslated(rid, pasid, high, low, access);
+      this.strict?.finish(rid, pasid, high, low, access);
+      return passed;
+    }
     if (rid === this.lastRid && pasid === this.lastPasid) {
       const at = this.iotlb.slot(this.lastTag, high, low);
       if (at >= 0) {
@@ -76,7 +83,9 @@ export class Remapper {
         }
       }
     }
-    return this.resolve(rid, pasid, high, low, access);
+    const result = this.resolve(rid, pasid, high, low, access);
+    this.strict?.finish(rid, pasid, high, low, access);
+    return result;
   }
 
   private resolve(rid: number, pasid: number, high: number, low: number, access: number): number {
@@ -85,7 +94,8 @@ export class Remapper {
     if (context === null || entry === null) {
       return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, this.entries.reason);
     }
-    this.lastRid = rid;
+    // In strict mode every request is looked at.
+    if (this.strict === null) this.lastRid = rid;
     this.lastPasid = pasid;
     this.lastTag = entry.tag;
     this.lastKindMask = pasid < 0 ? ACCESS_WRITE : REQUEST_KIND;
@@ -131,6 +141,18 @@ export class Remapper {
     low: number,
     access: number,
   ): TranslationCompletion {
+    const completion = this.lookUp(rid, pasid, high, low, access);
+    this.strict?.finish(rid, pasid, high, low, access);
+    return completion;
+  }
+
+  private lookUp(
+    rid: number,
+    pasid: number,
+    high: number,
+    low: number,
+    access: number,
+  ): TranslationCompletion {
     const context = this.entries.findContext(rid, pasid);
     const enabled = context !== null && context.entry.DTE !== 0;
     const entry = enabled ? this.entries.findPasid(context, pasid) : null;
@@ -152,6 +174,7 @@ export class Remapper {
   acceptsPageRequest(rid: number, request: PageRequest): boolean {
     const legacy = this.entries.isLegacy;
     const context = legacy ? null : this.entries.findContext(rid, request.pasid);
+    this.strict?.finish(rid, request.pasid, request.high, request.low, 0);
     if (context?.scalable?.PRE === 1) return true;
     if (legacy || !this.entries.fpd) {
       const scalable = context === null ? this.entries.reason : SCT_8_PRE_CLEAR;

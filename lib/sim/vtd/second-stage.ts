@@ -126,7 +126,9 @@ export function walkSecondStage(
       return stage.reasons.reserved;
     }
     permissions &= entryLow;
-    if (stage.accessedDirty) {
+    if (stage.accessedDirty || walk.traced) {
+      walk.entryHigh[walk.depth] = tableHigh;
+      walk.entryLow[walk.depth] = tableLow | (tableIndex(level, high, low) << 3);
       walk.words[walk.depth] = words;
       walk.at[walk.depth++] = at;
     }

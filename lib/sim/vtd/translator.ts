@@ -19,9 +19,11 @@ import {
   markFirstStage,
   walkFirstStage,
 } from './first-stage';
-import { Iotlb } from './iotlb';
+import { Iotlb, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
+import { joinHalves } from './layout';
 import { CachedPasid } from './pasid-cache';
 import { checkSecondStage, markSecondStage, SecondStage, walkSecondStage } from './second-stage';
+import { StrictChecker } from './strict';
 import { isBeyond, isInterruptAddress, KINDS_ALL, KINDS_EXECUTE, PAGE_OFFSET, Walk } from './walk';
 
 export class Translator {
@@ -34,7 +36,10 @@ export class Translator {
     private readonly memory: PhysicalMemory,
     private readonly capabilities: VtdCapabilities,
     private readonly iotlb: Iotlb,
-  ) {}
+    private readonly strict: StrictChecker | null,
+  ) {
+    if (strict !== null) for (const walk of [this.walk, this.nestedWalk]) walk.traced = true;
+  }
 
   /** Translates through the IOTLB or the tables. 0, with the result in {@link walk}, or a fault reason. */
   find(entry: CachedPasid, kind: number, high: number, low: number): number {
@@ -44,14 +49,55 @@ export class Translator {
       this.walk.low = this.iotlb.words[at + 2]! & ~PAGE_OFFSET;
       this.walk.allowed = this.iotlb.words[at + 2]! & KINDS_ALL;
       this.walk.shift = this.iotlb.shiftAt(at);
+      if (this.strict !== null && entry.kind !== KIND_PASS_THROUGH) {
+        const differs = (): boolean => this.differs(entry, kind, high, low, at);
+        const inner = `IOTLB invalidation of domain ${entry.did}`;
+        this.strict.checkPath(at, differs, missing(entry, high, low), inner);
+      }
       return 0;
     }
     const reason = this.walkTables(entry, kind, high, low);
     if (reason !== 0) return reason;
     const { walk } = this;
     walk.allowed &= entry.kinds;
-    this.iotlb.insert(entry.tag, high, low, walk.high, walk.low, walk.shift, entry.kind, walk.allowed);
+    const { tag, first } = entry;
+    const index = this.iotlb.insert(
+      tag,
+      high,
+      low,
+      walk.high,
+      walk.low,
+      walk.shift,
+      entry.kind,
+      walk.allowed,
+    );
+    if (this.strict !== null && entry.kind !== KIND_PASS_THROUGH) {
+      this.strict.rememberPath(index, walk, first?.nested ? this.nestedWalk : null);
+    }
     return 0;
+  }
+
+  /** Strict mode: whether the tables now say otherwise than the IOTLB entry at `at`. */
+  private differs(entry: CachedPasid, kind: number, high: number, low: number, at: number): boolean {
+    const { memory } = this;
+    const { first, second } = entry;
+    let fresh = new Walk();
+    let reason = 0;
+    if (second !== null) {
+      reason = walkSecondStage(memory, second, high, low, fresh) || checkSecondStage(second, fresh, kind);
+    } else if (first !== null) {
+      reason =
+        walkFirstStage(memory, first, high, low, fresh, this.table) || checkFirstStage(first, fresh, kind);
+      if (reason === 0 && first.nested !== null) {
+        const guest = fresh;
+        fresh = new Walk();
+        reason =
+          walkSecondStage(memory, first.nested, guest.high, guest.low, fresh) ||
+          checkSecondStage(first.nested, fresh, kind & ACCESS_WRITE);
+      }
+    }
+    const { words } = this.iotlb;
+    return reason !== 0 || fresh.high !== words[at + 3] || fresh.low !== (words[at + 2]! & ~PAGE_OFFSET);
   }
 
   private walkTables(entry: CachedPasid, kind: number, high: number, low: number): number {
@@ -125,4 +171,12 @@ export class Translator {
     this.walk.allowed = KINDS_ALL;
     return 0;
   }
+}
+
+/** What a cached translation goes by. */
+function missing({ kind, did, pasid }: CachedPasid, high: number, low: number): string {
+  const page = `page 0x${(joinHalves(high, low & ~PAGE_OFFSET) / 4096).toString(16)}`;
+  if (kind !== KIND_SECOND_STAGE)
+    return `PASID-based IOTLB invalidation of ${page}, PASID ${pasid}, domain ${did}`;
+  return `IOTLB invalidation of ${page} in domain ${did}`;
 }

@@ -47,6 +47,7 @@ import {
   RTADDR_TTM_SHIFT,
 } from './registers';
 import { Remapper } from './remapper';
+import { StaleUse, StrictChecker } from './strict';
 import { isInterruptAddress } from './walk';
 
 export interface VtdUnitOptions {
@@ -58,6 +59,11 @@ export interface VtdUnitOptions {
    * {@link VtdUnit.interruptRequest} lets through. Called while a register write or a request is being handled.
    */
   readonly interrupt: InterruptSink;
+  /**
+   * Strict mode: called for every request that was served from a cache although the tables have changed since and were
+   * not invalidated. The request itself goes on as without.
+   */
+  readonly strict?: (use: StaleUse) => void;
   /** The function at a requester id, for device-TLB invalidations and page group responses. */
   readonly endpoint: (rid: number) => AtsEndpoint | undefined;
 }
@@ -158,13 +164,10 @@ export class VtdUnit {
     this.endpoint = options.endpoint;
     this.registers = new RegisterFile(this.capabilities, options.interrupt);
     this.faults = new FaultRecorder(this.registers, this.faultBase, NFR + 1);
-    this.remapper = new Remapper(options.memory, this.capabilities, this.faults);
-    this.interrupts = new InterruptRemapper(
-      options.memory,
-      this.capabilities,
-      this.faults,
-      options.interrupt,
-    );
+    const { memory, strict } = options;
+    const checker = strict === undefined ? null : new StrictChecker(memory, strict);
+    this.remapper = new Remapper(memory, this.capabilities, this.faults, checker);
+    this.interrupts = new InterruptRemapper(memory, this.capabilities, this.faults, options.interrupt);
     this.caches = new Caches(this.remapper, this.interrupts, MHMV, options.endpoint);
     this.invalidations = new InvalidationQueue(
       options.memory,

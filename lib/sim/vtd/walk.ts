@@ -30,10 +30,15 @@ export class Walk {
   /** log2 of the page that was mapped. */
   shift = PAGE_SHIFT_4K;
   allowed = 0;
-  /** Entries visited, top first (second stage: only with SSADE): the memory they are in, the index of their low word in it. */
+  /** Entries visited, top first (second stage: only with SSADE, or {@link traced}): the memory they are in, the index of their low word in it. */
   depth = 0;
   readonly words: Int32Array[] = new Array<Int32Array>(5).fill(new Int32Array(0));
   readonly at = new Int32Array(5);
+  /** Physical addresses of the entries visited. */
+  readonly entryHigh = new Int32Array(5);
+  readonly entryLow = new Int32Array(5);
+  /** Second stage: entries are kept without SSADE too. */
+  traced = false;
   /** Guest-physical addresses of the entries visited (nested first stage only). */
   readonly guestHigh = new Int32Array(5);
   readonly guestLow = new Int32Array(5);

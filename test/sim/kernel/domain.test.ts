@@ -1,4 +1,5 @@
 /** Mappings as a device sees them, through tables in memory, caches warm. */
+import type { StaleUse } from '../../../lib/sim';
 import * as fs from '../../../lib/sim/vtd/first-stage';
 import * as uapi from '../../../lib/uapi';
 import { Bench, PAGE } from './bench';
@@ -179,6 +180,8 @@ describe('nested', () => {
   let parent: number;
   /** The user's first-stage tables: four levels, each in a page of guest memory. */
   let tables: ReturnType<Bench['memory']>;
+  /** What strict mode says: the user's tables are the user's to invalidate. */
+  let stale: StaleUse[];
 
   /** Guest physical address of the n-th page of `tables`. */
   const guest = (n: number) => 0x10_0000 + n * PAGE;
@@ -186,7 +189,8 @@ describe('nested', () => {
     new DataView(tables.bytes.buffer).setBigUint64(table * PAGE + 8 * index, BigInt(value), true);
 
   beforeEach(() => {
-    bench = new Bench();
+    stale = [];
+    bench = new Bench({ iommu: { strict: (use) => stale.push(use) } });
     bench.bind();
     ioas = bench.ioas();
     parent = bench.hwpt(ioas, { flags: NEST });
@@ -237,6 +241,8 @@ describe('nested', () => {
     entry(3, 6, 0);
     expect(invalidate(hwpt, 0n, 2n ** 64n - 1n)).toBe(0);
     expect(bench.probe.read(0x6000, 1)).toBeUndefined();
+    expect(stale).toHaveLength(2);
+    for (const { missing } of stale) expect(missing).toMatch(/^PASID-based IOTLB invalidation of page 0x5,/);
   });
 
   test('an unmap in the parent is seen by itself', () => {

@@ -27,6 +27,7 @@ import {
   rootEntryAddress,
   RTADDR_REG,
   RTADDR_TTM_SHIFT,
+  StaleUse,
   TTM_SCALABLE,
   VtdCapabilities,
   VtdUnit,
@@ -55,9 +56,10 @@ export class Bench {
   private tail = 0;
   private waits = 0;
 
-  constructor(capabilities: Partial<VtdCapabilities> = {}) {
+  constructor(capabilities: Partial<VtdCapabilities> = {}, strict?: (use: StaleUse) => void) {
     this.unit = new VtdUnit({
       memory: this.memory,
+      ...(strict && { strict }),
       capabilities,
       interrupt: (addressHigh, addressLow, data) => this.interrupts.push([addressHigh, addressLow, data]),
       endpoint: (rid) => (this.absent.has(rid) ? undefined : this.endpoint(rid)),

@@ -12,6 +12,8 @@ import {
   encodeCap,
   encodeContextEntry,
   encodeEcap,
+  encodeLegacyContextEntry,
+  encodeLegacyRootEntry,
   encodePasidDirectoryEntry,
   encodePasidEntry,
   encodeRootEntryHalf,
@@ -22,6 +24,9 @@ import {
   FS_RW,
   FS_XD_HIGH,
   Layout,
+  LEGACY_CONTEXT_ENTRY,
+  LEGACY_ROOT_ENTRY,
+  legacyContextEntryAddress,
   PASID_DIRECTORY_ENTRY,
   PASID_ENTRY,
   PGTT_NESTED,
@@ -52,6 +57,26 @@ describe('tables', () => {
     expect(quads(encodeRootEntryHalf(0x1234_5678_9000))).toEqual(['123456789001']);
     expect(rootEntryAddress(0x8000, 0x00f8)).toBe(0x8008);
     expect(rootEntryAddress(0x8000, 0xff07)).toBe(0x8ff0);
+  });
+
+  test('legacy root entry', () => {
+    expect(quads(encodeLegacyRootEntry(0x1234_5678_9000))).toEqual(['123456789001', '0']);
+    expect(LEGACY_ROOT_ENTRY.decode([0x8000_1001, 0x12, 0, 0])).toEqual({ P: 1, CTP: 0x12_8000_1000 });
+  });
+
+  test('legacy context entry', () => {
+    const words = encodeLegacyContextEntry({
+      P: 1,
+      FPD: 1,
+      TT: 2,
+      SSPTPTR: 0x2468_ace0_b000,
+      AW: 3,
+      IGN: 15,
+      DID: 0xabcd,
+    });
+    expect(quads(words)).toEqual(['2468ace0b00b', 'abcd7b']);
+    expect(legacyContextEntryAddress(0x3000, 0x01ff)).toBe(0x3ff0);
+    expect(quads(LEGACY_CONTEXT_ENTRY.reserved)).toEqual(['ff0', 'ffffffffff000080']);
   });
 
   test('scalable context entry', () => {

@@ -1,0 +1,135 @@
+/**
+ * Strict mode: finds requests that are served from a cache although software has changed the tables since, without the
+ * invalidation that Intel VT-d Architecture Specification rev. 4.1, section 6.5 asks for. Real hardware serves them as
+ * well, or not, as its caches have it, and says nothing.
+ *
+ * What a cached entry was made from is remembered word by word, and looked at again whenever the entry is used.
+ */
+import { PhysicalMemory, UNREADABLE } from '../memory';
+import { joinHalves } from './layout';
+import { Walk } from './walk';
+
+/** A request that was served from a cache, and by the tables of that moment would have ended otherwise. */
+export interface StaleUse {
+  readonly rid: number;
+  /** NO_PASID, or the request's PASID. */
+  readonly pasid: number;
+  /** The request's address, halves, and ACCESS_* bits. */
+  readonly high: number;
+  readonly low: number;
+  readonly access: number;
+  readonly cache: 'context-cache' | 'PASID-cache' | 'IOTLB';
+  /** Physical address of the table's 64-bit word that was changed. */
+  readonly entry: number;
+  /** What it was when it was cached, and is now, [high, low]; null where there is no memory any more. */
+  readonly was: readonly [number, number];
+  readonly is: readonly [number, number] | null;
+  /** The invalidation that software left out. */
+  readonly missing: string;
+}
+
+/** 64-bit words and where they are. */
+export interface Source {
+  readonly addresses: number[];
+  /** High and low halves in turn. */
+  readonly words: number[];
+}
+
+/** What a translation was made from. */
+interface Path extends Source {
+  /** How many of the words are first-stage entries, nested: the others are the second stage's. */
+  readonly outer: number;
+}
+
+/** Bits that hardware sets itself: A, D and EA of either stage. */
+const MARKS = 0x760;
+const MAX_PATH = 5;
+
+type Found = Pick<StaleUse, 'cache' | 'entry' | 'was' | 'is' | 'missing'>;
+
+export class StrictChecker {
+  private found: Found | null = null;
+  /** By the index of an IOTLB entry. */
+  private readonly paths = new Map<number, Path>();
+
+  constructor(
+    private readonly memory: PhysicalMemory,
+    private readonly report: (use: StaleUse) => void,
+  ) {}
+
+  /** The words at `address`; `count` of 64 bits. */
+  remember(source: Source, address: number, count: number): Source {
+    for (let at = address; at < address + 8 * count; at += 8) {
+      source.addresses.push(at);
+      source.words.push(this.memory.read32(at + 4), this.memory.read32(at));
+    }
+    return source;
+  }
+
+  /** The entries that a translation, now in the IOTLB at index `at`, was made from. `inner`: the second stage's, nested. */
+  rememberPath(at: number, walk: Walk, inner: Walk | null): void {
+    const source: Source = { addresses: [], words: [] };
+    for (const each of inner === null ? [walk] : [walk, inner]) {
+      for (let i = 0; i < Math.min(each.depth, MAX_PATH); i++) {
+        this.remember(source, joinHalves(each.entryHigh[i]!, each.entryLow[i]!), 1);
+      }
+    }
+    this.paths.set(at, { ...source, outer: inner === null ? source.addresses.length : walk.depth });
+  }
+
+  /** A cached context or PASID entry is used. */
+  checkEntry(cache: StaleUse['cache'], source: Source | null, missing: string): void {
+    if (source === null || this.found !== null) return;
+    const index = this.changed(source, 0);
+    if (index >= 0) this.found = this.describe(cache, source, index, missing);
+  }
+
+  /** An IOTLB entry is used; `differs` asks whether a walk would end otherwise. `inner`: for the second stage, nested. */
+  checkPath(at: number, differs: () => boolean, missing: string, inner: string): void {
+    const path = this.paths.get(at);
+    if (path === undefined || this.found !== null) return;
+    const index = this.changed(path, MARKS);
+    if (index < 0 || !differs()) return;
+    this.found = this.describe('IOTLB', path, index, index < path.outer ? missing : inner);
+  }
+
+  /** A request is over. */
+  finish(rid: number, pasid: number, high: number, low: number, access: number): void {
+    const { found } = this;
+    if (found === null) return;
+    this.found = null;
+    this.report({ rid, pasid, high: high >>> 0, low: low >>> 0, access, ...found });
+  }
+
+  /** Index of the first word that is another now, or -1. */
+  private changed({ addresses, words }: Source, ignored: number): number {
+    return addresses.findIndex((entry, i) => {
+      const [high, low] = [this.memory.read32(entry + 4), this.memory.read32(entry)];
+      // UNREADABLE has no bits: it is compared as it is.
+      if (low === UNREADABLE) return true;
+      return high !== words[2 * i] || ((low ^ words[2 * i + 1]!) & ~ignored) !== 0;
+    });
+  }
+
+  private describe(cache: StaleUse['cache'], source: Source, index: number, missing: string): Found {
+    const entry = source.addresses[index]!;
+    const [wasHigh, wasLow] = [source.words[2 * index]!, source.words[2 * index + 1]!];
+    const [high, low] = [this.memory.read32(entry + 4), this.memory.read32(entry)];
+    const is: [number, number] | null = low === UNREADABLE ? null : [high >>> 0, low >>> 0];
+    return { cache, entry, was: [wasHigh >>> 0, wasLow >>> 0], is, missing };
+  }
+}
+
+const hex = (high: number, low: number): string =>
+  `0x${high.toString(16)}${low.toString(16).padStart(8, '0')}`.replace(/^0x0+(?=.)/, '0x');
+
+/** One sentence about a stale use. */
+export function describeStaleUse(use: StaleUse): string {
+  const { rid, pasid, high, low, cache, entry, was, is, missing } = use;
+  const who = `function 0x${rid.toString(16)}${pasid < 0 ? '' : `, PASID ${pasid}`}`;
+  const change = `${hex(...was)} became ${is === null ? 'no memory' : hex(...is)}`;
+  return (
+    `stale use of the ${cache} by ${who} at ${hex(high, low)}: the word at 0x${entry.toString(16)}, ` +
+    `${change}, and no ${missing} followed`
+  );
+}
