@@ -26,7 +26,7 @@ export interface Memory {
 export interface AllocateOptions {
   /** Back the memory with huge pages (MAP_HUGETLB); -ENOMEM where none are reserved. */
   hugePages?: boolean;
-  /** Back it with a memfd, so that IOMMU_IOAS_MAP_FILE and other processes can map it. */
+  /** Back it with a memfd of sealed size, so that IOMMU_IOAS_MAP_FILE and other processes can map it. */
   memfd?: boolean;
 }
 

@@ -4,6 +4,7 @@
 #include "state.h"
 
 #include <cerrno>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -17,11 +18,18 @@ static int PageSizeOf(int fd, size_t *size) {
   return 0;
 }
 
+/** Gives a memfd its size, for good: whoever gets it could take memory away
+ * from this process otherwise. */
+static bool SetSize(int fd, size_t length) {
+  return ftruncate(fd, static_cast<off_t>(length)) == 0 &&
+         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0;
+}
+
 /** Maps `fd`, or anonymous memory if it is -1. */
 static std::shared_ptr<Pages> MapPages(int fd, size_t length, size_t page_size,
                                        bool huge) {
   length = (length + page_size - 1) / page_size * page_size;
-  if (fd != -1 && ftruncate(fd, static_cast<off_t>(length)) == -1)
+  if (fd != -1 && !SetSize(fd, length))
     return nullptr;
   int flags = fd != -1 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
   if (huge && fd == -1)
@@ -36,7 +44,8 @@ std::shared_ptr<Pages> Pages::Map(size_t length, bool huge, bool memfd) {
   if (!huge && !memfd)
     return MapPages(-1, length, static_cast<size_t>(sysconf(_SC_PAGESIZE)),
                     false);
-  int fd = memfd_create("dma", MFD_CLOEXEC | (huge ? MFD_HUGETLB : 0));
+  int fd = memfd_create("dma", MFD_CLOEXEC | MFD_ALLOW_SEALING |
+                                   (huge ? MFD_HUGETLB : 0));
   if (fd == -1)
     return nullptr;
   size_t page_size;

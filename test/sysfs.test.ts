@@ -88,8 +88,11 @@ describe('devices in sysfs', () => {
     const { kernel, add } = machine();
     add('0000:00:06.0', { driver: 'e1000e' });
     add('0000:00:07.0', { driver: 'vfio-pci', group: 7 });
+    add('0000:00:08.0', { driver: 'vfio-pci', group: 8, cdev: 'noiommu-vfio1' });
     expect(() => resolveDevice(kernel, '0000:00:06.0')).toThrow('intel_iommu=on');
     expect(() => resolveDevice(kernel, '0000:00:07.0')).toThrow('CONFIG_VFIO_DEVICE_CDEV');
+    // VFIO gives it away, but no mapping would be what its DMA goes through.
+    expect(() => resolveDevice(kernel, '0000:00:08.0')).toThrow('its DMA goes to physical addresses');
   });
 
   test('anything else is a TypeError', () => {

@@ -9,10 +9,10 @@ import {
   type Kernel,
   type Memory,
 } from '../../lib/open-kernel';
-import { errno, IOMMU_TEST_OP_TRIGGER_IOPF } from '../../lib/uapi';
+import { errno, IOMMU_TEST_OP_DMABUF_GET, IOMMU_TEST_OP_TRIGGER_IOPF } from '../../lib/uapi';
 import { VFIO_PATH } from './generate/vfio';
 import { masked } from './known-differences';
-import { ARGUMENT_BYTES, DATA_BYTES, SCRATCH_BYTES } from './limits';
+import { ARGUMENT_BYTES, DATA_BYTES, MEMFD_BYTES, SCRATCH_BYTES } from './limits';
 import { layouts, newFdOffset, type Layout } from './layouts';
 import { isUnsafe } from './safety';
 import { REFUSED } from './program';
@@ -21,7 +21,6 @@ import type { Call, CallRecord, Change, FdRef, IoctlCall, Sequence, Value, Words
 /** Of the scratch memory and the argument, how much is compared. */
 const SEEN_BYTES = 4096;
 const HUGE = 2 * 2 ** 20;
-const MEMFD_BYTES = HUGE;
 
 /** Told what happened, byte by byte. */
 interface Sink {
@@ -192,6 +191,8 @@ export class Executor {
         return this.#openedFd(call.label, kernel.eventfd(call.initial, O_NONBLOCK));
       case 'close':
         return this.#close(call.fd);
+      case 'status':
+        return this.#sink.call(this.#status(call.line));
       case 'poll':
         return this.#sink.call(kernel.poll(this.#fd(call.fd), call.events));
       case 'mmap':
@@ -243,6 +244,13 @@ export class Executor {
     if (index >= 0) this.#opened.splice(index, 1);
   }
 
+  #status(line: string): number {
+    const status = this.kernel.readFile('/proc/self/status');
+    if (typeof status === 'number') return status;
+    const [, kilobytes] = new RegExp(`^${line}:\\s*(\\d+) kB$`, 'm').exec(status) ?? [];
+    return Number(kilobytes) / 4;
+  }
+
   #mmap({ label, fd, offset, length, keep }: Extract<Call, { op: 'mmap' }>): void {
     const mapping = this.kernel.mmap(this.#fd(fd), offset, length, PROT_READ | PROT_WRITE);
     this.#sink.call(typeof mapping === 'number' ? mapping : 0);
@@ -287,8 +295,17 @@ export class Executor {
     this.#argumentBefore.set(this.#argument.bytes.subarray(0, SEEN_BYTES));
     this.#scratchBefore.set(this.#scratchBytes.subarray(0, SEEN_BYTES));
     const argument = call.argument === undefined ? Number(this.#argument.address) : Number(call.argument);
+    const unnamed = call.fields.op === IOMMU_TEST_OP_DMABUF_GET ? this.#nextFd() : -1;
     const result = this.kernel.ioctl(this.#fd(call.fd), request, argument);
+    if (result >= 0 && unnamed >= 0) this.#keep(label, unnamed);
     this.#finish(label, call, layout, result);
+  }
+
+  /** The lowest free descriptor: Linux 7.3 does not say which one a DMA-buf of its selftest got. */
+  #nextFd(): number {
+    const fd = this.kernel.eventfd(0, 0);
+    this.kernel.close(fd);
+    return fd;
   }
 
   #fields(layout: Layout, call: IoctlCall): void {
@@ -348,9 +365,13 @@ export class Executor {
     if (typeof value === 'number') return value;
     if (typeof value === 'string') return BigInt(value);
     if ('fd' in value) return this.#fd(value.fd);
-    if ('at' in value)
-      return (value.at === 'data' ? this.#dataStart : this.#scratchStart) + BigInt(value.offset);
+    if ('at' in value) return this.#startOf(value.at) + BigInt(value.offset);
     return (this.#values.get(value.of)?.[value.field] ?? 0n) + toBigInt(value.plus ?? 0);
+  }
+
+  #startOf(memory: 'data' | 'scratch' | 'memfd'): bigint {
+    if (memory === 'memfd') return alignedStart(this.#memfd);
+    return memory === 'data' ? this.#dataStart : this.#scratchStart;
   }
 
   #store(view: DataView, offset: number, size: number, value: number | bigint): void {

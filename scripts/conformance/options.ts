@@ -18,6 +18,8 @@ export interface ConformanceOptions {
   readonly seed: number;
   /** Flavours of random sequences; all if empty. */
   readonly only: readonly string[];
+  /** KiB that the programs may lock, without CAP_IPC_LOCK; undefined: as much as they like. */
+  readonly memlock: number | undefined;
   /** Most differences that are made shorter. */
   readonly shrink: number;
   /** Seconds until the guest is ended. */
@@ -46,6 +48,7 @@ random sequences on the simulated kernel and on Linux in the virtual machine and
   --seconds N      begin no more random sequences after N seconds (default: make them all)
   --seed N         of the random sequences, 0 to 2^32 - 1 (default: another one each time)
   --flavours LIST  only these kinds of random sequences: plain, several, bound, mock, virtual
+  --memlock N      with --compare: N KiB is all that may be locked, and CAP_IPC_LOCK is gone, on both
   --shrink N       differences to find the shortest sequence for (default 20)
   --timeout N      end the guest after N seconds (default 3600)
   --json           print JSON
@@ -63,6 +66,7 @@ const SPECIFICATION = {
   seconds: { type: 'string' },
   seed: { type: 'string' },
   flavours: { type: 'string', default: '' },
+  memlock: { type: 'string' },
   shrink: { type: 'string', default: '20' },
   timeout: { type: 'string', default: '3600' },
   json: { type: 'boolean', default: false },
@@ -107,6 +111,7 @@ export function parseOptions(args: string[], fresh: number): ConformanceOptions 
     seconds: values.seconds === undefined ? Infinity : integer('seconds', values.seconds, 2_147_483),
     seed: values.seed === undefined ? fresh : integer('seed', values.seed, 2 ** 32 - 1),
     only,
+    memlock: values.memlock === undefined ? undefined : integer('memlock', values.memlock, 2 ** 40),
     shrink: integer('shrink', values.shrink, 1000),
     timeout: integer('timeout', values.timeout, 2_147_483),
     folder: serve ?? '',

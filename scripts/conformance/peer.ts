@@ -2,9 +2,8 @@
 import { openKernel } from '../../lib/open-kernel';
 import { Executor } from './executor';
 import { Generator, type GeneratorOptions } from './generate/flavours';
-import type { IommuChoice } from './options';
 import type { Call, CallRecord, Sequence } from './program';
-import { openSimulated, type Opened } from './simulated';
+import { openSimulated, type Opened, type Setup } from './simulated';
 
 /** Sequences `first` to `first + count - 1` of a generator. */
 export interface Batch {
@@ -70,8 +69,8 @@ export class LocalPeer implements Peer {
 }
 
 /** The simulated kernel. */
-export function simulatedPeer(observe?: Observer, iommu?: IommuChoice): LocalPeer {
-  return new LocalPeer('simulated', openSimulated(iommu), observe);
+export function simulatedPeer(observe?: Observer, setup?: Setup): LocalPeer {
+  return new LocalPeer('simulated', openSimulated(setup), observe);
 }
 
 /** The kernel this process runs on. */

@@ -15,8 +15,8 @@ export type Value =
   /** A field as call `of` returned it, plus `plus`. */
   | { readonly of: number; readonly field: string; readonly plus?: Literal }
   | { readonly fd: FdRef }
-  /** An address: `offset` bytes into the memory for mappings ('data') or the memory for pointers ('scratch'). */
-  | { readonly at: 'data' | 'scratch'; readonly offset: number };
+  /** An address: `offset` bytes into the memory for mappings ('data'), that for pointers ('scratch'), or the memfd's. */
+  | { readonly at: 'data' | 'scratch' | 'memfd'; readonly offset: number };
 
 /** Integers of `width` bytes, one after another, from `offset` on. */
 export interface Words {
@@ -58,6 +58,8 @@ export type Call = { readonly label: number } & (
     }
   | { readonly op: 'poll'; readonly fd: FdRef; readonly events: number }
   | { readonly op: 'eventfd'; readonly initial: number }
+  /** A size that /proc/self/status shows; the result is in pages. */
+  | { readonly op: 'status'; readonly line: 'VmLck' | 'VmPin' }
   | {
       readonly op: 'mmap';
       readonly fd: FdRef;

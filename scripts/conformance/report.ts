@@ -30,6 +30,8 @@ function callText(call: Call): string {
       return `open ${call.path}`;
     case 'eventfd':
       return `eventfd ${literal(call.initial)}`;
+    case 'status':
+      return `pages of ${call.line}`;
     case 'close':
       return `close ${fdText(call.fd)}`;
     case 'poll':

@@ -6,7 +6,6 @@ import {
   IOMMU_TEST_OP_ACCESS_RW,
   IOMMU_TEST_OP_DEV_CHECK_CACHE,
   IOMMU_TEST_OP_DIRTY,
-  IOMMU_TEST_OP_DMABUF_GET,
   IOMMU_TEST_OP_MD_CHECK_REFS,
   IOMMU_TEST_OP_TRIGGER_VEVENT,
 } from '../../lib/uapi';
@@ -28,12 +27,6 @@ function pointsIn(fields: Fields, name: string): boolean {
 function bitmapBytes(fields: Fields, prefix: string): number {
   const pageSize = number(fields, `${prefix}page_size`);
   return pageSize === 0 ? 0 : number(fields, `${prefix}length`) / pageSize / 8;
-}
-
-/** Linux 7.3's test command leaves the new descriptor open and does not say which it is. */
-function leaksDescriptor(fields: Fields): boolean {
-  const length = number(fields, 'dmabuf_get.length');
-  return length > 0 && length <= 2 ** 21;
 }
 
 /**
@@ -80,7 +73,6 @@ export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): b
       // Pages past the memory are the running program's own.
       if (fields.op === IOMMU_TEST_OP_MD_CHECK_REFS)
         return pointsIn(fields, 'check_refs.uptr') && number(fields, 'check_refs.length') > ROOM / 4;
-      if (fields.op === IOMMU_TEST_OP_DMABUF_GET) return leaksDescriptor(fields);
       return (
         fields.op === IOMMU_TEST_OP_ACCESS_RW &&
         pointsIn(fields, 'access_rw.uptr') &&

@@ -1,5 +1,5 @@
 /** A simulated machine like the guest: the same devices and registers, so that differences are the kernel's. */
-import { openKernel, type Kernel } from '../../lib/open-kernel';
+import type { Kernel } from '../../lib/open-kernel';
 import { Machine, type DeviceOptions } from '../../lib/sim';
 import { Edu } from '../../lib/sim/devices/edu';
 import * as pci from '../../lib/sim/devices/pci-registers';
@@ -47,8 +47,14 @@ function edu({ multifunction = false, group }: Place): DeviceOptions {
   return group === undefined ? { device } : { device, group };
 }
 
-/** `iommu`: as the guest is started with. */
-export function openSimulated(iommu: IommuChoice = 'intel'): Opened {
+/** What a machine is started with, the simulated one as the guest. */
+export interface Setup {
+  readonly iommu?: IommuChoice;
+  /** Bytes that the program may lock, without CAP_IPC_LOCK; undefined for as much as it likes. */
+  readonly memlock?: number | undefined;
+}
+
+export function openSimulated({ iommu = 'intel', memlock }: Setup = {}): Opened {
   const vtd = { capabilities: { ...decodeCap(CAP), ...decodeEcap(ECAP), HAW } };
   const machine = new Machine({
     iommu: iommu === 'none' ? iommu : vtd,
@@ -62,5 +68,8 @@ export function openSimulated(iommu: IommuChoice = 'intel'): Opened {
     config?.write(pci.BASE_ADDRESS_REGISTERS, 4, bar);
     config?.write(pci.INTERRUPT_LINE, 1, line);
   }
-  return { kernel: openKernel(machine), settle: () => void machine.idle() };
+  const limited = (bytes: number) =>
+    machine.createProcess({ uid: 0, capabilities: ['CAP_SYS_RESOURCE'], memlock: bytes });
+  const kernel = memlock === undefined ? machine.process() : limited(memlock);
+  return { kernel, settle: () => void machine.idle() };
 }

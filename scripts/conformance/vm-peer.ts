@@ -4,16 +4,19 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { IommuChoice } from './options';
 import type { Batch, Peer } from './peer';
 import type { CallRecord, Sequence } from './program';
 import { ask, putDown, roundFile } from './rounds';
+import type { Setup } from './simulated';
 
 const RUNNER = join(__dirname, '../vm/main.js');
 const PROGRAM = join(__dirname, 'main.js');
 const LAST_WORDS = 4000;
 /** Huge pages where the sequences ask for them, and nowhere else: both can be seen, and would be chance. */
 const PARAMETERS = 'transparent_hugepage=never hugepages=8';
+
+/** Root has every capability that is in the bounding set. */
+const WITHOUT_IPC_LOCK = ['setpriv', '--bounding-set', '-ipc_lock', '--inh-caps', '-ipc_lock', '--'];
 
 export class VmPeer implements Peer {
   readonly name = 'linux';
@@ -25,11 +28,14 @@ export class VmPeer implements Peer {
   #round = 0;
 
   /** `seconds` until the guest is ended, whatever it does. */
-  constructor(seconds: number, iommu: IommuChoice) {
+  constructor(seconds: number, { iommu = 'intel', memlock }: Setup = {}) {
     const machine = ['--iommu', iommu, '--append', PARAMETERS];
     const vm = [...machine, '--timeout', String(seconds), '--share', this.#folder, '--'];
+    const limits =
+      memlock === undefined ? [] : [...WITHOUT_IPC_LOCK, 'prlimit', `--memlock=${memlock}`, '--'];
     const command = [process.execPath, '--enable-source-maps', PROGRAM, '--serve', this.#folder];
-    this.#vm = spawn(process.execPath, [RUNNER, ...vm, ...command], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const all = [RUNNER, ...vm, ...limits, ...command];
+    this.#vm = spawn(process.execPath, all, { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.#vm.stdout, this.#vm.stderr])
       stream?.on(
         'data',

@@ -26,6 +26,8 @@ export interface VmOptions {
   shares: string[];
   /** Bind the edu devices to vfio-pci before the command runs. */
   bind: boolean;
+  /** Where the dump of the IOMMU's tables goes that COMMAND asks for; see tables.ts. */
+  dumpTables: string | undefined;
   /** Seconds until the guest is ended with status 124; 0 is no limit. */
   timeout: number;
   /** Show the guest's console on stderr as it comes. */
@@ -55,6 +57,9 @@ COMMAND's stdout, stderr and exit status come through unchanged.
   --append TEXT    more kernel parameters
   --device SPEC    one more QEMU device (may be repeated)
   --share DIR      a host folder the guest may write, at the same path (may be repeated)
+  --dump-tables FILE
+                   COMMAND can run the program that IOMMUFD_VM_DUMP_TABLES names: the tables of the
+                   guest's VT-d unit, and what Linux says is in them, go to FILE
   --no-bind        leave the edu devices without a driver instead of binding them to vfio-pci
   --timeout N      end the guest after N seconds with status 124 (default 600, 0: never)
   --verbose        show the guest's console on stderr
@@ -73,11 +78,17 @@ const SPECIFICATION = {
   append: { type: 'string', default: '' },
   device: { type: 'string', multiple: true, default: [] as string[] },
   share: { type: 'string', multiple: true, default: [] as string[] },
+  'dump-tables': { type: 'string' },
   'no-bind': { type: 'boolean', default: false },
   timeout: { type: 'string', default: '600' },
   verbose: { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
 } as const;
+
+/** Bytes of a --memory size. */
+export function memoryBytes(size: string): number {
+  return Number(size.slice(0, -1)) * (size.endsWith('G') ? 2 ** 30 : 2 ** 20);
+}
 
 /** Our own options end at the first word that is none, or at `--`: what follows is the command's. */
 function split(args: string[]): { own: string[]; command: string[] } {
@@ -140,6 +151,7 @@ export function parseOptions(args: string[]): VmOptions | 'help' {
     devices: values.device,
     shares: values.share,
     bind: !values['no-bind'],
+    dumpTables: values['dump-tables'],
     // setTimeout holds at most 2^31 − 1 milliseconds.
     timeout: integer('timeout', values.timeout, 0, 2_147_483),
     verbose: values.verbose,

@@ -1,8 +1,14 @@
 // QEMU's command line for the guest. Pure: options in, arguments out.
 import type { Accelerator, IommuType, VmOptions } from './options';
 
-/** File descriptors that QEMU inherits: sockets for the three streams, the control channel and the console; the disk. */
-export const FD = { control: 3, stdout: 4, stderr: 5, console: 6, disk: 7 } as const;
+/**
+ * File descriptors that QEMU inherits: sockets for the three streams, the control channel and the console; the disk;
+ * for a dump of tables, the guest's memory and a socket for the guest's side of it.
+ */
+export const FD = { control: 3, stdout: 4, stderr: 5, console: 6, disk: 7, memory: 8, tables: 9 } as const;
+
+/** Bytes of guest memory below 4 GiB, at most: the rest begins at 4 GiB. */
+export const LOW_MEMORY_BYTES = 2 ** 31;
 
 export interface Machine {
   kernel: string;
@@ -84,8 +90,9 @@ export function shareTag(index: number): string {
   return `share${index}`;
 }
 
-function streams(): string[] {
-  const ports = (['control', 'stdout', 'stderr'] as const).flatMap((name, index) => [
+function streams(tables: boolean): string[] {
+  const names = ['control', 'stdout', 'stderr', ...(tables ? (['tables'] as const) : [])] as const;
+  const ports = names.flatMap((name, index) => [
     '-chardev',
     `socket,id=${name},fd=${FD[name]}`,
     '-device',
@@ -93,6 +100,15 @@ function streams(): string[] {
   ]);
   const console = ['-chardev', `socket,id=console,fd=${FD.console}`, '-serial', 'chardev:console'];
   return [...console, '-device', 'virtio-serial-pci,id=serial,addr=2', ...ports];
+}
+
+/** Memory in a file that the host reads while the guest runs. */
+function sharedMemory(size: string): string[] {
+  return [
+    '-object',
+    `memory-backend-file,id=memory,size=${size},mem-path=/proc/self/fd/${FD.memory},share=on`,
+    ...['-machine', `memory-backend=memory,max-ram-below-4g=${LOW_MEMORY_BYTES}`],
+  ];
 }
 
 function disk(): string[] {
@@ -122,15 +138,17 @@ function edus(): string[] {
 /** All arguments of QEMU for one guest. */
 export function qemuArguments(machine: Machine): string[] {
   const { options } = machine;
+  const tables = options.dumpTables !== undefined;
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-machine', 'q35,kernel-irqchip=split', '-smp', String(options.cpus), '-m', options.memory],
+    ...(tables ? sharedMemory(options.memory) : []),
     ...ACCELERATION[options.accel],
     // First: QEMU gives a device the IOMMU that was there before it.
     ...IOMMU_DEVICES[options.iommu],
     // Slot 1 is where amd-iommu puts its PCI function.
     ...share('root', '/', ',readonly=on', ',addr=6'),
-    ...streams(),
+    ...streams(tables),
     ...edus(),
     ...disk(),
     // Last: these take whichever slots are free.

@@ -2,6 +2,7 @@
  * Raw calls on the selftest ("mock") IOMMU: the kernel's own on Linux, that of a machine with `iommu: 'mock'` in
  * simulation. Every test gets an iommufd of its own.
  */
+import type { AllocateOptions } from '../../lib/kernel';
 import { openKernel, O_CLOEXEC, O_RDWR, type Kernel, type Memory } from '../../lib/open-kernel';
 import { Machine } from '../../lib/sim';
 import * as layout from '../../lib/sim/kernel/mock/layout';
@@ -65,7 +66,7 @@ export class RawIommu {
     for (const memory of this.#memory.splice(0)) memory.free();
   }
 
-  memory(length: number, options: { hugePages?: boolean } = {}): Memory {
+  memory(length: number, options: AllocateOptions = {}): Memory {
     const memory = this.kernel.allocate(length, options);
     if (typeof memory === 'number') throw new Error(`allocate gave ${memory}`);
     this.#memory.push(memory);
@@ -128,6 +129,35 @@ export class RawIommu {
       iova: iova ?? 0n,
     });
     return result || out.iova;
+  }
+
+  /** MAP_FILE of `length` bytes from byte `start` on: the IOVA, or the error. */
+  mapFile(
+    ioas_id: number,
+    fd: number,
+    start: number | bigint,
+    length: number | bigint,
+    iova?: bigint,
+    flags = 6,
+  ): bigint | number {
+    const fixed = iova === undefined ? 0 : uapi.IOMMU_IOAS_MAP_FIXED_IOVA;
+    const values = { ioas_id, fd, start, length, flags: flags | fixed, iova: iova ?? 0n };
+    const { result, out } = this.call(uapi.IOMMU_IOAS_MAP_FILE, values);
+    return result || out.iova;
+  }
+
+  /** A DMA-buf of the selftest: its descriptor, or the error. */
+  dmabuf(length: number, open_flags = O_RDWR): number {
+    // Linux 7.3 does not say which descriptor it is: the lowest that is free.
+    const fd = this.kernel.open('/dev/iommu', O_RDWR | O_CLOEXEC);
+    this.kernel.close(fd);
+    const { result } = this.test(uapi.IOMMU_TEST_OP_DMABUF_GET, 0, { dmabuf_get: { length, open_flags } });
+    return result || this.keep(fd);
+  }
+
+  /** Takes a DMA-buf's memory back; `revoked` 0: whoever asks anew gets it. */
+  revoke(dmabuf_fd: number, revoked = 1): number {
+    return this.test(uapi.IOMMU_TEST_OP_DMABUF_REVOKE, 0, { dmabuf_revoke: { dmabuf_fd, revoked } }).result;
   }
 
   unmap(ioas_id: number, iova: bigint, length: bigint | number): number {

@@ -31,8 +31,8 @@ const here = Array.isArray(names) && names.some((name) => name.startsWith('noiom
 
 type Encoded<S extends uapi.Struct> = Parameters<S['encode']>[0];
 
-let fds: number[] = [];
-let memories: Memory[] = [];
+const fds: number[] = [];
+const memories: Memory[] = [];
 
 function open(path: string): number {
   const fd = kernel.open(path, O_RDWR);

@@ -8,6 +8,8 @@ import {
   POLLIN,
   POLLOUT,
   PROT_READ,
+  PROT_WRITE,
+  type DeviceMapping,
 } from '../../lib/kernel';
 import { errno } from '../../lib/uapi';
 import { Calls, code, U64_MAX } from './calls';
@@ -18,6 +20,7 @@ const { kernel } = calls;
 const ALL_EVENTS = 0x7fff;
 const O_DIRECTORY = 0o200000;
 const EFD_SEMAPHORE = 1;
+const MEBIBYTE = 2 ** 20;
 
 afterEach(() => calls.close());
 afterAll(() => calls.free());
@@ -175,10 +178,15 @@ describe('a fault queue', () => {
 });
 
 describe('memory with a descriptor', () => {
+  function allocate(length: number, hugePages = false) {
+    const memory = kernel.allocate(length, { memfd: true, hugePages });
+    if (typeof memory === 'number') throw new Error(`allocate: ${code(memory)}`);
+    return memory;
+  }
+
   test('is a file', () => {
     expect(kernel.allocate(0)).toBe(-errno.EINVAL);
-    const memory = kernel.allocate(5000, { memfd: true });
-    if (typeof memory === 'number') throw new Error('allocate');
+    const memory = allocate(5000);
     const { fd, bytes } = memory;
     expect(memory.length).toBe(2 * PAGE);
     bytes[8190] = 7;
@@ -192,11 +200,81 @@ describe('memory with a descriptor', () => {
     expect(kernel.read(fd, two)).toBe(4);
     expect(bytes[0]).toBe(9);
     expect([...two]).toEqual([0, 0, 0, 0]);
+    expect(kernel.poll(fd, 0x7fff)).toBe(0x145);
     expect(kernel.watch(fd, POLLIN, () => {})).toBe(-errno.EPERM);
     memory.free();
     memory.free();
     expect(memory.bytes).toHaveLength(0);
     expect(code(kernel.close(fd))).toBe('EBADF');
+  });
+
+  test('keeps its size', () => {
+    const memory = allocate(PAGE);
+    const write = (length: number, offset: number) =>
+      code(kernel.pwrite(memory.fd, new Uint8Array(length).fill(1), offset));
+    expect(write(1, PAGE)).toBe('EPERM');
+    expect(write(2, PAGE - 1)).toBe('EPERM');
+    expect(memory.bytes[PAGE - 1]).toBe(0);
+    expect(write(1, PAGE - 1)).toBe(1);
+    expect(write(0, PAGE)).toBe(0);
+    expect(write(0, 5 * PAGE)).toBe(0);
+    memory.free();
+    // Written in pieces up to the next 2 MiB: those before the end are done.
+    const large = allocate(4 * MEBIBYTE);
+    expect(code(kernel.pwrite(large.fd, new Uint8Array(100).fill(2), 4 * MEBIBYTE - 50))).toBe(50);
+    expect(large.bytes[4 * MEBIBYTE - 1]).toBe(2);
+    large.free();
+    const uneven = allocate(4 * MEBIBYTE + PAGE);
+    expect(code(kernel.pwrite(uneven.fd, new Uint8Array(2 * PAGE), 4 * MEBIBYTE - 50))).toBe(50);
+    expect(code(kernel.pwrite(uneven.fd, new Uint8Array(2 * PAGE), 4 * MEBIBYTE))).toBe('EPERM');
+    uneven.free();
+  });
+
+  test('can be mapped', () => {
+    const memory = allocate(3 * PAGE);
+    const map = (offset: number, length: number, protection = PROT_READ | PROT_WRITE) => {
+      const mapping = kernel.mmap(memory.fd, offset, length, protection);
+      return typeof mapping === 'number' ? code(mapping) : mapping;
+    };
+    expect(map(0, 0)).toBe('EINVAL');
+    expect(map(1, PAGE)).toBe('EINVAL');
+    expect(map(2 * PAGE, 2 * PAGE)).toBe('EINVAL');
+    expect(map(3 * PAGE, 1)).toBe('EINVAL');
+    const mapping = map(PAGE, 2 * PAGE) as DeviceMapping;
+    memory.bytes.set([1, 2, 3, 4, 5, 6, 7, 8], PAGE + 8);
+    expect(mapping.length).toBe(2 * PAGE);
+    expect([mapping.load(8, 1), mapping.load(10, 2), mapping.load(12, 4)]).toEqual([1, 0x0403, 0x08070605]);
+    expect(mapping.load64(8)).toBe(0x0807060504030201n);
+    mapping.store(0, 1, 0xff);
+    mapping.store(2, 2, 0x1234);
+    mapping.store(4, 4, 0xdeadbeef);
+    mapping.store64(16, 5n);
+    expect([...memory.bytes.subarray(PAGE, PAGE + 8)]).toEqual([0xff, 0, 0x34, 0x12, 0xef, 0xbe, 0xad, 0xde]);
+    expect(memory.bytes[PAGE + 16]).toBe(5);
+    expect(errorOf(() => mapping.load(1, 2))).toHaveProperty('name', 'RangeError');
+    expect(errorOf(() => mapping.load(2 * PAGE, 1))).toHaveProperty('name', 'RangeError');
+    const readable = map(0, PAGE, PROT_READ) as DeviceMapping;
+    expect(errorOf(() => readable.store(0, 1, 0))).toHaveProperty('name', 'TypeError');
+    readable.unmap();
+    // The pages are the file's: they outlive the memory that they were.
+    memory.free();
+    expect(mapping.load(0, 1)).toBe(0xff);
+    mapping.unmap();
+    mapping.unmap();
+    expect(errorOf(() => mapping.load(0, 1))).toHaveProperty('name', 'TypeError');
+  });
+
+  test('of huge pages cannot be written as a file', () => {
+    const memory = kernel.allocate(1, { memfd: true, hugePages: true });
+    // The guest has none.
+    if (typeof memory === 'number') return expect(memory).toBe(-errno.ENOMEM);
+    expect(code(kernel.pwrite(memory.fd, new Uint8Array(1), 0))).toBe('EINVAL');
+    memory.bytes[1] = 3;
+    const two = new Uint8Array(2);
+    expect(kernel.pread(memory.fd, two, 0)).toBe(2);
+    expect([...two]).toEqual([0, 3]);
+    expect(kernel.mmap(memory.fd, PAGE, PAGE, PROT_READ)).toBe(-errno.EINVAL);
+    memory.free();
   });
 });
 

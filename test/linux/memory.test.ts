@@ -1,4 +1,6 @@
-import { ftruncateSync, fstatSync, openSync, closeSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { O_RDWR, PROT_READ, PROT_WRITE } from '../../lib/kernel';
 import type { DeviceMapping, Memory } from '../../lib/kernel';
 import { LinuxKernel } from '../../lib/linux/kernel';
@@ -222,12 +224,21 @@ describeLinux('memory', () => {
 
     test('nothing is mapped beyond the end of a file', () => {
       const both = PROT_READ | PROT_WRITE;
-      ftruncateSync(memory.fd, 2 * page - 100);
-      expect(kernel.mmap(memory.fd, page, page + 1, both)).toBe(-errno.EINVAL);
-      expect(kernel.mmap(memory.fd, 2 * page, 1, both)).toBe(-errno.EINVAL);
-      const last = map(memory.fd, page, page, both);
+      const folder = mkdtempSync(join(tmpdir(), 'iommufd-'));
+      const file = openSync(join(folder, 'file'), 'w+');
+      ftruncateSync(file, 2 * page - 100);
+      expect(kernel.mmap(file, page, page + 1, both)).toBe(-errno.EINVAL);
+      expect(kernel.mmap(file, 2 * page, 1, both)).toBe(-errno.EINVAL);
+      const last = map(file, page, page, both);
       expect(last.load(page - 1, 1)).toBe(0);
       last.unmap();
+      closeSync(file);
+      rmSync(folder, { recursive: true });
+    });
+
+    test('nobody can make a memfd smaller, or larger', () => {
+      expect(() => ftruncateSync(memory.fd, page)).toThrow(/EPERM/);
+      expect(() => ftruncateSync(memory.fd, 3 * page)).toThrow(/EPERM/);
     });
   });
 });

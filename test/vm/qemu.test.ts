@@ -98,6 +98,15 @@ describe("QEMU's command line", () => {
     expect(args).toContain('virtio-9p-pci,fsdev=share1,mount_tag=share1');
   });
 
+  it('has its memory in a file, and a port for it, when tables are to be dumped', () => {
+    const args = argumentsFor('--memory', '1G', '--dump-tables', 'f');
+    expect(valuesOf(args, '-object')).toEqual([
+      'memory-backend-file,id=memory,size=1G,mem-path=/proc/self/fd/8,share=on',
+    ]);
+    expect(valuesOf(args, '-chardev')).toContain('socket,id=tables,fd=9');
+    expect(argumentsFor().join(' ')).not.toMatch(/memory-backend|tables/);
+  });
+
   it('keeps the kernel quiet unless asked', () => {
     expect(parametersFor()).toContain('quiet');
     expect(parametersFor('--verbose')).not.toContain('quiet');

@@ -48,8 +48,8 @@ export class MemoryFile extends OpenFile {
     // Files of huge pages have no write operation.
     if (this.frames.huge) return -errno.EINVAL;
     const room = this.#room(offset, bytes.length);
-    if (room === 0 && bytes.length > 0) return -errno.EPERM;
-    this.bytes.set(bytes.subarray(0, room), offset);
+    if (room > 0) this.bytes.set(bytes.subarray(0, room), offset);
+    else if (bytes.length > 0) return -errno.EPERM;
     return room;
   }
 

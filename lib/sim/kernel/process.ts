@@ -26,7 +26,9 @@ import {
 import { DEFAULT_MEMLOCK, type Credentials, type ProcessOptions, type User } from './credentials';
 import { EFD_SEMAPHORE, EventFile } from './eventfd';
 import { NullFile, type OpenFile } from './file';
+import { directory, FileTree } from './file-tree';
 import { MemoryFile } from './memfd';
+import { procOf } from './proc';
 import type { System } from './system';
 import { PAGE_SIZE, UserMemory, type Allocation } from './user-memory';
 import { watchFile } from './watch';
@@ -40,6 +42,9 @@ export class SimulatedProcess implements Kernel {
   readonly version = 'simulated (Linux 7.3 uAPI)';
   readonly pageSize = PAGE_SIZE;
   readonly memory: UserMemory;
+  readonly pid: number;
+  /** The files it sees: everybody's, and /proc. */
+  readonly files: FileTree;
   /** As setuid(2) and capset(2) change them. */
   credentials: Credentials;
   /** RLIMIT_MEMLOCK in bytes, as setrlimit(2) changes it. */
@@ -56,6 +61,8 @@ export class SimulatedProcess implements Kernel {
     this.credentials = credentials;
     this.memlock = memlock;
     this.memory = new UserMemory(system.memory);
+    this.pid = system.newPid();
+    this.files = new FileTree(directory(() => ({ ...system.sysfs.root.entries(), proc: procOf(this) })));
     for (let standard = 0; standard < 3; standard++) this.install(new NullFile());
   }
 
@@ -102,7 +109,7 @@ export class SimulatedProcess implements Kernel {
   open(path: string, flags: number): number {
     checkPath(path);
     checkInt32(flags, 'flags');
-    const file = this.system.open(path, flags, this.credentials);
+    const file = this.system.open(path, flags, this);
     if (typeof file === 'number') return file;
     file.access = flags & ACCESS_MODE;
     return this.install(file);
@@ -228,19 +235,19 @@ export class SimulatedProcess implements Kernel {
   }
 
   readdir(path: string): string[] | number {
-    return this.system.sysfs.readdir(path);
+    return this.files.readdir(path);
   }
 
   readFile(path: string): string | number {
-    return this.system.sysfs.readFile(path);
+    return this.files.readFile(path);
   }
 
   writeFile(path: string, text: string): number {
-    return this.system.writeFile(path, text, this.credentials);
+    return this.system.writeFile(path, text, this);
   }
 
   readlink(path: string): string | number {
-    return this.system.sysfs.readlink(path);
+    return this.files.readlink(path);
   }
 
   #readable(fd: number): OpenFile | undefined {

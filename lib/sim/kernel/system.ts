@@ -9,7 +9,7 @@ import type { PhysicalMemory } from '../memory';
 import { isCapable, User, type Credentials } from './credentials';
 import type { OpenFile } from './file';
 import type { FileTree, TextFile } from './file-tree';
-import { InterruptController } from './interrupts';
+import { InterruptController, type MessageSource } from './interrupts';
 import { IommuGroup, type IommuDriver, type KernelPciDevice } from './iommu/core';
 import { IommufdFile } from './iommufd/file';
 import type { MockIommu } from './mock/driver';
@@ -30,6 +30,12 @@ export interface AccessRule {
   (path: string, credentials: Credentials): boolean;
 }
 
+/** The files that a process sees, and may open. */
+interface View {
+  readonly files: FileTree;
+  readonly credentials: Credentials;
+}
+
 export interface Iommu {
   readonly driver: IommuDriver;
   /** Interrupt remapping keeps devices from sending each other's interrupts: without it bind is EPERM. */
@@ -42,6 +48,7 @@ export class System {
   readonly drivers = new Set(BUILT_IN_DRIVERS);
   readonly devices = new Map<string, PciDevice>();
   readonly groups: IommuGroup<KernelPciDevice>[] = [];
+  /** /sys and /dev. */
   readonly sysfs: FileTree = sysfsOf(this);
   /** Called before a program reads a register: simulated time passes while a driver polls. */
   onRegisterAccess: () => void = () => {};
@@ -56,12 +63,22 @@ export class System {
   /** Groups whose files in /dev/vfio are open. */
   readonly groupFiles = new Map<IommuGroup<KernelPciDevice>, VfioGroupFile>();
   readonly #users = new Map<number, User>();
+  #lastPid = 0;
   readonly #buses = new Map<number, PciBus>();
 
   constructor(
     readonly memory: PhysicalMemory,
     readonly allows: AccessRule = (_path, { uid }) => uid === 0,
   ) {}
+
+  newPid(): number {
+    return ++this.#lastPid;
+  }
+
+  /** Messages that reach the kernel when the device sends them. */
+  messagesOf(device: PciDevice): MessageSource {
+    return this.iommu?.driver.messagesOf?.(device) ?? this.interrupts;
+  }
 
   user(uid: number): User {
     let user = this.#users.get(uid);
@@ -138,8 +155,8 @@ export class System {
     return 0;
   }
 
-  open(path: string, flags: number, credentials: Credentials): OpenFile | number {
-    const found = this.sysfs.resolve(path);
+  open(path: string, flags: number, { files, credentials }: View): OpenFile | number {
+    const found = files.resolve(path);
     if (typeof found === 'number') return found;
     const { node } = found;
     const access = flags & ACCESS_MODE;
@@ -151,11 +168,11 @@ export class System {
   }
 
   /** Writes a text file: the bytes written, or -errno. Only those may who could open it for writing. */
-  writeFile(path: string, text: string, credentials: Credentials): number {
-    const found = this.sysfs.resolve(path);
+  writeFile(path: string, text: string, { files, credentials }: View): number {
+    const found = files.resolve(path);
     if (typeof found === 'number') return found;
     if (found.node.kind === 'file' && !this.allows(found.path, credentials)) return -errno.EACCES;
-    return this.sysfs.writeFile(path, text) || Buffer.byteLength(text);
+    return files.writeFile(path, text) || Buffer.byteLength(text);
   }
 
   #bus(number: number): PciBus {

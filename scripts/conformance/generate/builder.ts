@@ -59,6 +59,8 @@ export class Builder {
   context: FdRef = 'none';
   /** One call in this many has a field with a hostile value. */
   hostility = 5;
+  /** Files are mapped, memory of the program is not: then another process may take the mappings over. */
+  onlyFiles = false;
 
   constructor(
     readonly random: Random,

@@ -1,5 +1,5 @@
 /** What kinds of random sequences there are: how they start, and how often they do what. */
-import type { Sequence, Value } from '../program';
+import type { Sequence } from '../program';
 import { Random } from '../random';
 import { Builder } from './builder';
 import * as compat from './compat';
@@ -25,9 +25,9 @@ type Weights = readonly (readonly [Action, number])[];
 
 function ioasActions() {
   const { ioasAlloc, ioasMap, ioasMapFile, ioasCopy, ioasUnmap, ioasAllowIovas, ioasIovaRanges } = ioas;
-  const { option, changeProcess } = ioas;
+  const { option, changeProcess, status } = ioas;
   const mappings = { ioasAlloc, ioasMap, ioasMapFile, ioasCopy, ioasUnmap, ioasAllowIovas, ioasIovaRanges };
-  return { ...mappings, option, changeProcess };
+  return { ...mappings, option, changeProcess, status };
 }
 
 function compatActions() {
@@ -72,13 +72,14 @@ function mockActions() {
 const WITHOUT_DEVICE: Weights = [
   ['ioasAlloc', 8],
   ['ioasMap', 22],
-  ['ioasMapFile', 5],
+  ['ioasMapFile', 7],
   ['ioasCopy', 8],
   ['ioasUnmap', 14],
   ['ioasAllowIovas', 8],
   ['ioasIovaRanges', 8],
   ['option', 6],
-  ['changeProcess', 2],
+  ['changeProcess', 3],
+  ['status', 1],
   ['vfioIoas', 3],
   ['firstVersion', 4],
   ['setIommu', 2],
@@ -110,13 +111,14 @@ const WITHOUT_DEVICE: Weights = [
 const TABLES: Weights = [
   ['ioasAlloc', 6],
   ['ioasMap', 14],
-  ['ioasMapFile', 3],
-  ['ioasCopy', 4],
+  ['ioasMapFile', 6],
+  ['ioasCopy', 5],
   ['ioasUnmap', 8],
   ['ioasAllowIovas', 4],
   ['ioasIovaRanges', 6],
   ['option', 3],
-  ['changeProcess', 1],
+  ['changeProcess', 2],
+  ['status', 4],
   ['vfioIoas', 2],
   ['firstVersion', 3],
   ['setIommu', 1],
@@ -157,11 +159,7 @@ function openIommufd(builder: Builder): void {
   builder.context = builder.add({ op: 'open', path: '/dev/iommu' });
   builder.file('iommufd', builder.context);
   // Without an address space there is little to be done.
-  if (!builder.random.oneIn(15)) addressSpace(builder);
-}
-
-function addressSpace(builder: Builder): Value {
-  return builder.made('ioas', builder.exactly('IOMMU_IOAS_ALLOC', {}), 'out_ioas_id');
+  if (!builder.random.oneIn(15)) ioas.firstIoas(builder);
 }
 
 function openDevice(builder: Builder): void {
@@ -184,8 +182,7 @@ function openMock(builder: Builder): void {
 function openVirtual(builder: Builder): void {
   builder.context = builder.add({ op: 'open', path: '/dev/iommu' });
   builder.file('iommufd', builder.context);
-  const space = addressSpace(builder);
-  viommu.makeWorld(builder, space);
+  viommu.makeWorld(builder, ioas.firstIoas(builder));
   for (let maps = builder.random.below(3); maps > 0; maps--) ioas.ioasMap(builder);
 }
 
@@ -247,7 +244,7 @@ export const flavours: readonly Flavour[] = [
       ['triggerFault', 5],
       ['triggerEvent', 3],
       ['pasid', 6],
-      ['dmabuf', 1],
+      ['dmabuf', 3],
       ['read', 6],
       ['write', 4],
       ['viommuAlloc', 4],
@@ -265,6 +262,11 @@ export const flavours: readonly Flavour[] = [
     weights: [
       ['ioasAlloc', 1],
       ['ioasMap', 8],
+      ['ioasMapFile', 1],
+      ['option', 1],
+      ['vfioIoas', 2],
+      ['firstVersion', 1],
+      ['unmapDma', 3],
       ['ioasCopy', 1],
       ['ioasUnmap', 8],
       ['ioasIovaRanges', 2],
@@ -328,6 +330,7 @@ export class Generator {
     const builder = new Builder(random, this.#excluded);
     // Some sequences are clean, so that they get far.
     builder.hostility = random.pick([3, 6, 12, 1000]);
+    builder.onlyFiles = random.oneIn(6);
     flavour.begin(builder);
     const length = builder.calls.length + 3 + random.below(random.oneIn(4) ? 30 : 12);
     for (let tries = 0; builder.calls.length < length && tries < 100; tries++)

@@ -1,7 +1,7 @@
 /** Random calls about I/O address spaces: IOAS_* and OPTION. */
 import * as uapi from '../../../lib/uapi';
-import { SCRATCH_BYTES } from '../limits';
-import type { Literal, Value, Words } from '../program';
+import { MEMFD_BYTES, SCRATCH_BYTES } from '../limits';
+import type { FdRef, Literal, Value, Words } from '../program';
 import type { Builder, Mapping } from './builder';
 import { hostileInteger, hostilePointer } from './hostile';
 
@@ -32,6 +32,8 @@ export function userMemory(builder: Builder, bytes: number): Value {
   // The one memory that is in small pages: what it is pinned for can be counted.
   if (bytes <= PAGE && random.oneIn(10))
     return { at: 'scratch', offset: SMALL_PAGES + random.below(4) * PAGE };
+  if (bytes <= MEMFD_BYTES && random.oneIn(20))
+    return { at: 'memfd', offset: Math.min(random.below(12) * PAGE, MEMFD_BYTES - bytes) };
   const page = random.oneIn(3) ? random.pick([0, 1, 256, 511, 512]) : random.below(64);
   const offset = page * PAGE + (random.oneIn(10) ? random.pick([1, 0x10, 0x800, 0x801]) : 0);
   // Within one huge page: whether another is next to it in physical memory is chance.
@@ -77,6 +79,7 @@ export function remember(
 }
 
 export function ioasMap(builder: Builder): void {
+  if (builder.onlyFiles && !builder.random.oneIn(15)) return ioasMapFile(builder);
   const ioas = builder.id('ioas');
   const flags = mapFlags(builder);
   const bytes = mappingLength(builder);
@@ -92,16 +95,32 @@ export function ioasMap(builder: Builder): void {
   remember(builder, { label, ioas, field: 'iova', fixed: flags & FIXED ? fixed : undefined }, bytes);
 }
 
-export function ioasMapFile(builder: Builder): void {
+/**
+ * A file to map, mostly one that can be. An iommufd, or what holds one, would keep itself open for ever: what is bound
+ * to it would never be free again.
+ */
+function mappableFile(builder: Builder): FdRef {
   const { random } = builder;
+  if (random.oneIn(15)) return random.oneIn(2) ? 'none' : builder.add({ op: 'eventfd', initial: 0 });
+  const buffers = builder.files.filter(({ kind }) => kind === 'dmabuf');
+  return buffers.length > 0 && random.oneIn(2) ? random.pick(buffers).fd : 'memfd';
+}
+
+/** Byte of a file: the last that fit, and beyond, now and then. */
+function fileOffset(builder: Builder): Literal {
+  const { random } = builder;
+  if (random.oneIn(10)) return random.pick([MEMFD_BYTES, MEMFD_BYTES - PAGE, hostileInteger(random, 8)]);
+  const page = random.oneIn(3) ? 0 : random.below(12);
+  return page * PAGE + (random.oneIn(10) ? random.pick([1, 0x10, 0x800, 0x801]) : 0);
+}
+
+export function ioasMapFile(builder: Builder): void {
   const ioas = builder.id('ioas');
   const flags = mapFlags(builder);
   const bytes = mappingLength(builder);
   const fixed = fixedIova(builder);
-  const dmabuf = builder.files.some(({ kind }) => kind === 'dmabuf') && random.oneIn(2);
-  const usual = dmabuf ? builder.fd('dmabuf') : 'memfd';
-  const fd: Value = { fd: random.oneIn(12) ? builder.fd('iommufd') : usual };
-  const start = random.oneIn(8) ? hostileInteger(random, 8) : random.below(40) * PAGE;
+  const fd: Value = { fd: mappableFile(builder) };
+  const start = fileOffset(builder);
   const fields = { flags, ioas_id: ioas, fd, start, length: bytes, iova: fixed };
   const label = builder.ioctl('IOMMU_IOAS_MAP_FILE', fields);
   const made = { label, ioas, field: 'iova', fixed: flags & FIXED ? fixed : undefined };
@@ -206,6 +225,22 @@ export function option(builder: Builder): void {
 
 export function changeProcess(builder: Builder): void {
   builder.ioctl('IOMMU_IOAS_CHANGE_PROCESS', {});
+}
+
+/** How much is pinned, and counted against the process's limit. */
+export function status(builder: Builder): void {
+  builder.add({ op: 'status', line: builder.random.pick(['VmPin', 'VmPin', 'VmLck']) });
+}
+
+/** An address space as most sequences start with: options can be set of it, and before it of the iommufd. */
+export function firstIoas(builder: Builder): Value {
+  const { random } = builder;
+  const set = (option_id: number, object_id: Value, val64: number) =>
+    builder.ioctl('IOMMU_OPTION', { op: uapi.IOMMU_OPTION_OP_SET, option_id, object_id, val64 });
+  if (random.oneIn(6)) set(uapi.IOMMU_OPTION_RLIMIT_MODE, 0, random.oneIn(6) ? 0 : 1);
+  const ioas = builder.made('ioas', builder.exactly('IOMMU_IOAS_ALLOC', {}), 'out_ioas_id');
+  if (random.oneIn(6)) set(uapi.IOMMU_OPTION_HUGE_PAGES, ioas, 0);
+  return ioas;
 }
 
 /** Scratch memory for output of up to `bytes`. */

@@ -203,10 +203,17 @@ export function pasid(builder: Builder): void {
 
 export function dmabuf(builder: Builder): void {
   const { random } = builder;
-  if (random.oneIn(2))
-    test(builder, uapi.IOMMU_TEST_OP_DMABUF_GET, 0, { 'dmabuf_get.length': random.pick([0, 0x20_0001]) });
-  else
-    test(builder, uapi.IOMMU_TEST_OP_DMABUF_REVOKE, 0, {
-      'dmabuf_revoke.dmabuf_fd': { fd: random.pick(['memfd', 'none']) },
+  const none = !builder.files.some(({ kind }) => kind === 'dmabuf');
+  if (none || random.oneIn(4)) {
+    const label = test(builder, uapi.IOMMU_TEST_OP_DMABUF_GET, 0, {
+      'dmabuf_get.length': random.pick([4096, 3 * 4096, 8192, 10_000, 0x8000, 0x20_0000, 0, 0x20_0001]),
+      'dmabuf_get.open_flags': random.pick([0, 1, 2, 0o2000002]),
     });
+    builder.file('dmabuf', label);
+    return;
+  }
+  test(builder, uapi.IOMMU_TEST_OP_DMABUF_REVOKE, 0, {
+    'dmabuf_revoke.dmabuf_fd': { fd: random.oneIn(8) ? 'memfd' : builder.fd('dmabuf') },
+    'dmabuf_revoke.revoked': random.oneIn(4) ? 0 : random.pick([1, 1, 2]),
+  });
 }

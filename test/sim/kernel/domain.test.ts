@@ -42,6 +42,26 @@ describe.each([
     expect(bench.machine.refusedDma.length).toBeGreaterThan(0);
   });
 
+  test.each([1, 0])('with HUGE_PAGES %d, as many tables as entries of that size need', (val64) => {
+    const memory = bench.kernel.allocate(2 ** 21, { hugePages: true });
+    if (typeof memory === 'number') throw new Error('allocate');
+    memory.bytes.set([7], 5 * PAGE);
+    const option = { option_id: uapi.IOMMU_OPTION_HUGE_PAGES, object_id: ioas, val64 };
+    expect(bench.result(uapi.IOMMU_OPTION, option)).toBe(0);
+    bench.attach(ioas);
+    const before = bench.machine.memory.allocatedPages;
+    const tables = (iova: number, length: number) => {
+      bench.map(ioas, iova, memory.address, length);
+      return bench.machine.memory.allocatedPages - before;
+    };
+    // One page of it needs a table of 4 KiB entries in any case; next to that, 2 MiB need one only without.
+    const [small, both] = [tables(0x4000_0000, PAGE), tables(0x4020_0000, 2 ** 21)];
+    expect(both - small).toBe(val64 ? 0 : 1);
+    expect(bench.probe.read(0x4020_5000, 1)).toEqual([7]);
+    bench.unmap(ioas);
+    expect(bench.probe.read(0x4020_5000, 1)).toBeUndefined();
+  });
+
   test('another page at the same IOVA is seen at once', () => {
     const [one, two] = [bench.memory(), bench.memory()];
     one.bytes[0] = 1;

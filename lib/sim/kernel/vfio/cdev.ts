@@ -167,7 +167,7 @@ export class VfioFile extends OpenFile {
 
   #open(device: IommufdDevice): Bound {
     const { device: pci, system } = this;
-    const interrupts = new VfioInterrupts(pci.pci, system.interrupts);
+    const interrupts = new VfioInterrupts(pci.pci, system.messagesOf(pci));
     const dmaBufs = new DmaBufs(pci);
     const power = new LowPower(pci, interrupts, dmaBufs, system.powerManagement);
     const config = new VirtualConfig(pci.pci, {
