@@ -41,14 +41,20 @@ export function probeFeatures(kernel: Kernel, fd: number): DeviceFeatures {
   return Object.fromEntries(found) as Record<FeatureName, boolean>;
 }
 
-/** SET of the feature that is called `name` in the kernel header. Throws IommuError. */
-export function setFeature(
+/** What low power is set by. */
+const LOW_POWER = {
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY: uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP: uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP,
+  VFIO_DEVICE_FEATURE_LOW_POWER_EXIT: uapi.VFIO_DEVICE_FEATURE_LOW_POWER_EXIT,
+} as const;
+
+/** SET of one of them. Throws IommuError. */
+export function setLowPower(
   kernel: Kernel,
   fd: number,
-  name: 'LOW_POWER_ENTRY' | 'LOW_POWER_ENTRY_WITH_WAKEUP' | 'LOW_POWER_EXIT',
+  name: keyof typeof LOW_POWER,
   data: Uint8Array = new Uint8Array(0),
 ): void {
-  const feature = `VFIO_DEVICE_FEATURE_${name}` as const;
-  const result = request(kernel, fd, uapi[feature] | uapi.VFIO_DEVICE_FEATURE_SET, data);
-  if (result < 0) throw failure(result, { syscall: 'ioctl', request: feature });
+  const result = request(kernel, fd, LOW_POWER[name] | uapi.VFIO_DEVICE_FEATURE_SET, data);
+  if (result < 0) throw failure(result, { syscall: 'ioctl', request: name });
 }

@@ -1,6 +1,6 @@
 import { BoundDevice } from './bound-device';
 import type { Context } from './context';
-import { probeFeatures, setFeature, type DeviceFeatures } from './device-features';
+import { probeFeatures, setLowPower, type DeviceFeatures } from './device-features';
 import { failure, refusal } from './errors';
 import { runAll } from './handle';
 import { hotReset, hotResetDevices, type HotResetDevice } from './hot-reset';
@@ -222,10 +222,10 @@ export class Device extends BoundDevice {
     this.requireOpen({ request: 'VFIO_DEVICE_FEATURE' });
     this.#requireUnmapped();
     const { kernel } = this.context;
-    if (wakeup === undefined) setFeature(kernel, this.fd, 'LOW_POWER_ENTRY');
+    if (wakeup === undefined) setLowPower(kernel, this.fd, 'VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY');
     else {
       const data = uapi.vfio_device_low_power_entry_with_wakeup.encode({ wakeup_eventfd: wakeup });
-      setFeature(kernel, this.fd, 'LOW_POWER_ENTRY_WITH_WAKEUP', data);
+      setLowPower(kernel, this.fd, 'VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP', data);
     }
     this.#mayRest = true;
   }
@@ -233,7 +233,7 @@ export class Device extends BoundDevice {
   /** Keeps the device awake from now on. Does nothing if it was. Throws IommuError. */
   forbidLowPower(): void {
     this.requireOpen({ request: 'VFIO_DEVICE_FEATURE' });
-    setFeature(this.context.kernel, this.fd, 'LOW_POWER_EXIT');
+    setLowPower(this.context.kernel, this.fd, 'VFIO_DEVICE_FEATURE_LOW_POWER_EXIT');
     this.#mayRest = false;
   }
 

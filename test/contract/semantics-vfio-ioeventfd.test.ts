@@ -75,6 +75,15 @@ test('one that was pending counts, and stays to be read', () => {
   expect(count()).toBe(1);
 });
 
+test('taking one away takes what is pending', () => {
+  signal();
+  expect(set({ data: 5 })).toBe(0);
+  expect(set({ data: 5, fd: -1 })).toBe(0);
+  expect(count()).toBe('EAGAIN');
+  signal();
+  expect(count()).toBe(1);
+});
+
 test('known by place, width and data; taken away by descriptor -1', () => {
   expect(set({ data: 1 })).toBe(0);
   expect(set({ data: 1 })).toBe('EEXIST');

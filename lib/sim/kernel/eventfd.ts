@@ -32,7 +32,8 @@ export class EventFile extends StreamFile {
 
   /**
    * Calls `handler` for each event from now on; the event is taken from the counter. One that came before counts too, and
-   * is left to be read. Returns the way to stop it. (virqfd: drivers/vfio/virqfd.c's role.)
+   * is left to be read. Returns the way to stop it, which takes what is in the counter, as Linux does
+   * (eventfd_ctx_remove_wait_queue). (virqfd: drivers/vfio/virqfd.c's role.)
    */
   handle(handler: () => void): () => void {
     this.get();
@@ -40,6 +41,7 @@ export class EventFile extends StreamFile {
     if (this.poll() & POLLIN) handler();
     return () => {
       this.#handlers = this.#handlers.filter((other) => other !== handler);
+      this.consume();
       this.put();
     };
   }

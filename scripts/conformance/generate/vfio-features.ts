@@ -3,7 +3,7 @@ import * as uapi from '../../../lib/uapi';
 import type { Literal, Value, Words } from '../program';
 import type { Builder } from './builder';
 import { eventfd } from './files';
-import { hostileInteger } from './hostile';
+import { hostileInteger, hostilePointer } from './hostile';
 import { PAIR_PATHS, REGION_SHIFT, SINGLE_PATH, VFIO_PATH } from './vfio';
 
 const { VFIO_DEVICE_FEATURE_GET: GET, VFIO_DEVICE_FEATURE_SET: SET } = uapi;
@@ -51,7 +51,7 @@ export function ioeventfd(builder: Builder): void {
     {
       flags,
       offset: bar * REGION_SHIFT + at,
-      data: random.pick([0, 1, 0x1234_5678, '0x123456789abcdef0']),
+      data: hostilePointer(random),
       fd: random.oneIn(3) ? '-1' : { fd: builder.fd(random.oneIn(12) ? 'vfio' : 'eventfd') },
     },
     { fd: builder.fd('vfio') },

@@ -21,7 +21,7 @@ import { VfioInterrupts } from './interrupts';
 import { answers, type Bound } from './ioctls';
 import { IoEventfds } from './ioeventfd';
 import { LowPower } from './low-power';
-import { isRegion, mapBar, readRegion, writeRegion } from './regions';
+import { isRegion, mapBar, mappableBars, readRegion, writeRegion } from './regions';
 
 /** A token is a UUID. */
 const TOKEN_BYTES = 16;
@@ -77,7 +77,7 @@ export class VfioFile extends OpenFile {
   override mmap(offset: number, length: number): DeviceMapping | number {
     // A descriptor that is only for reading has no shared mappings, and device memory has no others.
     if (!this.#bound || this.access === O_RDONLY) return -errno.EINVAL;
-    return mapBar(this.system, this.device.pci, offset, length);
+    return mapBar(this.system, this.device.pci, this.#bound.mappable, offset, length);
   }
 
   get iommufdDevice(): IommufdDevice | undefined {
@@ -189,6 +189,7 @@ export class VfioFile extends OpenFile {
     });
     return {
       ...{ pci, device, config, interrupts, dmaBufs, power, attached: false },
+      mappable: mappableBars(system, pci),
       ioeventfds: new IoEventfds(pci),
       features: new DeviceFeatures(power, dmaBufs),
       pasids: new Set(),

@@ -4,7 +4,6 @@
  */
 import { errno } from '../../../uapi/errno';
 import { vfio_device_feature_dma_buf, vfio_region_dma_range } from '../../../uapi/vfio-features';
-import { BASE_ADDRESS_REGISTERS } from '../../devices/pci-registers';
 import { DmaBuf } from '../dma-buf';
 import type { PciDevice } from '../pci';
 import type { SimulatedProcess } from '../process';
@@ -73,7 +72,8 @@ export class DmaBufs {
     if (typeof ranges === 'number') return ranges;
     const invalid = this.#check(bar, ranges);
     if (invalid) return invalid;
-    const base = this.#base(bar);
+    // In the device: what user space reads there is its own.
+    const base = BigInt(this.device.pci.config.barAddress(bar));
     const physical = ranges.map(({ offset, length }) => ({
       address: Number(base + offset),
       length: Number(length),
@@ -114,21 +114,13 @@ export class DmaBufs {
     }
     // The kernel keeps the highest bit of a length for itself.
     if (total >= END_OF_ADDRESSES / 2n) return -errno.EINVAL;
-    const base = this.#base(bar);
+    const base = BigInt(this.device.pci.config.barAddress(bar));
     const end = base + BigInt(this.device.pci.barSize(bar));
     for (const { offset, length } of ranges) {
       if (base + offset + length >= END_OF_ADDRESSES) return -errno.EOVERFLOW;
       if (base + offset + length > end) return -errno.EINVAL;
     }
     return 0;
-  }
-
-  /** Where the BAR is, in the device: what user space reads there is its own. */
-  #base(bar: number): bigint {
-    const { config } = this.device.pci;
-    const at = BASE_ADDRESS_REGISTERS + 4 * bar;
-    const high = config.bar(bar)?.width === 64 ? config.read(at + 4, 4) : 0;
-    return (BigInt(high) << 32n) | BigInt((config.read(at, 4) & ~0xf) >>> 0);
   }
 }
 

@@ -22,6 +22,8 @@ export interface Bound {
   readonly pci: PciDevice;
   readonly device: IommufdDevice;
   readonly config: VirtualConfig;
+  /** BARs that can be mapped. */
+  readonly mappable: ReadonlySet<number>;
   readonly interrupts: VfioInterrupts;
   readonly ioeventfds: IoEventfds;
   readonly dmaBufs: DmaBufs;
@@ -75,15 +77,15 @@ function info({ pci }: Bound, user: Uint8Array): number {
   );
 }
 
-function regionInfo({ pci: { pci } }: Bound, user: Uint8Array): number {
+function regionInfo({ pci: { pci }, mappable }: Bound, user: Uint8Array): number {
   const { struct, minimumSize } = vfio.VFIO_DEVICE_GET_REGION_INFO;
   return fillStruct(user, struct.size, minimumSize, (argsz) => {
     const { index, cap_offset } = struct.decode(user);
     const size = regionSize(pci, index);
     if (size < 0) return -errno.EINVAL;
-    const flags = regionFlags(pci, index);
+    const flags = regionFlags(pci, index, mappable);
     const known = { index, size, offset: offsetOf(index) };
-    const capabilities = regionCapabilities(pci, index);
+    const capabilities = regionCapabilities(pci, index, mappable);
     if (capabilities.length === 0) return struct.encode({ ...known, argsz, flags, cap_offset });
     const all = { ...known, flags: flags | vfio.VFIO_REGION_INFO_FLAG_CAPS };
     const needed = struct.size + capabilities.length;

@@ -32,22 +32,39 @@ export function regionSize(device: PciFunction, index: number): number {
   return index === vfio.VFIO_PCI_ROM_REGION_INDEX ? 0 : -1;
 }
 
+/** BARs that can be mapped, when the device is opened: whole pages, or the start of a page that no other BAR shares. */
+export function mappableBars(system: System, { pci }: PciDevice): ReadonlySet<number> {
+  const pageOf = (address: number) => Math.floor(address / PAGE_SIZE);
+  const pages = [...system.devices.values()].flatMap(({ pci: { config } }) =>
+    config.bars.map(({ bar }) => pageOf(config.barAddress(bar))),
+  );
+  const mappable = pci.config.bars.filter(({ bar, size }) => {
+    const address = pci.config.barAddress(bar);
+    const sharing = pages.filter((page) => page === pageOf(address)).length > 1;
+    return size >= PAGE_SIZE || (address % PAGE_SIZE === 0 && !sharing);
+  });
+  return new Set(mappable.map(({ bar }) => bar));
+}
+
 /** VFIO_REGION_INFO_FLAG_*. */
-export function regionFlags(device: PciFunction, index: number): number {
-  const size = regionSize(device, index);
-  if (size <= 0) return 0;
+export function regionFlags(device: PciFunction, index: number, mappable: ReadonlySet<number>): number {
+  if (regionSize(device, index) <= 0) return 0;
   const access = vfio.VFIO_REGION_INFO_FLAG_READ | vfio.VFIO_REGION_INFO_FLAG_WRITE;
-  return isBar(index) && size >= PAGE_SIZE ? access | vfio.VFIO_REGION_INFO_FLAG_MMAP : access;
+  return mappable.has(index) ? access | vfio.VFIO_REGION_INFO_FLAG_MMAP : access;
 }
 
 /**
  * The capability chain behind struct vfio_region_info; empty for most regions. The MSI-X table may be mapped with the
  * rest of its BAR.
  */
-export function regionCapabilities(device: PciFunction, index: number): Uint8Array {
+export function regionCapabilities(
+  device: PciFunction,
+  index: number,
+  mappable: ReadonlySet<number>,
+): Uint8Array {
   const msix = device.config.capability(registers.CAPABILITY_MSIX);
   if (!msix || (device.config.read(msix + registers.MSIX_TABLE, 4) & 7) !== index) return new Uint8Array(0);
-  if (!(regionFlags(device, index) & vfio.VFIO_REGION_INFO_FLAG_MMAP)) return new Uint8Array(0);
+  if (!mappable.has(index)) return new Uint8Array(0);
   return vfio_info_cap_header.encode({ id: VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, version: 1 });
 }
 
@@ -172,12 +189,13 @@ function writeBar({ pci, memoryEnabled }: PciDevice, bar: number, start: number,
 export function mapBar(
   system: System,
   device: PciFunction,
+  mappable: ReadonlySet<number>,
   offset: number,
   length: number,
 ): DeviceMapping | number {
   const index = Math.floor(offset / REGION_STRIDE);
   const start = offset % REGION_STRIDE;
-  if (!isBar(index) || !(regionFlags(device, index) & vfio.VFIO_REGION_INFO_FLAG_MMAP)) return -errno.EINVAL;
+  if (!mappable.has(index)) return -errno.EINVAL;
   const rounded = Math.ceil(length / PAGE_SIZE) * PAGE_SIZE;
   if (start + rounded > Math.ceil(device.barSize(index) / PAGE_SIZE) * PAGE_SIZE) return -errno.EINVAL;
   return new BarMapping(system, device, index, start, length);
@@ -198,31 +216,36 @@ class BarMapping implements DeviceMapping {
   load(offset: number, width: 1 | 2 | 4): number {
     this.#check(offset, width);
     this.system.onRegisterAccess();
-    if (!this.device.connected) return 2 ** (8 * width) - 1;
+    if (!this.#answers(offset, width)) return 2 ** (8 * width) - 1;
     return this.device.readBar(this.bar, this.start + offset, width);
   }
 
   load64(offset: number): bigint {
     this.#check(offset, 8);
     this.system.onRegisterAccess();
-    if (!this.device.connected) return (1n << 64n) - 1n;
+    if (!this.#answers(offset, 8)) return (1n << 64n) - 1n;
     this.device.readBar64(this.bar, this.start + offset, this.#halves);
     return (BigInt(this.#halves.high) << 32n) | BigInt(this.#halves.low);
   }
 
   store(offset: number, width: 1 | 2 | 4, value: number): void {
     this.#check(offset, width);
-    if (this.device.connected) this.device.writeBar(this.bar, this.start + offset, width, value);
+    if (this.#answers(offset, width)) this.device.writeBar(this.bar, this.start + offset, width, value);
   }
 
   store64(offset: number, value: bigint): void {
     this.#check(offset, 8);
-    if (!this.device.connected) return;
+    if (!this.#answers(offset, 8)) return;
     this.device.writeBar64(this.bar, this.start + offset, Number(value >> 32n), Number(value & 0xffffffffn));
   }
 
   unmap(): void {
     this.#mapped = false;
+  }
+
+  /** Nobody does for a device that was pulled out, nor behind the end of a small BAR. */
+  #answers(offset: number, width: number): boolean {
+    return this.device.connected && this.start + offset + width <= this.device.barSize(this.bar);
   }
 
   #check(offset: number, width: number): void {

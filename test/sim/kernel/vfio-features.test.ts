@@ -1,4 +1,4 @@
-/** Low power, DMA-bufs and hot reset of VFIO devices where a guest cannot be the judge: CONFIG_PM, what DMA-bufs lead to. */
+/** Low power, DMA-bufs, hot reset and small BARs of VFIO devices where a guest cannot be the judge. */
 import type { MachineOptions } from '../../../lib/sim/machine';
 import * as pci from '../../../lib/sim/devices/pci-registers';
 import { VfioDmaBuf } from '../../../lib/sim/kernel/vfio/dma-buf';
@@ -294,4 +294,31 @@ test('the message of an interrupt that is off is gone from the device', () => {
   expect(bench.probe.readBar(1, 0x40, 4)).not.toBe(0);
   expect(bench.interrupts(uapi.VFIO_PCI_MSIX_IRQ_INDEX, [])).toBe(0);
   expect([0, 4, 8, 12].map((at) => bench.probe.readBar(1, 0x40 + at, 4))).toEqual([0, 0, 0, 1]);
+});
+
+test('a BAR below a page can be mapped if it has the page for itself', () => {
+  const small = [{ bar: 0, size: 0x100, width: 32, prefetchable: false }] as const;
+  start({}, new ProbeFunction({ ...PLAIN, bars: small }));
+  const flags = () => bench.call(uapi.VFIO_DEVICE_GET_REGION_INFO, { index: 0 }, bench.vfio).flags;
+  expect(flags()).toBe(7);
+  const mapping = bench.kernel.mmap(bench.vfio, 0, PAGE, 3);
+  if (typeof mapping === 'number') throw new Error(code(mapping).toString());
+  mapping.store(0, 4, 5);
+  // Nobody answers behind its end.
+  mapping.store(0x100, 4, 6);
+  mapping.store64(0xff8, 7n);
+  expect([mapping.load(0, 4), mapping.load(0x100, 1), mapping.load64(0x100)]).toEqual([
+    5,
+    0xff,
+    2n ** 64n - 1n,
+  ]);
+  expect(code(bench.kernel.mmap(bench.vfio, 0, 2 * PAGE, 3) as number)).toBe('EINVAL');
+
+  // Another device's BAR lies in the same page, from the next time on that this one is opened.
+  bench.machine.plug('0000:00:07.0', { device: new ProbeFunction({ ...PLAIN, bars: small }) });
+  expect(flags()).toBe(7);
+  bench.kernel.close(bench.vfio);
+  bench.bind();
+  expect(flags()).toBe(3);
+  expect(code(bench.kernel.mmap(bench.vfio, 0, PAGE, 3) as number)).toBe('EINVAL');
 });
