@@ -1,11 +1,14 @@
 import { BoundDevice } from './bound-device';
 import type { Context } from './context';
+import { probeFeatures, setFeature, type DeviceFeatures } from './device-features';
 import { failure, refusal } from './errors';
 import { runAll } from './handle';
+import { hotReset, hotResetDevices, type HotResetDevice } from './hot-reset';
 import { Interrupt, InterruptLines, type InterruptKind } from './interrupt';
 import { attempt, attemptBytes, call } from './ioctl';
 import { COMMAND, COMMAND_MASTER, MemoryDecoding } from './memory-decoding';
 import { Region, type RegionDescription } from './region';
+import { NO_CAPABILITIES, readRegionCapabilities } from './region-capabilities';
 import type { DeviceDescription } from './sysfs';
 import * as uapi from './uapi';
 
@@ -36,6 +39,8 @@ export class Device extends BoundDevice {
   readonly #regions = new Map<number, Region>();
   readonly #lines = new Map<InterruptKind, InterruptLines>();
   #decoding: MemoryDecoding | undefined;
+  /** Low power is allowed: an access through a mapping would kill the process. */
+  #mayRest = false;
 
   /** @internal Use `iommu.bind()`. */
   constructor(
@@ -112,15 +117,18 @@ export class Device extends BoundDevice {
     const info = call(kernel, this.fd, row, { index });
     const name = `${REGION_NAMES[index] ?? `region ${index}`} of ${this.name}`;
     if (info.size === 0n) throw refusal('ENODEV', `there is no ${name}`, { request: row.name });
-    const sparse =
-      (info.flags & uapi.VFIO_REGION_INFO_FLAG_CAPS) !== 0 &&
-      this.#regionCapabilities(index, info.argsz).has(uapi.VFIO_REGION_INFO_CAP_SPARSE_MMAP);
+    const capabilities =
+      info.flags & uapi.VFIO_REGION_INFO_FLAG_CAPS
+        ? readRegionCapabilities(kernel, this.fd, index, info.argsz)
+        : NO_CAPABILITIES;
+    const whole = (info.flags & uapi.VFIO_REGION_INFO_FLAG_MMAP) !== 0 && !capabilities.mappableAreas;
     return {
       name,
       flags: info.flags,
       size: Number(info.size),
       fileOffset: Number(info.offset),
-      mappable: (info.flags & uapi.VFIO_REGION_INFO_FLAG_MMAP) !== 0 && !sparse && this.#decodesMemory(),
+      mappable: whole && !this.#mayRest && this.#decodesMemory(),
+      capabilities,
       ...(index === uapi.VFIO_PCI_CONFIG_REGION_INDEX && {
         beforeWrite: (offset: number, bytes: Uint8Array) => this.#guardMappings(offset, bytes),
       }),
@@ -141,24 +149,6 @@ export class Device extends BoundDevice {
         syscall: 'pwrite',
         hint: 'close the regions first',
       });
-  }
-
-  /** The IDs in a region's capability chain; `length` is the argsz the kernel asked for. */
-  #regionCapabilities(index: number, length: number): Set<number> {
-    const row = uapi.VFIO_DEVICE_GET_REGION_INFO;
-    const bytes = new Uint8Array(length);
-    bytes.set(row.struct.encode({ argsz: length, index }));
-    const result = attemptBytes(this.context.kernel, this.fd, row, bytes);
-    if (result < 0) throw failure(result, { syscall: 'ioctl', request: row.name });
-    const ids = new Set<number>();
-    const header = uapi.vfio_info_cap_header;
-    for (let at = row.struct.decode(bytes).cap_offset; at >= row.struct.size && at + header.size <= length;) {
-      const { id, next } = header.decode(bytes, at);
-      ids.add(id);
-      if (next <= at) break;
-      at = next;
-    }
-    return ids;
   }
 
   /**
@@ -191,6 +181,68 @@ export class Device extends BoundDevice {
     this.requireOpen({ request: 'VFIO_DEVICE_RESET' });
     const result = attemptBytes(this.context.kernel, this.fd, uapi.VFIO_DEVICE_RESET);
     if (result < 0) throw failure(result, { syscall: 'ioctl', request: 'VFIO_DEVICE_RESET' });
+  }
+
+  /**
+   * What hotReset() resets: this device and all that shares its bus, in the order of their addresses.
+   * Throws IommuError: ENODEV (nothing can reset the bus).
+   */
+  hotResetDevices(): HotResetDevice[] {
+    this.requireOpen({ request: 'VFIO_DEVICE_GET_PCI_HOT_RESET_INFO' });
+    return hotResetDevices(this.context.kernel, this.fd);
+  }
+
+  /**
+   * Resets the device's bus, and every device on it: a stronger reset than reset(), and one for devices that have no
+   * other. Attachments, interrupts and configuration stay.
+   *
+   * Throws IommuError: ENODEV (nothing can reset the bus: the root bus, for one), EINVAL (a device on it is not this
+   * Iommu's: hotResetDevices() tells which).
+   */
+  hotReset(): void {
+    this.requireOpen({ request: 'VFIO_DEVICE_PCI_HOT_RESET' });
+    hotReset(this.context.kernel, this.fd);
+  }
+
+  /** Which of VFIO's features the device, its driver and this kernel have. Throws IommuError. */
+  features(): DeviceFeatures {
+    this.requireOpen({ request: 'VFIO_DEVICE_FEATURE' });
+    return probeFeatures(this.context.kernel, this.fd);
+  }
+
+  /**
+   * Lets the device sleep while nobody uses it; each call on it wakes it. With `wakeup`, an eventfd of the kernel that
+   * this device is open on, the first call after it slept signals that eventfd, and low power ends.
+   *
+   * Until forbidLowPower(), BARs are not mapped: an access through a mapping would kill the process.
+   * Throws IommuError: EBUSY (a BAR is mapped now), EINVAL (allowed already, or not an eventfd), EBADF, ENOTTY.
+   */
+  allowLowPower(options: { wakeup?: number | undefined } = {}): void {
+    const { wakeup } = options;
+    this.requireOpen({ request: 'VFIO_DEVICE_FEATURE' });
+    this.#requireUnmapped();
+    const { kernel } = this.context;
+    if (wakeup === undefined) setFeature(kernel, this.fd, 'LOW_POWER_ENTRY');
+    else {
+      const data = uapi.vfio_device_low_power_entry_with_wakeup.encode({ wakeup_eventfd: wakeup });
+      setFeature(kernel, this.fd, 'LOW_POWER_ENTRY_WITH_WAKEUP', data);
+    }
+    this.#mayRest = true;
+  }
+
+  /** Keeps the device awake from now on. Does nothing if it was. Throws IommuError. */
+  forbidLowPower(): void {
+    this.requireOpen({ request: 'VFIO_DEVICE_FEATURE' });
+    setFeature(this.context.kernel, this.fd, 'LOW_POWER_EXIT');
+    this.#mayRest = false;
+  }
+
+  #requireUnmapped(): void {
+    if ([...this.#regions.values()].some((region) => region.mapped))
+      throw refusal('EBUSY', `${this.name} cannot rest while its BARs are mapped`, {
+        request: 'VFIO_DEVICE_FEATURE',
+        hint: 'close the regions first',
+      });
   }
 
   /** Interrupts and mappings first: a mapped BAR would keep the device bound. */

@@ -165,6 +165,27 @@ const CAUSES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
     ENOTTY: 'the device has no reset that VFIO can use: info().canReset says so',
     EINVAL: 'the device has no reset that VFIO can use: info().canReset says so',
   },
+  VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: {
+    ENODEV:
+      'no bridge can reset the bus of this device: it is the root bus, or the bridge must not be used for that',
+  },
+  VFIO_DEVICE_PCI_HOT_RESET: {
+    ENODEV:
+      'no bridge can reset the bus of this device: it is the root bus, or the bridge must not be used for that',
+    EINVAL:
+      'another device on the bus is not bound to this Iommu, nor in the group of one that is: see hotResetDevices()',
+  },
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY: {
+    ENOTTY: 'the driver of this device has no low power: see features()',
+    EINVAL: 'low power is allowed already',
+  },
+  VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP: {
+    ENOTTY: 'the driver of this device has no low power: see features()',
+    EINVAL: 'low power is allowed already, or the descriptor is not an eventfd',
+  },
+  VFIO_DEVICE_FEATURE_LOW_POWER_EXIT: {
+    ENOTTY: 'the driver of this device has no low power: see features()',
+  },
   VFIO_DEVICE_SET_IRQS: {
     EINVAL: 'one kind of interrupt at a time: close those of the other kind first',
   },

@@ -4,6 +4,7 @@ import { checkRange } from './iova';
 import { pread, pwrite } from './ioctl';
 import type { DeviceMapping, Kernel } from './kernel';
 import { PROT_READ, PROT_WRITE } from './kernel';
+import type { RegionCapabilities } from './region-capabilities';
 import { toU64, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE } from './uapi';
 
 /** What VFIO_DEVICE_GET_REGION_INFO says about a region. */
@@ -18,6 +19,7 @@ export interface RegionDescription {
   readonly fileOffset: number;
   /** The whole of it may be mapped: VFIO says MMAP, and no capability takes parts away. */
   readonly mappable: boolean;
+  readonly capabilities: RegionCapabilities;
   /** Asked before each write(2) of `bytes` at `offset`; throws to refuse it. */
   readonly beforeWrite?: (offset: number, bytes: Uint8Array) => void;
 }
@@ -36,6 +38,8 @@ export class Region extends Handle {
   readonly size: number;
   /** VFIO_REGION_INFO_FLAG_* (linux/vfio.h). */
   readonly flags: number;
+  /** What VFIO says beyond that. */
+  readonly capabilities: RegionCapabilities;
   /** Whether accesses are loads and stores through mmap(2), rather than pread(2) and pwrite(2). */
   readonly mapped: boolean;
   readonly #kernel: Kernel;
@@ -55,6 +59,7 @@ export class Region extends Handle {
     this.#onClose = onClose;
     this.size = description.size;
     this.flags = description.flags;
+    this.capabilities = description.capabilities;
     this.#mapping = description.mappable ? this.#mmap() : undefined;
     this.mapped = this.#mapping !== undefined;
   }

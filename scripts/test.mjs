@@ -47,7 +47,14 @@ function count(ok, path) {
 
 function host() {
   const path = report('host');
-  const args = [JEST, '--testPathIgnorePatterns', '/dist/test/vm-guest/', '--json', '--outputFile', path];
+  const args = [
+    JEST,
+    '--testPathIgnorePatterns',
+    '/dist/test/vm-(guest|host)/',
+    '--json',
+    '--outputFile',
+    path,
+  ];
   // Also where there is a /dev/iommu: these tests are not meant for its devices.
   return count(node(args, { IOMMUFD_BACKEND: 'simulated' }), path);
 }
@@ -73,7 +80,15 @@ function guest() {
   console.log('\nTests on a real /dev/iommu, in a VM:');
   const everything = inGuest('vm', [], '/dist/test/(contract|vm-guest)/');
   console.log('\nTests on a real /dev/iommu without an IOMMU, in a VM:');
-  return add(everything, inGuest('vm-noiommu', ['--iommu', 'none'], '/dist/test/contract/noiommu'));
+  const without = inGuest('vm-noiommu', ['--iommu', 'none'], '/dist/test/contract/noiommu');
+  console.log('\nTests that start VMs of their own:');
+  return [everything, without, startingGuests()].reduce(add);
+}
+
+function startingGuests() {
+  const path = report('vm-host');
+  const jest = [JEST, '--runInBand', '--testPathPatterns', '/dist/test/vm-host/'];
+  return count(node([...jest, '--json', '--outputFile', path]), path);
 }
 
 function add(one, other) {

@@ -12,7 +12,7 @@ import { parseBdf, VFIO_PCI } from './kernel/pci';
 import { SimulatedProcess } from './kernel/process';
 import { System, type AccessRule } from './kernel/system';
 import { PhysicalMemory } from './memory';
-import { RootComplex } from './root-complex';
+import { RootComplex, type MessageSink } from './root-complex';
 import { VtdUnit, type VtdCapabilities } from './vtd';
 
 const MEBIBYTE = 2 ** 20;
@@ -35,7 +35,7 @@ export interface DeviceOptions {
 export interface VtdOptions {
   /** Changes to the unit's CAP_REG and ECAP_REG fields, and its host address width HAW. */
   readonly capabilities?: Partial<VtdCapabilities>;
-  /** False: interrupts are not isolated, and binding a device gives EPERM, as on real hardware. */
+  /** False: the unit has no interrupt remapping, and binding a device gives EPERM, as on real hardware. */
   readonly interruptRemapping?: boolean;
 }
 
@@ -97,13 +97,14 @@ export class Machine {
     const { iommu = {} } = options;
     const vtd = typeof iommu === 'object' ? iommu : {};
     if (options.selftest ?? iommu === 'mock') this.system.selftest = new MockIommu();
-    if (iommu !== 'none') this.#unit = this.#makeUnit(vtd.capabilities);
-    this.#root = new RootComplex(this.memory, this.#clock, this.#unit, (low, data) =>
-      this.system.interrupts.deliver(low, data),
-    );
+    // Delivered as an event of its own: a handler must not run in the middle of what sent it.
+    const message: MessageSink = (low, data) =>
+      this.#clock.schedule(0, () => this.system.interrupts.deliver(low, data));
+    if (iommu !== 'none') this.#unit = this.#makeUnit(vtd, message);
+    this.#root = new RootComplex(this.memory, this.#clock, this.#unit, message);
     if (this.#unit) {
       this.#driver = new IntelIommu(this.memory, this.#unit, this.system.interrupts);
-      this.system.iommu = { driver: this.#driver, isolatedMsi: vtd.interruptRemapping ?? true };
+      this.system.iommu = { driver: this.#driver, isolatedMsi: this.#driver.remapsInterrupts };
     } else {
       this.system.unsafeNoIommu = true;
     }
@@ -143,6 +144,11 @@ export class Machine {
   /** DMAs that the IOMMU refused and the kernel logged, oldest first, the last 256 at most. */
   get refusedDma() {
     return this.#driver?.faults.entries ?? [];
+  }
+
+  /** Interrupt messages that the IOMMU blocked and the kernel logged, likewise. */
+  get refusedInterrupts() {
+    return this.#driver?.faults.interrupts ?? [];
   }
 
   /** Plugs a device in and boots its driver. RangeError for a bad or taken address. */
@@ -188,13 +194,13 @@ export class Machine {
     return new SimulatedProcess(this.system, options);
   }
 
-  #makeUnit(capabilities: Partial<VtdCapabilities> | undefined): VtdUnit {
+  #makeUnit({ capabilities, interruptRemapping = true }: VtdOptions, message: MessageSink): VtdUnit {
+    const withoutRemapping = interruptRemapping ? {} : { IR: 0 };
     return new VtdUnit({
       memory: this.memory,
       // Access and dirty bits are there once the kernel side reads them back.
-      capabilities: { SSADS: 0, ...capabilities },
-      interrupt: (_high, low, data) =>
-        this.#clock.schedule(0, () => this.system.interrupts.deliver(low, data)),
+      capabilities: { SSADS: 0, ...capabilities, ...withoutRemapping },
+      interrupt: (_high, low, data) => message(low, data),
       endpoint: (rid) => this.#root.function(rid),
     });
   }

@@ -31,6 +31,7 @@ export class RootComplex {
     readonly clock: Clock,
     /** Undefined: addresses of requests are physical. */
     readonly unit: VtdUnit | undefined,
+    /** Takes messages where no unit remaps them. */
     readonly message: MessageSink,
   ) {}
 
@@ -107,8 +108,9 @@ class Port implements DmaPort {
     if (length !== 4 || low % 4 !== 0) return 0;
     this.#word.set(from.subarray(at, at + 4));
     const data = new DataView(this.#word.buffer).getUint32(0, true);
-    // Delivered as an event of its own: a handler must not run in the middle of the device that sent it.
-    this.root.clock.schedule(0, () => this.root.message(low, data));
+    if (this.root.unit) this.root.unit.interruptRequest(this.rid, low, data);
+    else this.root.message(low, data);
+    // It was a posted write: the device does not learn what became of it.
     return 4;
   }
 

@@ -318,7 +318,7 @@ export class Executor {
     }
   }
 
-  /** After the call: what it opened and returned, for later calls; what it changed, for the sink. */
+  /** After the call (of which one feature alone gives more than 0, a descriptor): what it opened and returned, for later calls; what it changed, for the sink. */
   #finish(label: number, call: IoctlCall, layout: Layout | undefined, result: number): void {
     if (result >= 0 && layout && call.argument === undefined) {
       const { name } = layout.row;
@@ -331,7 +331,8 @@ export class Executor {
       this.#remember(label, layout);
     }
     if (result >= 0 && call.request === 'VFIO_DEVICE_BIND_IOMMUFD') this.#realDevice = true;
-    this.#sink.call(result);
+    if (result > 0 && call.request === 'VFIO_DEVICE_FEATURE') this.#openedFd(label, result);
+    else this.#sink.call(result);
     this.#changes('argument', this.#argument.bytes, this.#argumentBefore, call);
     this.#changes('scratch', this.#scratchBytes, this.#scratchBefore, call);
     // The only call that leaves work for later: the fault goes through a queue of the kernel's.

@@ -22,7 +22,7 @@ function say(text: string): void {
 
 async function runBackend(options: ConformanceOptions): Promise<number> {
   const { backend, iommu } = options;
-  const peer = backend === 'linux' ? linuxPeer() : simulatedPeer(undefined, iommu);
+  const peer = backend === 'linux' ? linuxPeer() : simulatedPeer(undefined, { iommu });
   const excluded = unsupported(simulatedPeer());
   const generator = new Generator({ seed: options.seed, excluded, only: options.only });
   const random = Array.from({ length: options.sequences }, (_, i) => generator.sequence(i));
@@ -53,9 +53,10 @@ function result(comparison: Comparison, options: ConformanceOptions) {
 async function runComparison(options: ConformanceOptions): Promise<number> {
   const counts = new Counts();
   const memlock = options.memlock === undefined ? undefined : options.memlock * 1024;
-  const simulated = simulatedPeer(counts.observe, options.iommu, memlock);
+  const setup = { iommu: options.iommu, memlock };
+  const simulated = simulatedPeer(counts.observe, setup);
   const excluded = unsupported(simulatedPeer());
-  const linux = new VmPeer(options.timeout, options.iommu, memlock);
+  const linux = new VmPeer(options.timeout, setup);
   const end = Date.now() + options.seconds * 1000;
   const comparison = new Comparison(simulated, linux, counts, {
     generator: { seed: options.seed, excluded, only: options.only },

@@ -3,7 +3,7 @@ import { openKernel } from '../../lib/open-kernel';
 import { Executor } from './executor';
 import { Generator, type GeneratorOptions } from './generate/flavours';
 import type { Call, CallRecord, Sequence } from './program';
-import { openSimulated, type Opened } from './simulated';
+import { openSimulated, type Opened, type Setup } from './simulated';
 
 /** Sequences `first` to `first + count - 1` of a generator. */
 export interface Batch {
@@ -68,9 +68,9 @@ export class LocalPeer implements Peer {
   }
 }
 
-/** The simulated kernel: what it is made with is what openSimulated takes. */
-export function simulatedPeer(observe?: Observer, ...choices: Parameters<typeof openSimulated>): LocalPeer {
-  return new LocalPeer('simulated', openSimulated(...choices), observe);
+/** The simulated kernel. */
+export function simulatedPeer(observe?: Observer, setup?: Setup): LocalPeer {
+  return new LocalPeer('simulated', openSimulated(setup), observe);
 }
 
 /** The kernel this process runs on. */

@@ -9,7 +9,7 @@ import {
   IOMMU_TEST_OP_MD_CHECK_REFS,
   IOMMU_TEST_OP_TRIGGER_VEVENT,
 } from '../../lib/uapi';
-import type { Fields, IoctlCall } from './program';
+import type { Fields, IoctlCall, Literal } from './program';
 
 /** Bytes that may be written from a pointer on. */
 const ROOM = 2 ** 19;
@@ -35,6 +35,15 @@ function bitmapBytes(fields: Fields, prefix: string): number {
  */
 function confusesDevices({ op }: Fields): boolean {
   return op === IOMMU_TEST_OP_TRIGGER_VEVENT || op === IOMMU_TEST_OP_DEV_CHECK_CACHE;
+}
+
+/**
+ * Linux 7.3 takes the offset as signed, and a negative one for that of a BAR, which it looks up before its list of BARs.
+ * And of edu's registers a write must not start anything: computation, interrupts, DMA.
+ */
+function writesAnywhere(fields: Fields): boolean {
+  const offset = BigInt((fields.offset ?? 0) as Literal);
+  return offset >= 1n << 63n || (offset >= 8n && offset < 0xa0n);
 }
 
 /** Linux first makes a list of the queue's pages: refused from 2^40 bytes on, and below that as large as its memory. */
@@ -69,6 +78,8 @@ export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): b
         pointsIn(fields, 'access_rw.uptr') &&
         number(fields, 'access_rw.length') > ROOM
       );
+    case 'VFIO_DEVICE_IOEVENTFD':
+      return typeof fields.offset !== 'object' && writesAnywhere(fields);
     default:
       return false;
   }

@@ -4,10 +4,10 @@ import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { IommuChoice } from './options';
 import type { Batch, Peer } from './peer';
 import type { CallRecord, Sequence } from './program';
 import { ask, putDown, roundFile } from './rounds';
+import type { Setup } from './simulated';
 
 const RUNNER = join(__dirname, '../vm/main.js');
 const PROGRAM = join(__dirname, 'main.js');
@@ -27,11 +27,8 @@ export class VmPeer implements Peer {
   #gone: string | undefined;
   #round = 0;
 
-  /**
-   * `seconds` until the guest is ended, whatever it does. `memlock`: bytes that the program there may lock, without
-   * CAP_IPC_LOCK; undefined for as much as it likes.
-   */
-  constructor(seconds: number, iommu: IommuChoice, memlock?: number) {
+  /** `seconds` until the guest is ended, whatever it does. */
+  constructor(seconds: number, { iommu = 'intel', memlock }: Setup = {}) {
     const machine = ['--iommu', iommu, '--append', PARAMETERS];
     const vm = [...machine, '--timeout', String(seconds), '--share', this.#folder, '--'];
     const limits =

@@ -2,12 +2,16 @@
 import { randomBytes } from 'node:crypto';
 import { SetupError } from '../vm/find';
 import { getOracleQemu } from './find';
+import { runInterrupts } from './interrupts';
 import { HELP, parseOptions, UsageError, type OracleOptions } from './options';
 import { runOracle } from './run';
 
 async function compare({ mode, seed, accesses, without, json }: OracleOptions): Promise<number> {
   const { program, version } = getOracleQemu(process.env);
-  const { dumps, ...result } = await runOracle({ mode, seed, accesses, without, program });
+  const { dumps, ...result } =
+    mode === 'interrupts'
+      ? await runInterrupts({ program, seed, accesses, without })
+      : await runOracle({ mode, seed, accesses, without, program });
   if (!json) for (const dump of dumps) process.stdout.write(`${dump}\n\n`);
   process.stdout.write(`${JSON.stringify({ mode, seed, qemu: version, ...result })}\n`);
   return result.mismatches === 0 ? 0 : 1;

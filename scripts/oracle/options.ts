@@ -1,10 +1,10 @@
 // The command line of `npm run oracle`.
 import { parseArgs } from 'node:util';
-import { QUIRKS, type QuirkName } from './quirks';
+import { INTERRUPT_QUIRKS, QUIRKS, type QuirkName } from './quirks';
 import { MODES, type Mode } from './scene';
 
 export interface OracleOptions {
-  readonly mode: Mode;
+  readonly mode: Mode | 'interrupts';
   readonly accesses: number;
   /** 32 bits. */
   readonly seed: number;
@@ -18,13 +18,14 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
-export const HELP = `Usage: npm run oracle -- --mode legacy|second-stage|first-stage [options]
+export const HELP = `Usage: npm run oracle -- --mode legacy|second-stage|first-stage|interrupts [options]
 
 Runs the same accesses through the simulated VT-d unit and through QEMU's, over random tables, and compares where
 they went, the data, the fault record and every word of the tables. Prints the tables of a difference, made as small
 as possible.
 
-  --mode NAME      legacy, or scalable mode with second-stage or first-stage tables
+  --mode NAME      legacy, or scalable mode with second-stage or first-stage tables; or interrupts: messages and
+                   remapping entries instead
   --accesses N     how many, 1 to 100 million (default 20000)
   --seed N         of the random tables, 0 to 2^32 - 1 (default: another one each time)
   --without LIST   deviations of QEMU that are not to be allowed for: names of scripts/oracle/quirks.ts
@@ -65,13 +66,15 @@ function integer(name: string, text: string, least: number, most: number): numbe
 export function parseOptions(args: string[], fresh: number): OracleOptions | 'help' {
   const values = parse(args);
   if (values.help) return 'help';
-  const mode = MODES.find((name) => name === values.mode);
+  const modes = [...MODES, 'interrupts'] as const;
+  const mode = modes.find((name) => name === values.mode);
   if (mode === undefined)
-    throw new UsageError(`--mode is ${MODES.join(', ')}, not '${values.mode ?? 'nothing'}'`);
+    throw new UsageError(`--mode is ${modes.join(', ')}, not '${values.mode ?? 'nothing'}'`);
   const without = values.without === '' ? [] : values.without.split(',');
-  const strange = without.find((name) => !(name in QUIRKS));
+  const known = Object.keys({ ...QUIRKS, ...INTERRUPT_QUIRKS });
+  const strange = without.find((name) => !known.includes(name));
   if (strange !== undefined)
-    throw new UsageError(`--without is a list of ${Object.keys(QUIRKS).join(', ')}, not '${strange}'`);
+    throw new UsageError(`--without is a list of ${known.join(', ')}, not '${strange}'`);
   return {
     mode,
     accesses: integer('accesses', values.accesses, 1, 1e8),

@@ -41,7 +41,18 @@ export const QUIRKS = {
     'Section 6.2.4 leaves it open in which pieces a large page is cached; QEMU caches it whole, our unit by 4 KiB.',
 } as const;
 
-export type QuirkName = keyof typeof QUIRKS;
+/** The same, of interrupt remapping. */
+export const INTERRUPT_QUIRKS = {
+  busRangeSwapped:
+    'Section 9.10: with SVT 10 the first bus is in SID 15:8 and the last in SID 7:0; QEMU takes them the other way round.',
+  compatibilityPasses:
+    'Section 5.1.4: messages in compatibility format are blocked with EIME, and without CFI; QEMU lets them pass.',
+  interruptModeIgnored: 'Section 9.10: IM is reserved in an entry where CAP_REG.PI is 0; QEMU ignores it.',
+  narrowDestination:
+    'Section 9.10: without EIME all of DST but bits 15:8 is reserved; QEMU ignores those bits.',
+} as const;
+
+export type QuirkName = keyof typeof QUIRKS | keyof typeof INTERRUPT_QUIRKS;
 
 /** Which deviations are allowed for, and which of them made a difference. */
 export class Quirks {

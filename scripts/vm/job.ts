@@ -1,7 +1,7 @@
 // What the guest is told to do: a shell script for init.sh, sent over the control channel.
 import type { Environment } from './find';
 import type { VmOptions } from './options';
-import { shareTag } from './qemu';
+import { EDU_ADDRESSES, shareTag } from './qemu';
 
 const PASSED = new Set([
   'CI',
@@ -43,7 +43,7 @@ export function jobScript(job: Job): string {
   const { bind, shares, command } = job.options;
   const lines = [
     `marker=${shellQuote(job.marker)}`,
-    ...(bind ? ['bind_vfio 0000:00:04.0'] : []),
+    ...(bind ? EDU_ADDRESSES.map((address) => `bind_vfio ${address}`) : []),
     ...shares.map((path, index) => `mount_share ${shareTag(index)} ${shellQuote(path)}`),
     ...Object.entries(job.environment).map(([name, value]) => `export ${name}=${shellQuote(value)}`),
     `folder=${shellQuote(job.folder)}`,

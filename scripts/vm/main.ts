@@ -1,14 +1,15 @@
 // `npm run vm -- [options] COMMAND…`: see options.ts.
 import { randomBytes } from 'node:crypto';
-import { realpathSync, statSync } from 'node:fs';
+import { existsSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
 import { findKernel, findModules, findQemu, SetupError } from './find';
 import { jobMessage, passedEnvironment } from './job';
-import { HELP, parseOptions, UsageError, type VmOptions } from './options';
+import { HELP, memoryBytes, parseOptions, UsageError, type VmOptions } from './options';
 import { qemuArguments } from './qemu';
 import { runGuest, type Outcome, type Run } from './run';
 import { Log } from './streams';
+import { takeDump } from '../tables/take';
 
 const TIMED_OUT = 124;
 const FAILED = 125;
@@ -46,7 +47,10 @@ function prepare(options: VmOptions, logs: Logs, signal: AbortSignal): Run {
   const environment = passedEnvironment(process.env);
   if (modules !== undefined) environment.IOMMUFD_VM_MODULES = modules;
   // From dist/scripts/vm, where this runs, to scripts/vm.
-  const init = realpathSync(join(__dirname, '../../../scripts/vm/init.sh'));
+  const source = realpathSync(join(__dirname, '../../../scripts/vm'));
+  const init = join(source, 'init.sh');
+  const { dumpTables } = options;
+  if (dumpTables !== undefined) environment.IOMMUFD_VM_DUMP_TABLES = join(source, 'dump-tables.sh');
   return {
     qemu: findQemu(options.qemu, process.env),
     arguments: qemuArguments({ kernel, init, options: shared }),
@@ -56,6 +60,13 @@ function prepare(options: VmOptions, logs: Logs, signal: AbortSignal): Run {
     stderr: process.stderr,
     console: keep(logs.console, options.verbose),
     messages: keep(logs.qemu, options.verbose),
+    tables:
+      dumpTables === undefined
+        ? undefined
+        : {
+            memory: memoryBytes(options.memory),
+            take: (files, memory) => takeDump(files, memory, dumpTables),
+          },
     timeout: options.timeout * 1000,
     signal,
   };
@@ -95,8 +106,13 @@ async function run(options: VmOptions): Promise<number> {
   };
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, stop);
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => stop('SIGPIPE'));
+  const { dumpTables } = options;
+  if (dumpTables !== undefined) rmSync(dumpTables, { force: true });
   const outcome = await runGuest(prepare(options, logs, aborter.signal));
-  return exitStatus(outcome, options, logs, signalled);
+  const status = exitStatus(outcome, options, logs, signalled);
+  if (status !== 0 || dumpTables === undefined || existsSync(dumpTables)) return status;
+  say('--dump-tables: the command did not run $IOMMUFD_VM_DUMP_TABLES, so there is no dump');
+  return FAILED;
 }
 
 async function main(): Promise<number> {

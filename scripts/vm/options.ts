@@ -24,8 +24,10 @@ export interface VmOptions {
   devices: string[];
   /** Host folders the guest may write, mounted at the same path. */
   shares: string[];
-  /** Bind edu to vfio-pci before the command runs. */
+  /** Bind the edu devices to vfio-pci before the command runs. */
   bind: boolean;
+  /** Where the dump of the IOMMU's tables goes that COMMAND asks for; see tables.ts. */
+  dumpTables: string | undefined;
   /** Seconds until the guest is ended with status 124; 0 is no limit. */
   timeout: number;
   /** Show the guest's console on stderr as it comes. */
@@ -41,8 +43,9 @@ export class UsageError extends Error {
 export const HELP = `Usage: npm run vm -- [options] COMMAND [ARGUMENT…]
 
 Boots a guest with a virtual IOMMU, an edu device at 0000:00:04.0 and an NVMe disk at
-0000:00:05.0, runs COMMAND there as root in the current folder, and powers off. The host's
-file system is the guest's root, read-only; what the guest writes to /tmp is gone afterwards.
+0000:00:05.0, more edu devices behind root ports at 0000:01:00.0, 02:00.0 and 02:00.1, runs
+COMMAND there as root in the current folder, and powers off. The host's file system is the
+guest's root, read-only; what the guest writes to /tmp is gone afterwards.
 COMMAND's stdout, stderr and exit status come through unchanged.
 
   --memory SIZE    guest memory (default 4G)
@@ -54,7 +57,10 @@ COMMAND's stdout, stderr and exit status come through unchanged.
   --append TEXT    more kernel parameters
   --device SPEC    one more QEMU device (may be repeated)
   --share DIR      a host folder the guest may write, at the same path (may be repeated)
-  --no-bind        leave edu without a driver instead of binding it to vfio-pci
+  --dump-tables FILE
+                   COMMAND can run the program that IOMMUFD_VM_DUMP_TABLES names: the tables of the
+                   guest's VT-d unit, and what Linux says is in them, go to FILE
+  --no-bind        leave the edu devices without a driver instead of binding them to vfio-pci
   --timeout N      end the guest after N seconds with status 124 (default 600, 0: never)
   --verbose        show the guest's console on stderr
   --help           show this
@@ -72,11 +78,17 @@ const SPECIFICATION = {
   append: { type: 'string', default: '' },
   device: { type: 'string', multiple: true, default: [] as string[] },
   share: { type: 'string', multiple: true, default: [] as string[] },
+  'dump-tables': { type: 'string' },
   'no-bind': { type: 'boolean', default: false },
   timeout: { type: 'string', default: '600' },
   verbose: { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
 } as const;
+
+/** Bytes of a --memory size. */
+export function memoryBytes(size: string): number {
+  return Number(size.slice(0, -1)) * (size.endsWith('G') ? 2 ** 30 : 2 ** 20);
+}
 
 /** Our own options end at the first word that is none, or at `--`: what follows is the command's. */
 function split(args: string[]): { own: string[]; command: string[] } {
@@ -139,6 +151,7 @@ export function parseOptions(args: string[]): VmOptions | 'help' {
     devices: values.device,
     shares: values.share,
     bind: !values['no-bind'],
+    dumpTables: values['dump-tables'],
     // setTimeout holds at most 2^31 − 1 milliseconds.
     timeout: integer('timeout', values.timeout, 0, 2_147_483),
     verbose: values.verbose,

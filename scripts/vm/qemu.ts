@@ -1,8 +1,14 @@
 // QEMU's command line for the guest. Pure: options in, arguments out.
 import type { Accelerator, IommuType, VmOptions } from './options';
 
-/** File descriptors that QEMU inherits: sockets for the three streams, the control channel and the console; the disk. */
-export const FD = { control: 3, stdout: 4, stderr: 5, console: 6, disk: 7 } as const;
+/**
+ * File descriptors that QEMU inherits: sockets for the three streams, the control channel and the console; the disk;
+ * for a dump of tables, the guest's memory and a socket for the guest's side of it.
+ */
+export const FD = { control: 3, stdout: 4, stderr: 5, console: 6, disk: 7, memory: 8, tables: 9 } as const;
+
+/** Bytes of guest memory below 4 GiB, at most: the rest begins at 4 GiB. */
+export const LOW_MEMORY_BYTES = 2 ** 31;
 
 export interface Machine {
   kernel: string;
@@ -10,6 +16,12 @@ export interface Machine {
   init: string;
   options: VmOptions;
 }
+
+/**
+ * Where the guest has its edu devices: one on the root bus, which nothing can reset; one alone behind a root port; and
+ * the two functions of one device behind another, which are in one IOMMU group.
+ */
+export const EDU_ADDRESSES = ['0000:00:04.0', '0000:01:00.0', '0000:02:00.0', '0000:02:00.1'] as const;
 
 const IOMMU_DEVICES: Record<IommuType, string[]> = {
   // Without interrupt remapping the kernel refuses to hand devices out (EPERM at bind).
@@ -54,6 +66,8 @@ function kernelParameters(machine: Machine): string {
     'rootflags=trans=virtio,version=9p2000.L,msize=262144,cache=loose',
     'ro',
     `init=${machine.init}`,
+    // A host that is busy holds back the timer which the kernel would try at boot.
+    'no_timer_check',
     // A panic restarts at once, and -no-reboot turns a restart into the end of QEMU.
     'panic=-1',
     ...IOMMU_PARAMETERS[iommu],
@@ -76,8 +90,9 @@ export function shareTag(index: number): string {
   return `share${index}`;
 }
 
-function streams(): string[] {
-  const ports = (['control', 'stdout', 'stderr'] as const).flatMap((name, index) => [
+function streams(tables: boolean): string[] {
+  const names = ['control', 'stdout', 'stderr', ...(tables ? (['tables'] as const) : [])] as const;
+  const ports = names.flatMap((name, index) => [
     '-chardev',
     `socket,id=${name},fd=${FD[name]}`,
     '-device',
@@ -85,6 +100,15 @@ function streams(): string[] {
   ]);
   const console = ['-chardev', `socket,id=console,fd=${FD.console}`, '-serial', 'chardev:console'];
   return [...console, '-device', 'virtio-serial-pci,id=serial,addr=2', ...ports];
+}
+
+/** Memory in a file that the host reads while the guest runs. */
+function sharedMemory(size: string): string[] {
+  return [
+    '-object',
+    `memory-backend-file,id=memory,size=${size},mem-path=/proc/self/fd/${FD.memory},share=on`,
+    ...['-machine', `memory-backend=memory,max-ram-below-4g=${LOW_MEMORY_BYTES}`],
+  ];
 }
 
 function disk(): string[] {
@@ -98,19 +122,34 @@ function disk(): string[] {
   ];
 }
 
+/** At EDU_ADDRESSES: buses are numbered in the order of their ports. */
+function edus(): string[] {
+  const edu = 'edu,dma_mask=0xffffffffffff';
+  return [
+    `${edu},addr=4`,
+    'pcie-root-port,id=single,chassis=1,addr=7',
+    `${edu},bus=single`,
+    'pcie-root-port,id=pair,chassis=2,addr=8',
+    `${edu},bus=pair,addr=0.0,multifunction=on`,
+    `${edu},bus=pair,addr=0.1`,
+  ].flatMap((device) => ['-device', device]);
+}
+
 /** All arguments of QEMU for one guest. */
 export function qemuArguments(machine: Machine): string[] {
   const { options } = machine;
+  const tables = options.dumpTables !== undefined;
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-machine', 'q35,kernel-irqchip=split', '-smp', String(options.cpus), '-m', options.memory],
+    ...(tables ? sharedMemory(options.memory) : []),
     ...ACCELERATION[options.accel],
     // First: QEMU gives a device the IOMMU that was there before it.
     ...IOMMU_DEVICES[options.iommu],
     // Slot 1 is where amd-iommu puts its PCI function.
     ...share('root', '/', ',readonly=on', ',addr=6'),
-    ...streams(),
-    ...['-device', 'edu,dma_mask=0xffffffffffff,addr=4'],
+    ...streams(tables),
+    ...edus(),
     ...disk(),
     // Last: these take whichever slots are free.
     ...options.shares.flatMap((path, index) => share(shareTag(index), path, '', '')),

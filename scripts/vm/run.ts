@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import type { Writable } from 'node:stream';
 import { FD } from './qemu';
 import { MarkedStream } from './streams';
+import { GuestMemory, serveTables, type TablesTaker } from './tables';
 
 const DISK_BYTES = 64 * 1024 * 1024;
 const MAX_STATUS_LINE = 64;
@@ -35,25 +36,28 @@ export interface Run {
   console: (chunk: Buffer) => void;
   /** Gets what QEMU itself says. */
   messages: (chunk: Buffer) => void;
+  /** For a dump of tables: bytes of memory that the guest has, and who takes what it sends. */
+  tables?: { readonly memory: number; readonly take: TablesTaker } | undefined;
   /** Milliseconds; 0 is no limit. */
   timeout: number;
   signal: AbortSignal;
 }
 
-/** A sparse disk without a name: nothing of it is left behind, however the run ends. */
-function openDisk(): number {
+/** A sparse file without a name: nothing of it is left behind, however the run ends. */
+function openUnnamed(bytes: number): number {
   const path = join(tmpdir(), `iommufd-vm-${process.pid}.img`);
   const fd = openSync(path, 'wx+', 0o600);
-  truncateSync(path, DISK_BYTES);
+  truncateSync(path, bytes);
   unlinkSync(path);
   return fd;
 }
 
-function start(run: Run): ChildProcess {
-  const disk = openDisk();
+function start(run: Run, memory: GuestMemory | undefined): ChildProcess {
+  const disk = openUnnamed(DISK_BYTES);
   try {
     // Node's pipes are socket pairs: QEMU takes its ends as connected socket character devices.
     const stdio: StdioOptions = ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', disk];
+    if (memory) stdio.push(memory.fd, 'pipe');
     return spawn(run.qemu, run.arguments, { stdio });
   } finally {
     closeSync(disk);
@@ -112,7 +116,8 @@ export function parseStatus(text: string): number | undefined {
  * Rejects only when QEMU cannot be started.
  */
 export function runGuest(run: Run): Promise<Outcome> {
-  const qemu = start(run);
+  const memory = run.tables && new GuestMemory(openUnnamed(run.tables.memory), run.tables.memory);
+  const qemu = start(run, memory);
   return new Promise((resolve, reject) => {
     let outcome: Outcome | undefined;
     let control = '';
@@ -136,8 +141,10 @@ export function runGuest(run: Run): Promise<Outcome> {
     channel(qemu, FD.control).write(run.job);
     channel(qemu, FD.console).on('data', run.console);
     for (const fd of [1, 2]) channel(qemu, fd).on('data', run.messages);
+    if (run.tables && memory) serveTables(channel(qemu, FD.tables), memory, run.tables.take);
     // A socket of a QEMU that died early: its end is told by 'close'.
-    for (const fd of [FD.control, FD.stdout, FD.stderr, FD.console]) channel(qemu, fd).on('error', () => {});
+    const sockets = [FD.control, FD.stdout, FD.stderr, FD.console, ...(run.tables ? [FD.tables] : [])];
+    for (const fd of sockets) channel(qemu, fd).on('error', () => {});
 
     const timer = run.timeout > 0 ? setTimeout(end, run.timeout, { kind: 'timeout' }) : undefined;
     const abort = () => end({ kind: 'aborted' });
@@ -145,6 +152,7 @@ export function runGuest(run: Run): Promise<Outcome> {
     const settle = () => {
       clearTimeout(timer);
       clearTimeout(killer);
+      memory?.close();
       run.signal.removeEventListener('abort', abort);
     };
     qemu.once('error', (error) => {

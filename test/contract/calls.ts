@@ -3,7 +3,7 @@ import type { Kernel, Memory } from '../../lib/kernel';
 import { EFD_NONBLOCK, O_RDWR } from '../../lib/kernel';
 import { attempt } from '../../lib/ioctl';
 import * as uapi from '../../lib/uapi';
-import { EDU, kernel, PAGE } from './support';
+import { EDU, kernel as sharedKernel, PAGE } from './support';
 
 export const U64_MAX = 2n ** 64n - 1n;
 export const FIXED = uapi.IOMMU_IOAS_MAP_FIXED_IOVA;
@@ -28,7 +28,6 @@ export function pages(count: number): bigint {
 }
 
 export class Calls {
-  readonly kernel: Kernel = kernel();
   fd = -1;
   readonly #memory: Memory;
   readonly #files: number[] = [];
@@ -37,7 +36,7 @@ export class Calls {
   /** Where struct iommu_iova_range lists are. */
   readonly #lists: bigint;
 
-  constructor() {
+  constructor(readonly kernel: Kernel = sharedKernel()) {
     const memory = this.kernel.allocate(4 * Number(HUGE_PAGE));
     if (typeof memory === 'number') throw new Error(`allocate: ${code(memory)}`);
     this.#memory = memory;
@@ -63,9 +62,9 @@ export class Calls {
     return fd;
   }
 
-  /** edu's VFIO file, not bound. */
-  vfio(): number {
-    const names = this.kernel.readdir(`/sys/bus/pci/devices/${EDU}/vfio-dev`);
+  /** The VFIO file of edu, or of another device; not bound. */
+  vfio(bdf = EDU): number {
+    const names = this.kernel.readdir(`/sys/bus/pci/devices/${bdf}/vfio-dev`);
     if (typeof names === 'number') throw new Error(`vfio-dev: ${code(names)}`);
     return this.file(`/dev/vfio/devices/${names[0]}`);
   }

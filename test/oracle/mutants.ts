@@ -22,7 +22,10 @@ export interface Mutant {
 const SIMULATOR = join(__dirname, '../../lib/sim');
 
 /** A unit with the bug, loaded from a copy of the simulator. `remove` deletes the copy. */
-export function plant({ file, from, to }: Mutant): { create: UnitFactory; remove: () => void } {
+export function plant({ file, from, to }: Pick<Mutant, 'file' | 'from' | 'to'>): {
+  create: UnitFactory;
+  remove: () => void;
+} {
   const folder = mkdtempSync(join(tmpdir(), 'iommufd-mutant-'));
   for (const part of ['vtd', 'memory.js', 'bus.js']) {
     cpSync(join(SIMULATOR, part), join(folder, part), { recursive: true });

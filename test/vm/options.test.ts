@@ -19,6 +19,7 @@ describe('the command line of npm run vm', () => {
       devices: [],
       shares: [],
       bind: true,
+      dumpTables: undefined,
       timeout: 600,
       verbose: false,
       command: ['true'],
@@ -28,7 +29,7 @@ describe('the command line of npm run vm', () => {
   it('takes every option', () => {
     const words =
       '--memory 512M --cpus 1 --qemu /q --iommu virtio --accel kvm --kernel /k --append=a=b --device one ' +
-      '--device two,x=y --share /a --share=/b --no-bind --timeout 0 --verbose';
+      '--device two,x=y --share /a --share=/b --dump-tables t.json --no-bind --timeout 0 --verbose';
     expect(parsed(...words.split(' '), 'true')).toEqual({
       memory: '512M',
       cpus: 1,
@@ -40,6 +41,7 @@ describe('the command line of npm run vm', () => {
       devices: ['one', 'two,x=y'],
       shares: ['/a', '/b'],
       bind: false,
+      dumpTables: 't.json',
       timeout: 0,
       verbose: true,
       command: ['true'],

@@ -25,6 +25,17 @@ describe("QEMU's command line", () => {
     expect(devices.filter((device) => /^nvme,.*addr=5$/.test(device))).toHaveLength(1);
   });
 
+  it('has more edu devices behind root ports: one alone, and two functions of one device', () => {
+    const devices = valuesOf(argumentsFor(), '-device');
+    const behind = (port: string) => devices.filter((device) => device.includes(`,bus=${port}`));
+    expect(behind('single')).toEqual(['edu,dma_mask=0xffffffffffff,bus=single']);
+    expect(behind('pair').map((device) => /addr=[^,]*/.exec(device)?.[0])).toEqual(['addr=0.0', 'addr=0.1']);
+    for (const port of ['single', 'pair'])
+      expect(devices.findIndex((device) => device.includes(`,id=${port},`))).toBeLessThan(
+        devices.indexOf(behind(port)[0]!),
+      );
+  });
+
   it("shares the host's root read-only, and boots from it", () => {
     const args = argumentsFor();
     const [root] = valuesOf(args, '-fsdev');
@@ -85,6 +96,15 @@ describe("QEMU's command line", () => {
     expect(shares[1]).toMatch(/^local,id=share1,path=\/b,,c,/);
     expect(shares.join()).not.toContain('readonly');
     expect(args).toContain('virtio-9p-pci,fsdev=share1,mount_tag=share1');
+  });
+
+  it('has its memory in a file, and a port for it, when tables are to be dumped', () => {
+    const args = argumentsFor('--memory', '1G', '--dump-tables', 'f');
+    expect(valuesOf(args, '-object')).toEqual([
+      'memory-backend-file,id=memory,size=1G,mem-path=/proc/self/fd/8,share=on',
+    ]);
+    expect(valuesOf(args, '-chardev')).toContain('socket,id=tables,fd=9');
+    expect(argumentsFor().join(' ')).not.toMatch(/memory-backend|tables/);
   });
 
   it('keeps the kernel quiet unless asked', () => {

@@ -1,5 +1,6 @@
 /** DMA-bufs: memory behind a descriptor, which its exporter can take back (include/linux/dma-buf.h). */
 import { POLLIN, POLLOUT } from '../../kernel';
+import { errno } from '../../uapi/errno';
 import { OpenFile } from './file';
 
 /** Who uses the memory of a DMA-buf (dma_buf_attachment). */
@@ -33,6 +34,13 @@ export abstract class DmaBuf extends OpenFile {
     for (const importer of this.#importers) importer.revoke();
   }
 
+  /** Programs cannot read or map it; IOMMU_IOAS_MAP_FILE is what it is for. */
+  override mmap(): number {
+    return -errno.EINVAL;
+  }
+  override get seekable(): boolean {
+    return false;
+  }
   override poll(): number {
     return POLLIN | POLLOUT;
   }

@@ -57,6 +57,11 @@ export abstract class OpenFile {
     return false;
   }
 
+  /** Whether it has offsets: pread(2) and pwrite(2) are ESPIPE otherwise. */
+  get seekable(): boolean {
+    return true;
+  }
+
   /** Calls `listener` whenever the file may have become ready. Returns the way to stop it. */
   listen(listener: () => void): () => void {
     this.#listeners.add(listener);
@@ -71,11 +76,8 @@ export abstract class OpenFile {
 
 /** A file that delivers events: it has no offsets, and one waits for it. */
 export abstract class StreamFile extends OpenFile {
-  override pread(_bytes: Uint8Array, _offset: number): number {
-    return -errno.ESPIPE;
-  }
-  override pwrite(_bytes: Uint8Array, _offset: number): number {
-    return -errno.ESPIPE;
+  override get seekable(): boolean {
+    return false;
   }
   abstract override poll(): number;
   override get pollable(): boolean {

@@ -14,7 +14,16 @@ export interface Vector {
   free(): void;
 }
 
-export class InterruptController {
+/** Where the kernel gets messages for a device to send. */
+export interface MessageSource {
+  /**
+   * `count` messages for one MSI capability, which tells them apart by the low bits of the data: a power of two.
+   * `handler` is told which of them it was, from 0. Undefined when all are taken.
+   */
+  allocateBlock(count: number, handler: (index: number) => void): Vector | undefined;
+}
+
+export class InterruptController implements MessageSource {
   /** destination << 8 | vector → handler. */
   readonly #handlers = new Map<number, () => void>();
   /** Messages nobody had asked for. */
@@ -25,10 +34,7 @@ export class InterruptController {
     return this.allocateBlock(1, handler);
   }
 
-  /**
-   * `count` vectors for one MSI capability, which tells them apart by the low bits of the data: a power of two,
-   * aligned to it. `handler` is told which of them it was, from 0.
-   */
+  /** Vectors of a block lie one after the other, aligned to their number. */
   allocateBlock(count: number, handler: (index: number) => void): Vector | undefined {
     for (let destination = 0; destination < PROCESSORS; destination++)
       for (let vector = FIRST_VECTOR; vector + count <= FIRST_SYSTEM_VECTOR; vector += count) {

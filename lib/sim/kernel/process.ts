@@ -146,12 +146,14 @@ export class SimulatedProcess implements Kernel {
   pread(fd: number, bytes: Uint8Array, offset: number): number {
     checkBytes(bytes);
     checkSize(offset, 'offset');
+    if (this.#files.get(fd)?.seekable === false) return -errno.ESPIPE;
     return this.#readable(fd)?.pread(bytes, offset) ?? -errno.EBADF;
   }
 
   pwrite(fd: number, bytes: Uint8Array, offset: number): number {
     checkBytes(bytes);
     checkSize(offset, 'offset');
+    if (this.#files.get(fd)?.seekable === false) return -errno.ESPIPE;
     return this.#writable(fd)?.pwrite(bytes, offset) ?? -errno.EBADF;
   }
 

@@ -9,7 +9,7 @@ import type { PhysicalMemory } from '../memory';
 import { isCapable, User, type Credentials } from './credentials';
 import type { OpenFile } from './file';
 import type { FileTree, TextFile } from './file-tree';
-import { InterruptController } from './interrupts';
+import { InterruptController, type MessageSource } from './interrupts';
 import { IommuGroup, type IommuDriver, type KernelPciDevice } from './iommu/core';
 import { IommufdFile } from './iommufd/file';
 import type { MockIommu } from './mock/driver';
@@ -73,6 +73,11 @@ export class System {
 
   newPid(): number {
     return ++this.#lastPid;
+  }
+
+  /** Messages that reach the kernel when the device sends them. */
+  messagesOf(device: PciDevice): MessageSource {
+    return this.iommu?.driver.messagesOf?.(device) ?? this.interrupts;
   }
 
   user(uid: number): User {

@@ -19,7 +19,7 @@ export type VtdCapabilities = Readonly<Record<CapName | EcapName, number>> & {
   readonly HAW: number;
 };
 
-/** A scalable-mode unit as in current servers, as far as this model goes: no interrupt remapping yet. */
+/** A scalable-mode unit as in current servers, as far as this model goes. */
 export const DEFAULT_CAPABILITIES: VtdCapabilities = {
   ...CAP_REG.decode([0, 0]),
   ...ECAP_REG.decode([0, 0]),
@@ -36,13 +36,17 @@ export const DEFAULT_CAPABILITIES: VtdCapabilities = {
   DRD: 1,
   FS1GP: 1,
   FS5LP: 1,
+  ESIRTPS: 1,
   ESRTPS: 1,
   C: 1,
   QI: 1,
   DT: 1,
+  IR: 1,
+  EIM: 1,
   PT: 1,
   SC: 1,
   IRO: 0xf,
+  MHMV: 15,
   NEST: 1,
   PRS: 1,
   SRS: 1,

@@ -2,7 +2,7 @@
  * Primary fault logging. Intel VT-d Architecture Specification rev. 4.1, sections 7.2.1 "Primary Fault Logging" and
  * 7.3 "Reporting Faults to Software: fault events", registers 11.4.9 (FSTS_REG) and 11.4.14 (FRCD_REG).
  */
-import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_WRITE } from '../bus';
+import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_WRITE, NO_PASID } from '../bus';
 import { RegisterFile } from './register-file';
 import {
   FECTL_REG,
@@ -64,6 +64,11 @@ export class FaultRecorder {
     reason: number,
   ): void {
     this.record(rid, pasid, high, low, access, reason, TYPE_PAGE_REQUEST);
+  }
+
+  /** Records a blocked interrupt message: bits 63:48 of the fault info have its interrupt_index. */
+  recordInterrupt(rid: number, index: number, reason: number): void {
+    this.record(rid, NO_PASID, index << 16, 0, 0, reason, 0);
   }
 
   private record(

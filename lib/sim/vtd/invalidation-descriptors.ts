@@ -102,8 +102,11 @@ export const PASID_DEVICE_TLB_DESCRIPTOR = layout(256, {
 
 export const INTERRUPT_ENTRY_CACHE_DESCRIPTOR = layout(256, {
   TYPE: [3, 0],
+  /** 0 global, 1 index-selective. */
   G: [4, 4],
+  /** Index Mask: low bits of IIDX to ignore. */
   IM: [31, 27],
+  /** Interrupt Index. */
   IIDX: [47, 32],
 });
 

@@ -74,6 +74,9 @@ export interface InvalidationTarget {
   invalidatePages(did: number, high: number, low: number, am: number): void;
   invalidatePasidTranslations(did: number, pasid: number): void;
   invalidatePasidPages(did: number, pasid: number, high: number, low: number, am: number): void;
+  invalidateInterrupts(): void;
+  /** False: the mask is larger than ECAP.MHMV. */
+  invalidateInterrupt(index: number, mask: number): boolean;
   /** False: nothing answers at `sid`. */
   invalidateDevice(
     sid: number,
@@ -186,9 +189,15 @@ export class InvalidationQueue {
         return true;
       }
       default:
-        // The interrupt entry cache: without interrupt remapping nothing is ever in it.
-        return true;
+        return this.interruptEntryCache(words);
     }
+  }
+
+  private interruptEntryCache(words: Int32Array): boolean {
+    const { G, IIDX, IM } = INTERRUPT_ENTRY_CACHE_DESCRIPTOR.decode(words);
+    if (G !== 0) return this.target.invalidateInterrupt(IIDX, IM);
+    this.target.invalidateInterrupts();
+    return true;
   }
 
   private contextCache(words: Int32Array): boolean {

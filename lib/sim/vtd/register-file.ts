@@ -13,6 +13,8 @@ import {
   FRCD_BYTES,
   FRCD_F,
   IOTLB_REG,
+  IRTA_EIME,
+  IRTA_REG,
   REGISTER_BYTES,
   VER_6_0,
   VER_REG,
@@ -33,6 +35,10 @@ export class RegisterFile {
   ) {
     for (const [offset, writable, clearedByOne, reset] of WRITABLE_REGISTERS) {
       this.declare(offset, writable, clearedByOne, reset);
+    }
+    if (capabilities.IR !== 0) {
+      this.declare(IRTA_REG, 0xffff_f00f | (capabilities.EIM !== 0 ? IRTA_EIME : 0), 0, 0);
+      this.declare(IRTA_REG + 4, 0xffff_ffff, 0, 0);
     }
     for (let i = 0; i <= capabilities.NFR; i++) {
       this.declare(capabilities.FRO * 16 + i * FRCD_BYTES + 12, 0, FRCD_F, 0);

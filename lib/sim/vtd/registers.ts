@@ -30,6 +30,7 @@ export const IEDATA_REG = 0xa4;
 export const IEADDR_REG = 0xa8;
 export const IEUADDR_REG = 0xac;
 export const IQERCD_REG = 0xb0;
+export const IRTA_REG = 0xb8;
 export const PQH_REG = 0xc0;
 export const PQT_REG = 0xc8;
 export const PQA_REG = 0xd0;
@@ -42,7 +43,7 @@ export const PEUADDR_REG = 0xec;
 /** VER_REG: major version 7:4, minor 3:0. */
 export const VER_6_0 = 0x60;
 
-// GCMD_REG and GSTS_REG have the same bits. SRTP is a one-shot, the others are kept.
+// GCMD_REG and GSTS_REG have the same bits. SRTP and SIRTP are one-shots, the others are kept.
 /** Translation Enable. */
 export const GCMD_TE = 1 << 31;
 /** Set Root Table Pointer. */
@@ -51,9 +52,18 @@ export const GCMD_SRTP = 1 << 30;
 export const GCMD_WBF = 1 << 27;
 /** Queued Invalidation Enable. */
 export const GCMD_QIE = 1 << 26;
+/** Interrupt Remapping Enable. */
+export const GCMD_IRE = 1 << 25;
+/** Set Interrupt Remap Table Pointer. */
+export const GCMD_SIRTP = 1 << 24;
+/** Compatibility Format Interrupts: 1 lets them pass, 0 blocks them; while interrupts are remapped. */
+export const GCMD_CFI = 1 << 23;
 export const GSTS_TES = GCMD_TE;
 export const GSTS_RTPS = GCMD_SRTP;
 export const GSTS_QIES = GCMD_QIE;
+export const GSTS_IRES = GCMD_IRE;
+export const GSTS_IRTPS = GCMD_SIRTP;
+export const GSTS_CFIS = GCMD_CFI;
 
 /** RTADDR_REG, low word: Translation Table Mode 11:10. */
 export const RTADDR_TTM_SHIFT = 10;
@@ -103,6 +113,10 @@ export const IQEI_FETCH_ERROR = 2;
 export const IQEI_INVALID_TYPE = 3;
 export const IQEI_RESERVED_FIELD = 4;
 export const IQEI_INVALID_WIDTH = 5;
+
+/** IRTA_REG, low word: Size 3:0 (2^(S + 1) entries), Extended Interrupt Mode Enable. */
+export const IRTA_S_MASK = 0xf;
+export const IRTA_EIME = 1 << 11;
 
 /** PQA_REG, low word: Page Request Queue Size 2:0 (2^PQS pages). */
 export const PQA_PQS_MASK = 7;

@@ -6,6 +6,7 @@ import { AtsEndpoint, PageRequest, PRG_SUCCESS, REFUSED, TranslationCompletion }
 import { PhysicalMemory } from '../memory';
 import { composeCapabilities, VtdCapabilities } from './capabilities';
 import { FaultRecorder } from './fault-recording';
+import { InterruptRemapper } from './interrupt-remapper';
 import { InvalidationQueue, InvalidationTarget } from './invalidation-queue';
 import { joinHalves } from './layout';
 import { PageRequestQueue } from './page-request-queue';
@@ -18,10 +19,14 @@ import {
   FECTL_REG,
   FRCD_BYTES,
   FSTS_REG,
+  GCMD_CFI,
+  GCMD_IRE,
   GCMD_QIE,
   GCMD_REG,
+  GCMD_SIRTP,
   GCMD_SRTP,
   GCMD_TE,
+  GSTS_IRTPS,
   GSTS_REG,
   GSTS_RTPS,
   ICS_REG,
@@ -31,6 +36,9 @@ import {
   IOTLB_IVT_HIGH,
   IOTLB_REG,
   IQT_REG,
+  IRTA_EIME,
+  IRTA_REG,
+  IRTA_S_MASK,
   IVA_REG,
   PECTL_REG,
   PRS_REG,
@@ -45,7 +53,10 @@ export interface VtdUnitOptions {
   readonly memory: PhysicalMemory;
   /** Changes to DEFAULT_CAPABILITIES. */
   readonly capabilities?: Partial<VtdCapabilities>;
-  /** Receives the unit's own interrupt messages; called while a register write or a request is being handled. */
+  /**
+   * Receives interrupt messages for the processors: the unit's own, and those of devices that
+   * {@link VtdUnit.interruptRequest} lets through. Called while a register write or a request is being handled.
+   */
   readonly interrupt: InterruptSink;
   /** The function at a requester id, for device-TLB invalidations and page group responses. */
   readonly endpoint: (rid: number) => AtsEndpoint | undefined;
@@ -55,6 +66,8 @@ export interface VtdUnitOptions {
 class Caches implements InvalidationTarget {
   constructor(
     private readonly remapper: Remapper,
+    private readonly interrupts: InterruptRemapper,
+    private readonly maxHandleMask: number,
     private readonly endpoint: (rid: number) => AtsEndpoint | undefined,
   ) {}
   invalidateContexts(): void {
@@ -96,6 +109,14 @@ class Caches implements InvalidationTarget {
   invalidatePasidPages(did: number, pasid: number, high: number, low: number, am: number): void {
     this.remapper.iotlb.invalidatePasidPages(did, pasid, high, low, am);
   }
+  invalidateInterrupts(): void {
+    this.interrupts.invalidateAll();
+  }
+  invalidateInterrupt(index: number, mask: number): boolean {
+    if (mask > this.maxHandleMask) return false;
+    this.interrupts.invalidate(index, mask);
+    return true;
+  }
   invalidateDevice(
     sid: number,
     pasid: number,
@@ -118,6 +139,7 @@ export class VtdUnit {
   private readonly registers: RegisterFile;
   private readonly faults: FaultRecorder;
   private readonly remapper: Remapper;
+  private readonly interrupts: InterruptRemapper;
   private readonly caches: Caches;
   private readonly invalidations: InvalidationQueue;
   private readonly pageRequests: PageRequestQueue;
@@ -129,7 +151,7 @@ export class VtdUnit {
 
   constructor(options: VtdUnitOptions) {
     this.capabilities = composeCapabilities(options.capabilities);
-    const { FRO, NFR, IRO, MAMV } = this.capabilities;
+    const { FRO, NFR, IRO, MAMV, MHMV } = this.capabilities;
     this.faultBase = FRO * 16;
     this.faultEnd = this.faultBase + (NFR + 1) * FRCD_BYTES;
     this.iotlbBase = IRO * 16;
@@ -137,7 +159,13 @@ export class VtdUnit {
     this.registers = new RegisterFile(this.capabilities, options.interrupt);
     this.faults = new FaultRecorder(this.registers, this.faultBase, NFR + 1);
     this.remapper = new Remapper(options.memory, this.capabilities, this.faults);
-    this.caches = new Caches(this.remapper, options.endpoint);
+    this.interrupts = new InterruptRemapper(
+      options.memory,
+      this.capabilities,
+      this.faults,
+      options.interrupt,
+    );
+    this.caches = new Caches(this.remapper, this.interrupts, MHMV, options.endpoint);
     this.invalidations = new InvalidationQueue(
       options.memory,
       this.registers,
@@ -186,6 +214,15 @@ export class VtdUnit {
   /** True for 0xFEEx_xxxx: where an untranslated request without PASID is an interrupt message, never translated. */
   isInterruptAddress(high: number, low: number): boolean {
     return isInterruptAddress(high, low);
+  }
+
+  /**
+   * An interrupt message of a device: an untranslated write without PASID of the 4 bytes `data` to 0xFEEx_xxxx (`low`).
+   * It goes to the interrupt sink as the table says, or unchanged where interrupts are not remapped; a message that is
+   * blocked is recorded.
+   */
+  interruptRequest(rid: number, low: number, data: number): void {
+    this.interrupts.request(rid, low, data);
   }
 
   /**
@@ -246,7 +283,8 @@ export class VtdUnit {
   }
 
   private command(value: number): void {
-    const kept = GCMD_TE | (this.capabilities.QI !== 0 ? GCMD_QIE : 0);
+    const { QI, IR } = this.capabilities;
+    const kept = GCMD_TE | (QI !== 0 ? GCMD_QIE : 0) | (IR !== 0 ? GCMD_IRE | GCMD_CFI : 0);
     const before = this.registers.get(GSTS_REG);
     let status = (before & ~kept) | (value & kept);
     if ((value & GCMD_SRTP) !== 0) {
@@ -256,13 +294,25 @@ export class VtdUnit {
       this.remapper.entries.setRootTable(rootAddress - (rootAddress % 4096), mode);
       if (this.capabilities.ESRTPS !== 0) this.remapper.dropAll();
     }
+    if ((value & GCMD_SIRTP) !== 0 && IR !== 0) {
+      status |= GSTS_IRTPS;
+      this.setInterruptTable();
+    }
     this.registers.set(GSTS_REG, status);
+    this.interrupts.setEnabled((status & GCMD_IRE) !== 0, (status & GCMD_CFI) !== 0);
     this.translationEnabled = (status & GCMD_TE) !== 0;
     if (((before ^ status) & GCMD_TE) !== 0) this.remapper.dropAll();
     if ((status & ~before & GCMD_QIE) !== 0) {
       this.invalidations.enable();
       this.invalidations.run();
     }
+  }
+
+  private setInterruptTable(): void {
+    const table = this.registers.address(IRTA_REG);
+    const low = this.registers.get(IRTA_REG);
+    const extended = (low & IRTA_EIME) !== 0;
+    this.interrupts.setTable(table - (table % 4096), 2 << (low & IRTA_S_MASK), extended);
   }
 
   /** Register-based context-cache invalidation (section 6.5.1.1). */

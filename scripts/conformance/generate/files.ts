@@ -6,6 +6,8 @@ const SIZES: Readonly<Partial<Record<FileKind, readonly number[]>>> = {
   fault: [0, 40, 40, 80, 41, 400],
   veventq: [0, 8, 7, 12, 16, 24, 64],
   eventfd: [8, 8, 8, 4, 16],
+  dmabuf: [8, 0],
+  vfio: [4, 8, 0],
 };
 
 function queue(builder: Builder): { kind: FileKind; fd: FdRef } | undefined {
@@ -23,7 +25,8 @@ export function read(builder: Builder): void {
 export function write(builder: Builder): void {
   const { random } = builder;
   const found = queue(builder);
-  if (!found) return;
+  // What a device's registers do with it, elsewhere.
+  if (!found || found.kind === 'vfio') return;
   const eventfd = found.kind === 'eventfd';
   const values: Value[] = eventfd
     ? [random.pick<Literal>([1, 5, 0]), random.oneIn(6) ? 0xffff_ffff : 0]

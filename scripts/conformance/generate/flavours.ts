@@ -8,6 +8,7 @@ import * as hwpt from './hwpt';
 import * as ioas from './ioas';
 import * as mock from './mock';
 import * as vfio from './vfio';
+import * as vfioFeatures from './vfio-features';
 import * as viommu from './viommu';
 
 const actions = {
@@ -54,7 +55,9 @@ function fileActions() {
 
 function vfioActions() {
   const { bind, attach, detach, deviceInfo, regionInfo, irqInfo, setIrqs, reset, other, config, bar } = vfio;
-  return { bind, attach, detach, deviceInfo, regionInfo, irqInfo, setIrqs, reset, other, config, bar };
+  const { sibling, hotResetInfo, hotReset, ioeventfd, features } = vfioFeatures;
+  const basic = { bind, attach, detach, deviceInfo, regionInfo, irqInfo, setIrqs, reset, other, config, bar };
+  return { ...basic, sibling, hotResetInfo, hotReset, ioeventfd, features };
 }
 
 function mockActions() {
@@ -161,7 +164,9 @@ function openIommufd(builder: Builder): void {
 
 function openDevice(builder: Builder): void {
   openIommufd(builder);
-  const device = builder.add({ op: 'open', path: vfio.VFIO_PATH });
+  const { random } = builder;
+  const path = random.oneIn(3) ? random.pick([vfio.SINGLE_PATH, ...vfio.PAIR_PATHS]) : vfio.VFIO_PATH;
+  const device = builder.add({ op: 'open', path });
   builder.file('vfio', device);
   if (builder.random.oneIn(15)) return;
   const iommufd = { iommufd: { fd: builder.context } };
@@ -209,6 +214,11 @@ export const flavours: readonly Flavour[] = [
       ['config', 5],
       ['bar', 4],
       ['iommufd', 1],
+      ['sibling', 3],
+      ['hotResetInfo', 3],
+      ['hotReset', 2],
+      ['ioeventfd', 5],
+      ['features', 6],
     ],
     begin: openDevice,
   },
@@ -252,7 +262,7 @@ export const flavours: readonly Flavour[] = [
     weights: [
       ['ioasAlloc', 1],
       ['ioasMap', 8],
-      ['ioasMapFile', 2],
+      ['ioasMapFile', 1],
       ['option', 1],
       ['vfioIoas', 2],
       ['firstVersion', 1],

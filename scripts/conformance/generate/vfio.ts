@@ -5,9 +5,12 @@ import type { FdRef, Literal, Value, Words } from '../program';
 import type { Builder } from './builder';
 import { hostileInteger } from './hostile';
 
+/** edu on the root bus; alone behind a root port; and two functions of one device behind another. */
 export const VFIO_PATH = '/dev/vfio/devices/vfio0';
+export const SINGLE_PATH = '/dev/vfio/devices/vfio1';
+export const PAIR_PATHS = ['/dev/vfio/devices/vfio2', '/dev/vfio/devices/vfio3'] as const;
 /** Where a region starts in the device's file. */
-const REGION_SHIFT = 2 ** 40;
+export const REGION_SHIFT = 2 ** 40;
 
 export function bind(builder: Builder): void {
   const { random } = builder;
@@ -121,6 +124,10 @@ const PARTICULAR = new Set([
   'VFIO_DEVICE_GET_IRQ_INFO',
   'VFIO_DEVICE_SET_IRQS',
   'VFIO_DEVICE_RESET',
+  'VFIO_DEVICE_GET_PCI_HOT_RESET_INFO',
+  'VFIO_DEVICE_PCI_HOT_RESET',
+  'VFIO_DEVICE_IOEVENTFD',
+  'VFIO_DEVICE_FEATURE',
 ]);
 const others = uapi.vfioIoctls.filter(({ name }) => !PARTICULAR.has(name));
 

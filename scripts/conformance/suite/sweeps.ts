@@ -3,6 +3,7 @@ import * as uapi from '../../../lib/uapi';
 import { isDescriptor, isPointer } from '../generate/hostile';
 import { SELFTEST } from '../generate/hwpt';
 import { SMALL_PAGES } from '../generate/ioas';
+import { PAIR_PATHS, VFIO_PATH } from '../generate/vfio';
 import { layouts, type Layout } from '../layouts';
 import type { FdRef, Fields, Literal, Sequence, Value } from '../program';
 import { data, MOCK_IOVA, PAGE, Script, script, scratch, u64 } from './world';
@@ -15,6 +16,7 @@ interface World {
   readonly hwpt: Value;
   readonly fault: Value;
   readonly iommufd: FdRef;
+  readonly eventfd: FdRef;
   readonly mock: { stdev: Value; device: Value; hwpt: Value };
   readonly parent: Value;
   readonly nested: Value;
@@ -69,6 +71,14 @@ function typical(world: World): Record<string, Fields> {
     VFIO_DEVICE_SET_IRQS: {
       argsz: 20,
       flags: uapi.VFIO_IRQ_SET_DATA_NONE | uapi.VFIO_IRQ_SET_ACTION_TRIGGER,
+    },
+    VFIO_DEVICE_IOEVENTFD: {
+      flags: uapi.VFIO_DEVICE_IOEVENTFD_32,
+      offset: 4,
+      fd: { fd: world.eventfd },
+    },
+    VFIO_DEVICE_FEATURE: {
+      flags: uapi.VFIO_DEVICE_FEATURE_PROBE | uapi.VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY,
     },
     ...typicalTests(world),
   };
@@ -137,17 +147,18 @@ function typicalTests({ ioas, other, mock, parent, nested, access }: World): Rec
 }
 
 /** One of everything. The mock's objects are left out where a kernel has no mock IOMMU. */
-function makeWorld(made: Script, withMock: boolean, real: boolean): World {
+function makeWorld(made: Script, withMock: boolean, real: boolean, path?: string): World {
   const ioas = made.ioas();
   made.map(ioas, MOCK_IOVA, 4 * PAGE);
   const other = made.ioas();
   made.call('IOMMU_VFIO_IOAS', { op: uapi.IOMMU_VFIO_IOAS_SET, ioas_id: other });
   // Test commands are for the mock's own devices only.
-  const device = real ? made.bind() : 0;
+  const device = real ? made.bind(path) : 0;
   const hwpt = made.hwpt(device, ioas);
   const { id: fault } = made.faultQueue();
+  const eventfd = made.builder.add({ op: 'eventfd', initial: 0 });
   const nothing = { stdev: 0, device: 0, hwpt: 0 };
-  const world = { ioas, other, device, hwpt, fault, iommufd: made.iommufd };
+  const world = { ioas, other, device, hwpt, fault, eventfd, iommufd: made.iommufd };
   if (!withMock) return { ...world, mock: nothing, parent: 0, nested: 0, viommu: 0, access: 'none' };
   const mock = made.mock(ioas, uapi.MOCK_FLAGS_DEVICE_PASID);
   const flags =
@@ -220,7 +231,10 @@ function usedLeaves({ leaves, sizeField }: Layout, fields: Fields) {
 
 function sweep(name: string, key: string, withMock: boolean, each: Sweep): Sequence {
   return script(name, (made) => {
-    const fields = typical(makeWorld(made, withMock, !key.startsWith('IOMMU_TEST_CMD')))[key] ?? {};
+    // What resets a bus is asked of a device that shares one.
+    const path = key.includes('HOT_RESET') ? PAIR_PATHS[0] : VFIO_PATH;
+    const world = makeWorld(made, withMock, !key.startsWith('IOMMU_TEST_CMD'), path);
+    const fields = typical(world)[key] ?? {};
     each(made, key, layouts.get(key.split(' ')[0])!, fields);
   });
 }

@@ -51,9 +51,9 @@ export class Script {
     return this.call('IOMMU_DESTROY', { id });
   }
 
-  /** Opens vfio0 and binds it: the device's id. */
-  bind(): Value {
-    this.device = this.builder.add({ op: 'open', path: VFIO_PATH });
+  /** Opens vfio0, or another device, and binds it: the device's id. */
+  bind(path = VFIO_PATH): Value {
+    this.device = this.builder.add({ op: 'open', path });
     const label = this.call('VFIO_DEVICE_BIND_IOMMUFD', { iommufd: { fd: this.iommufd } });
     return { of: label, field: 'out_devid' };
   }

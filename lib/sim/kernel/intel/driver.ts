@@ -23,7 +23,7 @@ import * as inv from '../../vtd/invalidation-descriptors';
 import * as regs from '../../vtd/registers';
 import { encodeRootEntryHalf, ROOT_ENTRY_HALF, rootEntryAddress } from '../../vtd/root-table';
 import type { VtdUnit } from '../../vtd/unit';
-import type { InterruptController } from '../interrupts';
+import type { InterruptController, MessageSource } from '../interrupts';
 import type {
   AttachHandle,
   HardwareInfo,
@@ -38,6 +38,7 @@ import { reportPageFault } from '../iommu/page-fault';
 import { DeviceState } from './device-state';
 import { VtdNestedDomain, VtdPagingDomain } from './domain';
 import { FaultLog } from './fault-log';
+import { InterruptRemapping } from './interrupt-remapping';
 import { InvalidationQueue } from './invalidation-queue';
 import { PageRequestReader } from './page-requests';
 import { FIRST_STAGE, PageTable, SECOND_STAGE } from './page-table';
@@ -52,6 +53,7 @@ export class IntelIommu implements IommuDriver {
   readonly #attachments: IntelAttachments;
   readonly #devices = new Map<KernelDevice, DeviceState>();
   readonly #root: number;
+  readonly #interrupts: InterruptRemapping | undefined;
 
   /** Starts the unit: tables, queues, interrupts, then translation. Devices are added afterwards. */
   constructor(
@@ -78,12 +80,29 @@ export class IntelIommu implements IommuDriver {
     connect(regs.FECTL_REG, () => this.faults.handleEvent());
     connect(regs.PECTL_REG, () => reader.handleEvent());
 
+    // What is on stays on only if every command says so again; what sets a pointer does so once.
+    let on = 0;
+    const command = (bits: number) => {
+      unit.write32(regs.GCMD_REG, on | bits);
+      on |= bits & ~(regs.GCMD_SRTP | regs.GCMD_SIRTP);
+    };
+    command(regs.GCMD_QIE);
+    if (unit.capabilities.IR)
+      this.#interrupts = new InterruptRemapping(memory, unit, this.#queue, interrupts, command);
     const mode = regs.TTM_SCALABLE << regs.RTADDR_TTM_SHIFT;
     unit.write64(regs.RTADDR_REG, Math.floor(this.#root / 2 ** 32), (this.#root % 2 ** 32) | mode);
-    unit.write32(regs.GCMD_REG, regs.GCMD_SRTP);
-    unit.write32(regs.GCMD_REG, regs.GCMD_QIE);
+    command(regs.GCMD_SRTP);
     this.#forgetTables();
-    unit.write32(regs.GCMD_REG, regs.GCMD_QIE | regs.GCMD_TE);
+    command(regs.GCMD_TE);
+  }
+
+  /** Whether devices can send only interrupts that are theirs. */
+  get remapsInterrupts(): boolean {
+    return this.#interrupts !== undefined;
+  }
+
+  messagesOf(device: KernelPciDevice): MessageSource | undefined {
+    return this.#interrupts?.messagesOf(device.rid);
   }
 
   /** A device was found: its context entry gets a PASID table, empty, so that all its DMA is blocked. */

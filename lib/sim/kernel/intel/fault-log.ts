@@ -1,4 +1,5 @@
 /** The kernel's end of primary fault logging (VT-d specification, section 7.2): reads, reports, clears. */
+import { IR_POSTED_RESERVED, IR_REQUEST_RESERVED } from '../../vtd/interrupt-fault-reasons';
 import * as regs from '../../vtd/registers';
 import type { VtdUnit } from '../../vtd/unit';
 
@@ -17,8 +18,18 @@ export interface RefusedDma {
   readonly reason: number;
 }
 
+/** An interrupt message that the hardware blocked. */
+export interface RefusedInterrupt {
+  readonly rid: number;
+  /** Index of the interrupt remapping table entry that it asked for; 0 where it could not be told. */
+  readonly index: number;
+  /** Fault reason, 0x20 to 0x28. */
+  readonly reason: number;
+}
+
 export class FaultLog {
   readonly entries: RefusedDma[] = [];
+  readonly interrupts: RefusedInterrupt[] = [];
 
   constructor(readonly unit: VtdUnit) {}
 
@@ -41,13 +52,22 @@ export class FaultLog {
 
   #add(words: Int32Array): void {
     const record = regs.FRCD_REG.decode(words);
-    this.entries.push({
+    if (record.FR >= IR_REQUEST_RESERVED && record.FR <= IR_POSTED_RESERVED) {
+      const index = words[1] >>> 16;
+      keepLast(this.interrupts, { rid: record.SID, index, reason: record.FR });
+      return;
+    }
+    keepLast(this.entries, {
       rid: record.SID,
       ...(record.PP ? { pasid: record.PV } : {}),
       address: (BigInt(words[1] >>> 0) << 32n) | BigInt((words[0] & ~0xfff) >>> 0),
       write: record.T1 === 0,
       reason: record.FR,
     });
-    if (this.entries.length > MOST_ENTRIES) this.entries.shift();
   }
+}
+
+function keepLast<T>(entries: T[], entry: T): void {
+  entries.push(entry);
+  if (entries.length > MOST_ENTRIES) entries.shift();
 }

@@ -6,6 +6,7 @@
  * whole 64-bit space, and no BigInt.
  */
 import type { PciFunction } from '../../devices/pci-function';
+import type { MessageSource } from '../interrupts';
 import type { FaultGroup, PartialFaults } from './page-fault';
 import type { ViommuOperations } from './viommu';
 
@@ -157,6 +158,8 @@ export interface IommuDriver {
   attachGroup(group: IommuGroup, handle: AttachHandle | undefined): number;
   /** The same for a PASID of theirs. Devices without PASIDs are passed over. */
   attachGroupPasid(group: IommuGroup, pasid: number, handle: AttachHandle | undefined): number;
+  /** Interrupt messages for a device behind an IOMMU that remaps them; undefined where it does not. */
+  messagesOf?(device: KernelPciDevice): MessageSource | undefined;
   /** The device is gone: its tables go too. Nothing is attached to it any more. */
   remove(device: KernelDevice): void;
   /** Undoes block-DMA: the group's devices belong to the kernel's own DMA API again. */

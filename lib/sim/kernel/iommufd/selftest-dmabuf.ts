@@ -9,7 +9,7 @@ import type { TestCommand } from './selftest';
 const ACCESS_MODE = 3;
 const MOST_BYTES = 512 * PAGE_SIZE;
 
-/** A DMA-buf of the selftest. Programs cannot read or map it; IOMMU_IOAS_MAP_FILE is what it is for. */
+/** A DMA-buf of the selftest. */
 class TestDmaBuf extends DmaBuf {
   readonly #start: number;
   #revoked = false;
@@ -31,10 +31,6 @@ class TestDmaBuf extends DmaBuf {
   revoke(revoked: boolean): void {
     this.#revoked = revoked;
     this.invalidate();
-  }
-
-  override mmap(): number {
-    return -errno.EINVAL;
   }
 
   protected override release(): void {

@@ -30,6 +30,8 @@ const SIZE_FIELD = 4;
 
 export class VfioFile extends OpenFile {
   #bound: Bound | undefined;
+  /** Where read(2) and write(2) go on. */
+  #position = 0;
 
   constructor(
     readonly system: System,
@@ -46,6 +48,18 @@ export class VfioFile extends OpenFile {
     const result = this.#call(bound, process, request, argument);
     bound.power.rest();
     return result;
+  }
+
+  override read(_process: SimulatedProcess, bytes: Uint8Array): number {
+    const done = this.pread(bytes, this.#position);
+    this.#position += Math.max(done, 0);
+    return done;
+  }
+
+  override write(_process: SimulatedProcess, bytes: Uint8Array): number {
+    const done = this.pwrite(bytes, this.#position);
+    this.#position += Math.max(done, 0);
+    return done;
   }
 
   override pread(bytes: Uint8Array, offset: number): number {
@@ -153,7 +167,7 @@ export class VfioFile extends OpenFile {
 
   #open(device: IommufdDevice): Bound {
     const { device: pci, system } = this;
-    const interrupts = new VfioInterrupts(pci.pci, system.interrupts);
+    const interrupts = new VfioInterrupts(pci.pci, system.messagesOf(pci));
     const dmaBufs = new DmaBufs(pci);
     const power = new LowPower(pci, interrupts, dmaBufs, system.powerManagement);
     const config = new VirtualConfig(pci.pci, {

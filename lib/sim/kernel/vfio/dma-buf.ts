@@ -2,11 +2,10 @@
  * DMA-bufs of a VFIO PCI device: parts of a BAR behind a descriptor, for other devices' DMA
  * (drivers/vfio/pci/vfio_pci_dmabuf.c's role). While the BAR does not answer, they are revoked.
  */
-import { POLLIN, POLLOUT } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import { vfio_device_feature_dma_buf, vfio_region_dma_range } from '../../../uapi/vfio-features';
 import { BASE_ADDRESS_REGISTERS } from '../../devices/pci-registers';
-import { OpenFile } from '../file';
+import { DmaBuf } from '../dma-buf';
 import type { PciDevice } from '../pci';
 import type { SimulatedProcess } from '../process';
 import { PAGE_SIZE } from '../user-memory';
@@ -19,35 +18,37 @@ const END_OF_ADDRESSES = 1n << 64n;
 
 /** A part of a BAR at its physical address. */
 export interface PhysicalRange {
-  readonly address: bigint;
-  readonly length: bigint;
+  readonly address: number;
+  /** Bytes. */
+  readonly length: number;
 }
 
-/** Programs cannot read or map it: IOMMU_IOAS_MAP_FILE is what it is for. */
-export class VfioDmaBuf extends OpenFile {
-  revoked = false;
+export class VfioDmaBuf extends DmaBuf {
+  #revoked: boolean;
 
   constructor(
     readonly ranges: readonly PhysicalRange[],
+    revoked: boolean,
     readonly onRelease: (file: VfioDmaBuf) => void,
   ) {
-    super();
+    super(ranges.reduce((sum, { length }) => sum + length, 0));
+    this.#revoked = revoked;
   }
 
-  override pread(): number {
-    return -errno.ESPIPE;
+  get revoked(): boolean {
+    return this.#revoked;
   }
-  override pwrite(): number {
-    return -errno.ESPIPE;
+
+  /** Whoever has the memory loses it with either change, and may ask again. */
+  set revoked(revoked: boolean) {
+    if (revoked === this.#revoked) return;
+    this.#revoked = revoked;
+    this.invalidate();
   }
-  override mmap(): number {
-    return -errno.EINVAL;
-  }
-  override poll(): number {
-    return POLLIN | POLLOUT;
-  }
-  override get pollable(): boolean {
-    return true;
+
+  override get physical(): number {
+    if (this.#revoked) return -errno.ENODEV;
+    return this.ranges.length === 1 ? this.ranges[0].address : -errno.EOPNOTSUPP;
   }
 
   protected override release(): void {
@@ -73,10 +74,13 @@ export class DmaBufs {
     const invalid = this.#check(bar, ranges);
     if (invalid) return invalid;
     const base = this.#base(bar);
-    const physical = ranges.map(({ offset, length }) => ({ address: base + offset, length }));
-    const file = new VfioDmaBuf(physical, (released) => this.#files.delete(released)).get();
+    const physical = ranges.map(({ offset, length }) => ({
+      address: Number(base + offset),
+      length: Number(length),
+    }));
+    const revoked = !this.device.memoryEnabled;
+    const file = new VfioDmaBuf(physical, revoked, (released) => this.#files.delete(released)).get();
     file.access = open_flags & ACCESS_MODE;
-    file.revoked = !this.device.memoryEnabled;
     this.#files.add(file);
     const fd = process.install(file);
     file.put();

@@ -27,7 +27,7 @@ import {
   vfio_irq_set,
 } from '../../../uapi/vfio';
 import { EventFile } from '../eventfd';
-import type { InterruptController } from '../interrupts';
+import type { MessageSource } from '../interrupts';
 import type { SimulatedProcess } from '../process';
 import { Intx } from './intx';
 import { MessageInterrupts } from './msi';
@@ -55,10 +55,10 @@ export class VfioInterrupts {
 
   constructor(
     readonly pci: PciFunction,
-    controller: InterruptController,
+    messages: MessageSource,
   ) {
     this.#intx = new Intx(pci);
-    this.#messages = new MessageInterrupts(pci, controller);
+    this.#messages = new MessageInterrupts(pci, messages);
   }
 
   /** How many interrupts an index has. */

@@ -6,7 +6,7 @@ import type { PciFunction } from '../../devices/pci-function';
 import * as registers from '../../devices/pci-registers';
 import { errno } from '../../../uapi/errno';
 import type { EventFile } from '../eventfd';
-import type { InterruptController, Vector } from '../interrupts';
+import type { MessageSource, Vector } from '../interrupts';
 
 /** What the kernel leaves in the device for a vector that it has given back. */
 const NO_VECTOR: Vector = { addressHigh: 0, addressLow: 0, data: 0, free: () => undefined };
@@ -24,7 +24,7 @@ export class MessageInterrupts {
 
   constructor(
     readonly pci: PciFunction,
-    readonly controller: InterruptController,
+    readonly messages: MessageSource,
   ) {}
 
   get kind(): number {
@@ -36,7 +36,7 @@ export class MessageInterrupts {
     if (count < 1) return -errno.ERANGE;
     if (kind === registers.CAPABILITY_MSI) {
       const log2 = Math.ceil(Math.log2(count));
-      const block = this.controller.allocateBlock(2 ** log2, (index) => this.#fire(index));
+      const block = this.messages.allocateBlock(2 ** log2, (index) => this.#fire(index));
       if (!block) return -errno.ENOSPC;
       this.#vectors.set(0, block);
       this.log2Vectors = log2;
@@ -95,7 +95,7 @@ export class MessageInterrupts {
     if (!msix && number >= this.#count) return -errno.EINVAL;
     if (typeof trigger === 'number') return trigger;
     if (msix && !this.#vectors.has(number)) {
-      const vector = this.controller.allocate(() => this.#fire(number));
+      const vector = this.messages.allocateBlock(1, () => this.#fire(number));
       if (!vector) return -errno.ENOSPC;
       this.#vectors.set(number, vector);
     }
