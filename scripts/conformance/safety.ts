@@ -1,6 +1,6 @@
 /**
- * Calls that are not made: they let the kernel write past the memory that the runner has for it, into the program that
- * runs there, or they run into a mistake of Linux 7.3 that changes the machine for all calls that follow.
+ * Calls that are not made: they let the kernel write or pin past the memory that the runner has for it, what the program
+ * that runs there has next to it, or they run into a mistake of Linux 7.3 that changes the machine for all calls that follow.
  */
 import {
   IOMMU_TEST_OP_ACCESS_RW,
@@ -9,6 +9,7 @@ import {
   IOMMU_TEST_OP_MD_CHECK_REFS,
   IOMMU_TEST_OP_TRIGGER_VEVENT,
 } from '../../lib/uapi';
+import { DATA_BYTES, MEMFD_BYTES, SCRATCH_BYTES } from './limits';
 import type { Fields, IoctlCall, Literal } from './program';
 
 /** Bytes that may be written from a pointer on. */
@@ -52,6 +53,16 @@ function listsManyPages(fields: Fields): boolean {
   return length > 2 ** 33 && length < 2 ** 40;
 }
 
+const MEMORY_BYTES = { data: DATA_BYTES, scratch: SCRATCH_BYTES, memfd: MEMFD_BYTES };
+
+/** What follows the memory in the program is chance; of 2^40 bytes, some are missing in every program. */
+function mapsMore(fields: Fields, pointer: string, length: string): boolean {
+  const at = fields[pointer];
+  const bytes = number(fields, length);
+  if (typeof at !== 'object' || !('at' in at)) return false;
+  return at.offset + bytes > MEMORY_BYTES[at.at] && bytes < 2 ** 40;
+}
+
 /** `realDevice`: a device that is none of the mock IOMMU's was bound. */
 export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): boolean {
   switch (request) {
@@ -64,6 +75,10 @@ export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): b
       // Larger ones are refused by the kernel.
       return pointsIn(fields, 'data_uptr') && count <= 2 ** 19 && size <= 4096 && count * size > ROOM;
     }
+    case 'IOMMU_IOAS_MAP':
+      return mapsMore(fields, 'user_va', 'length');
+    case 'VFIO_IOMMU_MAP_DMA':
+      return mapsMore(fields, 'vaddr', 'size');
     case 'IOMMU_HW_QUEUE_ALLOC':
       return listsManyPages(fields);
     case 'IOMMU_TEST_CMD':
