@@ -1,6 +1,6 @@
 /**
- * Calls that are not made: they let the kernel write past the memory that the runner has for it, into the program that
- * runs there, or they run into a mistake of Linux 7.3 that changes the machine for all calls that follow.
+ * Calls that are not made: they let the kernel write or pin past the memory that the runner has for it, what the program
+ * that runs there has next to it, or they run into a mistake of Linux 7.3 that changes the machine for all calls that follow.
  */
 import {
   IOMMU_TEST_OP_ACCESS_RW,

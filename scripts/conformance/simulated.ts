@@ -3,6 +3,7 @@ import type { Kernel } from '../../lib/open-kernel';
 import { Machine, type DeviceOptions } from '../../lib/sim';
 import { Edu } from '../../lib/sim/devices/edu';
 import * as pci from '../../lib/sim/devices/pci-registers';
+import { CAPABILITIES } from '../../lib/sim/kernel/credentials';
 import { decodeCap, decodeEcap } from '../../lib/sim/vtd';
 import type { IommuChoice } from './options';
 
@@ -69,8 +70,9 @@ export function openSimulated({ iommu = 'intel', memlock }: Setup = {}): Opened 
     config?.write(pci.BASE_ADDRESS_REGISTERS, 4, bar);
     config?.write(pci.INTERRUPT_LINE, 1, line);
   }
-  const limited = (bytes: number) =>
-    machine.createProcess({ uid: 0, capabilities: ['CAP_SYS_RESOURCE'], memlock: bytes });
+  // As root with that one capability out of the bounding set.
+  const capabilities = CAPABILITIES.filter((each) => each !== 'CAP_IPC_LOCK');
+  const limited = (bytes: number) => machine.createProcess({ uid: 0, capabilities, memlock: bytes });
   const kernel = memlock === undefined ? machine.process() : limited(memlock);
   return { kernel, settle: () => void machine.idle() };
 }

@@ -77,12 +77,14 @@ test('the hash says what the records say', () => {
   expect(executor.hash(good)).not.toBe(executor.hash(other));
 });
 
-test('calls that would write over the running program are not made', () => {
+test('calls that would reach into the running program are not made', () => {
   const at = { at: 'scratch', offset: 0 } as const;
   const unsafe = [
     ioctl(1, 'IOMMU_GET_HW_INFO', { data_len: 0xffff_ffff, data_uptr: at }),
     ioctl(1, 'IOMMU_HWPT_GET_DIRTY_BITMAP', { length: '0xffffffffffffffff', page_size: 1, data: at }),
     ioctl(1, 'IOMMU_TEST_CMD', { op: 8, 'access_rw.length': 2 ** 30, 'access_rw.uptr': at }),
+    ioctl(1, 'IOMMU_IOAS_MAP', { length: 2 ** 20 + 1, user_va: at }),
+    ioctl(1, 'VFIO_IOMMU_MAP_DMA', { size: 4096, vaddr: { at: 'memfd', offset: 2 ** 21 - 4095 } }),
   ];
   for (const call of unsafe) expect(executor.run(sequence(open, call))[1].result).toBe(REFUSED);
 });

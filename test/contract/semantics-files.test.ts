@@ -103,6 +103,16 @@ describe('/dev/iommu', () => {
     }
   });
 
+  test('access mode 3 is for ioctls only', () => {
+    const fd = calls.file('/dev/iommu', 3);
+    expect(code(kernel.ioctl(fd, 0x3b81, new Uint8Array([12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])))).toBe(0);
+    expect(code(kernel.read(fd, new Uint8Array(8)))).toBe('EBADF');
+    expect(code(kernel.write(fd, new Uint8Array(8)))).toBe('EBADF');
+    expect(code(kernel.pread(fd, new Uint8Array(8), 0))).toBe('EBADF');
+    expect(kernel.mmap(fd, 0, PAGE, PROT_READ)).toBe(-errno.EACCES);
+    expect(kernel.poll(fd, POLLIN | POLLOUT)).toBe(POLLIN | POLLOUT);
+  });
+
   test('an argument can be an address', () => {
     calls.open();
     const { bytes } = calls;

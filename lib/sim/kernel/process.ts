@@ -3,6 +3,7 @@ import {
   O_CLOEXEC,
   O_NONBLOCK,
   O_RDONLY,
+  O_RDWR,
   O_WRONLY,
   POLLERR,
   POLLHUP,
@@ -36,6 +37,15 @@ import { watchFile } from './watch';
 /** RLIMIT_NOFILE's usual soft limit. */
 const MOST_FILES = 1024;
 const ACCESS_MODE = 3;
+
+/** Access mode 3 of open(2) is neither for reading nor for writing, only for ioctls. */
+function reads({ access }: OpenFile): boolean {
+  return access === O_RDONLY || access === O_RDWR;
+}
+
+function writes({ access }: OpenFile): boolean {
+  return access === O_WRONLY || access === O_RDWR;
+}
 
 export class SimulatedProcess implements Kernel {
   readonly backend = 'simulated';
@@ -166,8 +176,7 @@ export class SimulatedProcess implements Kernel {
     if (!file) return -errno.EBADF;
     if (length === 0 || offset % PAGE_SIZE) return -errno.EINVAL;
     // A shared mapping can do what the descriptor can.
-    if (file.access === O_WRONLY || (protection & PROT_WRITE && file.access === O_RDONLY))
-      return -errno.EACCES;
+    if (!reads(file) || (protection & PROT_WRITE && !writes(file))) return -errno.EACCES;
     return file.mmap(offset, length, protection);
   }
 
@@ -253,12 +262,12 @@ export class SimulatedProcess implements Kernel {
   #readable(fd: number): OpenFile | undefined {
     checkInt32(fd, 'fd');
     const file = this.#files.get(fd);
-    return file?.access === O_WRONLY ? undefined : file;
+    return file && reads(file) ? file : undefined;
   }
 
   #writable(fd: number): OpenFile | undefined {
     checkInt32(fd, 'fd');
     const file = this.#files.get(fd);
-    return file?.access === O_RDONLY ? undefined : file;
+    return file && writes(file) ? file : undefined;
   }
 }
