@@ -17,8 +17,11 @@ const request = fc.oneof(
   { weight: 4, arbitrary: fc.integer({ min: 0x3b64, max: 0x3bff }) },
   {
     weight: 4,
-    arbitrary: fc.constantFrom(...[...uapi.iommufdIoctls, ...uapi.vfioIoctls].map((r) => r.request)),
+    arbitrary: fc.constantFrom(
+      ...[...uapi.iommufdIoctls, ...uapi.vfioIoctls, ...uapi.vfioContainerIoctls].map((r) => r.request),
+    ),
   },
+  { weight: 2, arbitrary: fc.constant(uapi.IOMMU_TEST_CMD.request) },
   { weight: 1, arbitrary: fc.nat() },
 );
 const bytes = fc
@@ -53,7 +56,7 @@ test('random calls never throw', () => {
     fc.property(fc.array(command, { minLength: 1, maxLength: 60 }), (commands) => {
       const probe = new ProbeFunction();
       const devices = { [PROBE_BDF]: probe, [OTHER_BDF]: new ProbeFunction() };
-      const bench = new Bench({ devices }, probe);
+      const bench = new Bench({ devices, selftest: true }, probe);
       const { kernel, machine } = bench;
       bench.bind();
       const ioas = bench.ioas();
