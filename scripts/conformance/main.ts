@@ -71,20 +71,21 @@ async function runComparison(options: ConformanceOptions): Promise<number> {
   } finally {
     await linux.close();
   }
-  const summary = result(comparison, options);
+  const summary = { ...result(comparison, options), stalls: linux.stalls };
   if (options.json) print(JSON.stringify(summary));
   else printSummary(summary);
   const { differences, unsteady, missing: lacking } = summary;
   return differences + unsteady + lacking.length === 0 ? 0 : 1;
 }
 
-function printSummary(summary: ReturnType<typeof result>): void {
+function printSummary(summary: ReturnType<typeof result> & { stalls: number }): void {
   const { sequences, calls, differences, unsteady, seed, found } = summary;
   print(`${countsTable(summary.byIoctl)}\n`);
   for (const each of found) print(`${foundText(each)}\n`);
   for (const { request, field, because } of summary.known)
     print(`not compared: ${request} ${field}: ${because}`);
   if (summary.missing.length > 0) print(`not seen: ${summary.missing.join(', ')}`);
+  if (summary.stalls > 0) print(`${summary.stalls} rounds were asked again: the guest did not answer`);
   const alone = unsteady > 0 ? `, ${unsteady} more only among others` : '';
   print(`${sequences} sequences, ${calls} calls, ${differences} differences${alone}; seed ${seed}`);
 }
