@@ -23,8 +23,6 @@ export const QUIRKS = {
     'Section 9.4: DTE, PASIDE, PRE, RID_PASID and RID_PRIV are reserved without their capabilities; QEMU ignores them.',
   unrecordedReserved:
     'Table 26: reserved bits in a context entry are a qualified fault, which FPD keeps from being recorded; QEMU records it.',
-  accessRecorded:
-    'Section 9.4: FPD keeps faults from being recorded, those of reading PASID tables too; QEMU records those (50, 58).',
   pasidFpdIgnored:
     'Sections 9.5 and 9.6: FPD of PASID tables counts for their own faults too; QEMU looks at the context entry alone.',
   permissionsFirst:

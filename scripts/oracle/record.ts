@@ -26,7 +26,6 @@ export function withReason(record: FaultRecord, reason: number): FaultRecord {
 }
 
 const RESERVED: readonly number[] = [reasons.LCT_3_RESERVED, reasons.SCT_3_RESERVED];
-const ACCESS: readonly number[] = [reasons.SPD_1_ACCESS, reasons.SPT_1_ACCESS];
 const OF_PASID_TABLES: readonly number[] = [
   reasons.SPD_2_NOT_PRESENT,
   reasons.SPD_3_RESERVED,
@@ -41,7 +40,6 @@ export const isQualified = (reason: number): boolean => reason !== reasons.LRT_3
 /** Whether QEMU, too, keeps silent about a fault that our unit does not record because of FPD. */
 export function isSilent(memory: PhysicalMemory, mode: Mode, reason: number, quirks: Quirks): boolean {
   if (RESERVED.includes(reason)) return !quirks.use('unrecordedReserved');
-  if (ACCESS.includes(reason)) return !quirks.use('accessRecorded');
   const [context] = contextWords(memory, mode, ROOT);
   if (OF_PASID_TABLES.includes(reason) && field(context ?? 0n, 1, 1) === 0) {
     return !quirks.use('pasidFpdIgnored');
