@@ -5,7 +5,7 @@ import * as reasons from '../../lib/sim/vtd/fault-reasons';
 import type { Request } from './as-qemu';
 import type { Quirks } from './quirks';
 import { RID, ROOT, type Mode } from './scene';
-import { contextWords, field } from './tables';
+import { contextWords, field, pointer, readWord } from './tables';
 
 export interface FaultRecord {
   readonly low: bigint;
@@ -47,8 +47,9 @@ export function isSilent(memory: PhysicalMemory, mode: Mode, reason: number, qui
   return true;
 }
 
-/** Whether FPD keeps a fault of the walk from being recorded. */
+/** Whether FPD, in the context entry, the PASID directory entry or the PASID table entry, keeps a fault of the walk from being recorded. */
 export function hasFpd(memory: PhysicalMemory, { mode, stage }: Request): boolean {
-  const [context] = contextWords(memory, mode, ROOT);
-  return field(context ?? 0n, 1, 1) !== 0 || field(stage.entry ?? 0n, 1, 1) !== 0;
+  const [context = 0n] = contextWords(memory, mode, ROOT);
+  const directory = mode === 'legacy' ? 0n : (readWord(memory, pointer(context)) ?? 0n);
+  return [context, directory, stage.entry ?? 0n].some((word) => field(word, 1, 1) !== 0);
 }
