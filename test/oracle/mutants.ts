@@ -187,8 +187,15 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'FPD does not keep a fault from being recorded',
     mode: 'first-stage',
     file: 'remapper.js',
-    from: 'refuse(rid, pasid, high, low, access, addressType, reason) {\n        if (!this.entries.fpd)',
-    to: 'refuse(rid, pasid, high, low, access, addressType, reason) {\n        if (true)',
+    from: 'refuse(rid, pasid, high, low, access, addressType, reason) {\n        if (!this.entries.fpd',
+    to: 'refuse(rid, pasid, high, low, access, addressType, reason) {\n        if (true',
+  },
+  {
+    name: 'FPD keeps a PASID entry that cannot be read from being recorded',
+    mode: 'second-stage',
+    file: 'entry-lookup.js',
+    from: ' && fault !== fault_reasons_1.SPD_1_ACCESS && fault !== fault_reasons_1.SPT_1_ACCESS',
+    to: '',
   },
   {
     name: 'the interrupt range is somewhere else',

@@ -78,9 +78,17 @@ export interface InvalidationTarget {
   invalidatePasid(did: number, pasid: number): void;
   invalidateTranslations(): void;
   invalidateDomainTranslations(did: number): void;
-  invalidatePages(did: number, high: number, low: number, am: number): void;
+  /** `hint`: IH, only leaf entries have changed. */
+  invalidatePages(did: number, high: number, low: number, am: number, hint: boolean): void;
   invalidatePasidTranslations(did: number, pasid: number): void;
-  invalidatePasidPages(did: number, pasid: number, high: number, low: number, am: number): void;
+  invalidatePasidPages(
+    did: number,
+    pasid: number,
+    high: number,
+    low: number,
+    am: number,
+    hint: boolean,
+  ): void;
   invalidateInterrupts(): void;
   /** False: the mask is larger than ECAP.MHMV. */
   invalidateInterrupt(index: number, mask: number): boolean;
@@ -262,20 +270,21 @@ export class InvalidationQueue {
   }
 
   private iotlb(words: Int32Array): boolean {
-    const { G, DID, AM } = IOTLB_DESCRIPTOR.decode(words);
+    const { G, DID, AM, IH } = IOTLB_DESCRIPTOR.decode(words);
     if (G === G_GLOBAL) this.target.invalidateTranslations();
     else if (G === G_DOMAIN) this.target.invalidateDomainTranslations(DID);
     else if (G === G_PAGE && this.capabilities.PSI !== 0 && AM <= this.capabilities.MAMV) {
-      this.target.invalidatePages(DID, words[3]! >>> 0, (words[2]! & ~0xfff) >>> 0, AM);
+      this.target.invalidatePages(DID, words[3]! >>> 0, (words[2]! & ~0xfff) >>> 0, AM, IH !== 0);
     } else return false;
     return true;
   }
 
   private pasidIotlb(words: Int32Array): boolean {
-    const { G, DID, PASID, AM } = PASID_IOTLB_DESCRIPTOR.decode(words);
+    const { G, DID, PASID, AM, IH } = PASID_IOTLB_DESCRIPTOR.decode(words);
     if (G === PASID_IOTLB_G_PASID) this.target.invalidatePasidTranslations(DID, PASID);
     else if (G === PASID_IOTLB_G_PAGE) {
-      this.target.invalidatePasidPages(DID, PASID, words[3]! >>> 0, (words[2]! & ~0xfff) >>> 0, AM);
+      const low = (words[2]! & ~0xfff) >>> 0;
+      this.target.invalidatePasidPages(DID, PASID, words[3]! >>> 0, low, AM, IH !== 0);
     } else return false;
     return true;
   }
