@@ -1,7 +1,8 @@
-import { AddressSpace, type AddressSpaceOptions } from './address-space';
+import type { AddressSpace, AddressSpaceOptions } from './address-space';
 import { AttachTable } from './attach-data';
 import type { BoundDevice } from './bound-device';
 import { checkCookie, type Context } from './context';
+import { createAddressSpace, type AnyAddressSpaceOptions } from './create-address-space';
 import { bindDevice, type Device } from './device';
 import { DmaBuffer } from './dma-buffer';
 import { refusal } from './errors';
@@ -13,12 +14,14 @@ import { call } from './ioctl';
 import type { AllocateOptions, Kernel } from './kernel';
 import { O_CLOEXEC, O_RDWR } from './kernel';
 import { createMockDevice, type MockDevice } from './mock-device';
+import { readLockedMemory, type LockedMemory } from './locked-memory';
+import type { NestedAddressSpace, NestedAddressSpaceOptions } from './nested-address-space';
 import { chooseBackend, type Backend, type Choice } from './open-kernel';
 import { getOption, setOption } from './option';
 import { PageTable } from './page-table';
 import { listDevices, resolveDevice, type DeviceDescription } from './sysfs';
 import * as uapi from './uapi';
-import { UserAddressSpace, type UserAddressSpaceOptions } from './user-address-space';
+import type { UserAddressSpace, UserAddressSpaceOptions } from './user-address-space';
 import { VirtualIommu, type VirtualIommuOptions } from './virtual-iommu';
 
 /** Options of `Iommu.open`. */
@@ -128,20 +131,16 @@ export class Iommu extends Handle {
     return createMockDevice(this.#context, cookie, options.pasid ?? false);
   }
 
-  /** Makes an address space that map() fills. */
+  /** Makes an address space that map() fills with memory. */
   createAddressSpace(options?: AddressSpaceOptions): AddressSpace;
-  /** Makes an address space whose page table is the user's, nested on `parent` (VT-d first stage). */
+  /** Makes an address space whose page table is the user's, nested on `parent` in hardware (VT-d first stage). */
   createAddressSpace(options: UserAddressSpaceOptions): UserAddressSpace;
+  /** Makes an address space that map() fills with ranges of `parent`: nested on it in software. */
+  createAddressSpace(options: NestedAddressSpaceOptions): NestedAddressSpace;
   createAddressSpace(
-    options: AddressSpaceOptions | UserAddressSpaceOptions = {},
-  ): AddressSpace | UserAddressSpace {
-    if (options.faults && !this.#context.queues.has(options.faults)) {
-      options.faults.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
-      throw new TypeError('the fault queue belongs to another Iommu');
-    }
-    if (options.parent !== undefined) return new UserAddressSpace(this.#context, options);
-    if (options.pageTable !== undefined) throw new TypeError('a user-managed address space needs a parent');
-    return new AddressSpace(this.#context, options);
+    options: AnyAddressSpaceOptions = {},
+  ): AddressSpace | NestedAddressSpace | UserAddressSpace {
+    return createAddressSpace(this.#context, options);
   }
 
   /**
@@ -184,6 +183,15 @@ export class Iommu extends Handle {
     if (mode !== 'user' && mode !== 'process')
       throw new TypeError(`accounting is 'user' or 'process', not ${String(mode)}`);
     setOption(this.#context, uapi.IOMMU_OPTION_RLIMIT_MODE, 0, mode === 'user' ? 0n : 1n);
+  }
+
+  /**
+   * How much memory this process has pinned and locked, as /proc/self/status says. Memory that spaces share, by nesting
+   * or by map() of a mapping, counts once; a buffer that is mapped twice counts twice. Throws IommuError.
+   */
+  lockedMemory(): LockedMemory {
+    this.requireOpen({ syscall: 'open' });
+    return readLockedMemory(this.kernel);
   }
 
   /**

@@ -1,41 +1,53 @@
-import { AddressSpace } from './address-space';
 import type { AttachAttempt } from './attach-target';
 import type { Context } from './context';
 import { refusal, type IommuError } from './errors';
 import type { FaultQueue } from './fault-queue';
 import { encodeInvalidation, invalidate, type Invalidation } from './invalidation';
 import { IoAddressSpace } from './io-address-space';
+import { KernelManagedSpace } from './kernel-managed-space';
 import { allocatePageTable, destroyPageTable, PageTable } from './page-table';
-import { encodeUserPageTable, type RawTable, type UserPageTable } from './table-data';
+import { encodeUserPageTable, type RawTable, type UserPageTable, type UserPasidTable } from './table-data';
 import { errno } from './uapi';
 
-/** Options of a user-managed address space. */
-export interface UserAddressSpaceOptions {
+interface UserSpaceForm {
+  owner?: 'user' | undefined;
   /** The kernel-managed space (made with `nestParent`) that this one's output addresses are in. */
-  parent: AddressSpace;
-  pageTable: UserPageTable;
+  parent: KernelManagedSpace;
   /** Report page faults of this table here. */
   faults?: FaultQueue | undefined;
   /** Let PASIDs of a device be attached. */
   pasid?: boolean | undefined;
 }
 
+/** Options of a user-managed address space: one page table, or a whole PASID table with a page table for each PASID. */
+export type UserAddressSpaceOptions = UserSpaceForm &
+  (
+    | { pageTable: UserPageTable; pasidTable?: undefined }
+    /** EOPNOTSUPP today: see `UserPasidTable`. */
+    | { pasidTable: UserPasidTable; pageTable?: undefined }
+  );
+
 /**
  * A user-managed I/O address space: the user writes its page table, in memory the parent space maps, and
  * tells the IOMMU with invalidate() when entries change.
  */
 export class UserAddressSpace extends IoAddressSpace {
-  readonly parent: AddressSpace;
+  /** Who keeps the page table (RFC, IOASID_ALLOC). */
+  readonly owner = 'user';
+  readonly parent: KernelManagedSpace;
   readonly #data: RawTable;
 
   /** @internal Use `iommu.createAddressSpace({ parent, pageTable })`. */
   constructor(context: Context, options: UserAddressSpaceOptions) {
     context.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
-    const { parent, pageTable } = options;
-    if (!(parent instanceof AddressSpace))
-      throw new TypeError('parent must be a kernel-managed AddressSpace');
-    if (!pageTable)
-      throw new TypeError('a user-managed address space needs pageTable, such as { address, width }');
+    const { parent, pageTable, pasidTable } = options;
+    if (!(parent instanceof KernelManagedSpace))
+      throw new TypeError('parent must be a kernel-managed address space');
+    const table = pageTable ?? pasidTable;
+    if (!table || (pageTable && pasidTable))
+      throw new TypeError(
+        'a user-managed address space needs pageTable, such as { address, width }, or pasidTable',
+      );
     parent.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
     options.faults?.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
     if (parent.context !== context) throw new TypeError('parent belongs to another Iommu');
@@ -44,9 +56,11 @@ export class UserAddressSpace extends IoAddressSpace {
         request: 'IOMMU_HWPT_ALLOC',
         hint: 'make it with nestParent: true',
       });
+    const data = encodeUserPageTable(table);
+    if (pasidTable) throw noPasidTables();
     super(context, { pasid: options.pasid ?? false, faults: options.faults });
     this.parent = parent;
-    this.#data = encodeUserPageTable(pageTable);
+    this.#data = data;
     this.register();
     parent.children.add(this);
   }
@@ -110,4 +124,11 @@ export class UserAddressSpace extends IoAddressSpace {
 function orThrow(error: IommuError): IommuError {
   if (error.errno !== -errno.EINVAL) throw error;
   return error;
+}
+
+function noPasidTables(): IommuError {
+  return refusal('EOPNOTSUPP', 'an address space cannot be a whole PASID table of the user’s yet', {
+    request: 'IOMMU_HWPT_ALLOC',
+    hint: 'on hardware that has them, make one by hand: createPageTable(device, { parent, pageTable: { ste } or { dte } })',
+  });
 }

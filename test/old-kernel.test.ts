@@ -1,5 +1,5 @@
 /** What the objects say on a kernel older than what they ask for. */
-import { Iommu, type BoundDevice, type IommuError } from '../lib';
+import { Iommu, type AddressSpace, type BoundDevice, type IommuError } from '../lib';
 import { attempt } from '../lib/ioctl';
 import { openKernel } from '../lib/open-kernel';
 import { Machine } from '../lib/sim';
@@ -81,7 +81,7 @@ const cases: Case[] = [
     since: '6.7',
     use: (iommu, device) => {
       const table = tracked(iommu, device);
-      table.space!.map(iommu.allocateDma(PAGE), { iova: 1 << 24 });
+      (table.space as AddressSpace).map(iommu.allocateDma(PAGE), { iova: 1 << 24 });
       table.readDirty();
     },
   },

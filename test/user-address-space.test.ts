@@ -175,7 +175,7 @@ describe('user-managed address space', () => {
       hint: 'make it with nestParent: true',
     });
     expect(make({ parent: space, pageTable })).toThrow(TypeError);
-    expect(make({ parent })).toThrow(TypeError);
+    expect(make({ owner: 'user', parent })).toThrow(TypeError);
     expect(make({ pageTable })).toThrow(TypeError);
     expect(make({ parent, pageTable: { address: 1, width: 48 } })).toThrow(RangeError);
     expect(make({ parent, pageTable: { address: 0, width: 39 } })).toThrow(RangeError);
