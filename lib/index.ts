@@ -45,5 +45,5 @@ export { Mapping } from './mapping';
 export { DmaBuffer } from './dma-buffer';
 export type { AllocateOptions, DeviceMapping, Kernel, Memory, Watch } from './kernel';
 export type { WaitOptions } from './event-stream';
-export { Fault, FaultQueue, type FaultRecord } from './fault-queue';
+export { Fault, FaultQueue, type FaultQueueOptions, type FaultRecord } from './fault-queue';
 export { MockDevice, type MockFault } from './mock-device';

@@ -7,7 +7,7 @@ import { bindDevice, type Device } from './device';
 import { DmaBuffer } from './dma-buffer';
 import { refusal } from './errors';
 import { createPageTable, type PageTableOptions } from './explicit-page-table';
-import { FaultQueue } from './fault-queue';
+import { FaultQueue, type FaultQueueOptions } from './fault-queue';
 import { closing, Handle, runAll } from './handle';
 import type { IoAddressSpace } from './io-address-space';
 import { call } from './ioctl';
@@ -203,9 +203,9 @@ export class Iommu extends Handle {
     call(this.kernel, this.fd, uapi.IOMMU_IOAS_CHANGE_PROCESS, {});
   }
 
-  /** Makes a queue for the page faults of the address spaces that name it. Throws IommuError. */
-  createFaultQueue(): FaultQueue {
-    return new FaultQueue(this.#context);
+  /** Makes a queue for the page faults of the address spaces that name it. Throws RangeError, IommuError. */
+  createFaultQueue(options?: FaultQueueOptions): FaultQueue {
+    return new FaultQueue(this.#context, options);
   }
 
   /** Allocates memory that devices can reach once it is mapped. Throws IommuError ENOMEM. */
