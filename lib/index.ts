@@ -16,6 +16,8 @@ export { Device, type DeviceInfo, type RegionName } from './device';
 export type { DeviceFeatures, FeatureName } from './device-features';
 export type { HotResetDevice } from './hot-reset';
 export type { AmdInfo, HardwareInfo, HardwareType, SmmuInfo, Tegra241Info, VtdInfo } from './hardware-info';
+export type { IommuDeviceInfo } from './iommu-device-info';
+export type { TableFormat } from './table-formats';
 export { Region } from './region';
 export type { RegionCapabilities } from './region-capabilities';
 export { Interrupt, type InterruptEvents, type InterruptKind } from './interrupt';

@@ -1,7 +1,7 @@
 import type { AddressSpace, AddressSpaceOptions } from './address-space';
 import { AttachTable } from './attach-data';
 import type { BoundDevice } from './bound-device';
-import { checkCookie, type Context } from './context';
+import { checkCookie, deviceOf, type Context } from './context';
 import { createAddressSpace, type AnyAddressSpaceOptions } from './create-address-space';
 import { bindDevice, type Device } from './device';
 import { DmaBuffer } from './dma-buffer';
@@ -10,6 +10,7 @@ import { createPageTable, type PageTableOptions } from './explicit-page-table';
 import { FaultQueue, type FaultQueueOptions } from './fault-queue';
 import { closing, Handle, runAll } from './handle';
 import type { IoAddressSpace } from './io-address-space';
+import { readDeviceInfo, type IommuDeviceInfo } from './iommu-device-info';
 import { call } from './ioctl';
 import type { AllocateOptions, Kernel } from './kernel';
 import { O_CLOEXEC, O_RDWR } from './kernel';
@@ -95,6 +96,16 @@ export class Iommu extends Handle {
   /** The devices bound here. */
   get bound(): readonly BoundDevice[] {
     return [...this.#context.devices];
+  }
+
+  /**
+   * What address spaces a device bound here can have, by its cookie (RFC, section 2: IOMMU_DEVICE_GET_INFO): page sizes,
+   * IOVAs, how nesting is done, formats of the user's tables. Throws TypeError, RangeError; IommuError ENODEV (no such cookie).
+   */
+  deviceInfo(cookie: bigint | number): IommuDeviceInfo {
+    const request = 'IOMMU_GET_HW_INFO';
+    this.requireOpen({ request });
+    return readDeviceInfo(this.#context, deviceOf(this.#context, cookie, request));
   }
 
   /**

@@ -7,6 +7,7 @@ import { IoAddressSpace } from './io-address-space';
 import { KernelManagedSpace } from './kernel-managed-space';
 import { allocatePageTable, destroyPageTable, PageTable } from './page-table';
 import { encodeUserPageTable, type RawTable, type UserPageTable, type UserPasidTable } from './table-data';
+import { formatMismatch } from './table-formats';
 import { errno } from './uapi';
 
 interface UserSpaceForm {
@@ -97,8 +98,10 @@ export class UserAddressSpace extends IoAddressSpace {
   /** One attempt on one parent table: the table, or EINVAL where the parent does not fit the device. */
   #connectOn(parent: PageTable, attempt: AttachAttempt): PageTable | IommuError {
     const { faults, pasid } = this;
-    const base = { id: parent.id, parent };
-    const table = allocatePageTable(this.context, attempt.device.id, base, { faults, pasid }, this.#data);
+    const { device } = attempt;
+    const explain = () => formatMismatch(device.hardwareInfo(), this.#data.type);
+    const base = { id: parent.id, parent, explain };
+    const table = allocatePageTable(this.context, device.id, base, { faults, pasid }, this.#data);
     if (!(table instanceof PageTable)) return orThrow(table);
     const result = attempt.attach(table.id);
     if (result < 0) {
