@@ -18,6 +18,7 @@ export type { HotResetDevice } from './hot-reset';
 export type { AmdInfo, HardwareInfo, HardwareType, SmmuInfo, Tegra241Info, VtdInfo } from './hardware-info';
 export type { IommuDeviceInfo } from './iommu-device-info';
 export type { TableFormat } from './table-formats';
+export { extensionNames, type Extension } from './extensions';
 export { Region } from './region';
 export type { RegionCapabilities } from './region-capabilities';
 export { Interrupt, type InterruptEvents, type InterruptKind } from './interrupt';
@@ -35,7 +36,14 @@ export { UserAddressSpace, type UserAddressSpaceOptions } from './user-address-s
 export { PageTable } from './page-table';
 export type { PageTableOptions } from './explicit-page-table';
 export type { AmdTable, RawTable, SmmuTable, UserPageTable, UserPasidTable, VtdTable } from './table-data';
-export type { Invalidation, RawInvalidation, SmmuInvalidation, VtdInvalidation } from './invalidation';
+export type {
+  Cache,
+  CacheInvalidation,
+  Invalidation,
+  RawInvalidation,
+  SmmuInvalidation,
+  VtdInvalidation,
+} from './invalidation';
 export type { DirtyOptions } from './dirty';
 export { VirtualDevice, VirtualIommu, type VirtualIommuOptions } from './virtual-iommu';
 export { EventQueue, type EventQueueOptions } from './event-queue';

@@ -7,6 +7,7 @@ import { bindDevice, type Device } from './device';
 import { DmaBuffer } from './dma-buffer';
 import { refusal } from './errors';
 import { createPageTable, type PageTableOptions } from './explicit-page-table';
+import { hasExtension, type Extension } from './extensions';
 import { FaultQueue, type FaultQueueOptions } from './fault-queue';
 import { closing, Handle, runAll } from './handle';
 import type { IoAddressSpace } from './io-address-space';
@@ -96,6 +97,15 @@ export class Iommu extends Handle {
   /** The devices bound here. */
   get bound(): readonly BoundDevice[] {
     return [...this.#context.devices];
+  }
+
+  /**
+   * Whether the kernel can do something at all (RFC, section 2: CHECK_EXTENSION); deviceInfo() says which devices can.
+   * Throws TypeError for a name that is none.
+   */
+  checkExtension(name: Extension): boolean {
+    this.requireOpen({});
+    return hasExtension(this.#context, name);
   }
 
   /**

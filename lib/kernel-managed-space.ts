@@ -41,7 +41,8 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   readonly pinned = new Set<IovaRange>();
   readonly #form: PageTableForm;
   readonly #dirty = new DirtyReader();
-  #tracking = false;
+  /** Undefined: nobody has asked yet. */
+  #tracking: boolean | undefined;
 
   /** @internal */
   protected constructor(context: Context, options: PageTableForm) {
@@ -163,14 +164,18 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
 
   /**
    * What attached devices have written since it was read last, by IOVA: as `PageTable.readDirty`, for all page tables
-   * that attaching made, those too that went with their last device. Throws RangeError, IommuError.
+   * that attaching made, those too that went with their last device. This call is enough: the first starts the recording,
+   * and has nothing to report. Throws RangeError, IommuError.
    */
   readDirty(options: DirtyOptions = {}): IovaRange[] {
     const request = 'IOMMU_HWPT_GET_DIRTY_BITMAP';
     this.requireOpen({ request });
     this.#requireDirtyTracking(request);
-    const ids = this.tables.map(({ id }) => id);
-    return this.#dirty.read(this.context, ids, this, options);
+    const first = this.#tracking === undefined;
+    const ids = first ? [] : this.tables.map(({ id }) => id);
+    const found = this.#dirty.read(this.context, ids, this, options);
+    if (first) this.trackDirty();
+    return found;
   }
 
   #requireDirtyTracking(request: string): void {

@@ -1,8 +1,15 @@
 import type { AttachAttempt } from './attach-target';
-import type { Context } from './context';
+import { deviceOf, type Context } from './context';
 import { refusal, type IommuError } from './errors';
 import type { FaultQueue } from './fault-queue';
-import { encodeInvalidation, invalidate, type Invalidation } from './invalidation';
+import {
+  encodeCaches,
+  encodeInvalidation,
+  invalidate,
+  isCacheInvalidation,
+  type CacheInvalidation,
+  type Invalidation,
+} from './invalidation';
 import { IoAddressSpace } from './io-address-space';
 import { KernelManagedSpace } from './kernel-managed-space';
 import { allocatePageTable, destroyPageTable, PageTable } from './page-table';
@@ -67,13 +74,32 @@ export class UserAddressSpace extends IoAddressSpace {
   }
 
   /**
-   * Makes the IOMMU forget cached translations of this table: a range, several, or everything. Needed after
-   * any entry that was present has changed. Throws RangeError, IommuError.
+   * Makes the IOMMU forget what it has cached of this table: needed after any entry that was present has changed. By device,
+   * PASID, range and cache (`CacheInvalidation`), or in the terms of the hardware. Nothing is cached where nothing is attached.
+   *
+   * Throws TypeError, RangeError; IommuError: EOPNOTSUPP (a cache that the kernel does not invalidate, a format it has no
+   * ranges for), ENODEV (no such cookie), ENOENT (the device or PASID is not attached here).
    */
-  invalidate(what: Invalidation): void {
+  invalidate(what: Invalidation | CacheInvalidation): void {
     this.requireOpen({ request: 'IOMMU_HWPT_INVALIDATE' });
-    const entries = encodeInvalidation(what);
-    for (const table of this.tables) invalidate(this.context, table.id, entries);
+    const cached = isCacheInvalidation(what);
+    const entries = cached ? encodeCaches(what, this.#data.type) : encodeInvalidation(what);
+    const tables = cached ? this.#tablesOf(what) : this.tables;
+    for (const table of tables) invalidate(this.context, table.id, entries);
+  }
+
+  /** The tables that translate for a device or a PASID. */
+  #tablesOf({ device: cookie, pasid }: CacheInvalidation): readonly PageTable[] {
+    if (cookie === undefined && pasid === undefined) return this.tables;
+    const request = 'IOMMU_HWPT_INVALIDATE';
+    const device = cookie === undefined ? undefined : deviceOf(this.context, cookie, request);
+    const slots = this.attachments.filter(
+      (slot) => (!device || slot.device === device) && (pasid === undefined || slot.pasid === pasid),
+    );
+    const who = [device?.label, pasid === undefined ? undefined : `PASID ${String(pasid)}`].filter(Boolean);
+    if (slots.length === 0)
+      throw refusal('ENOENT', `${who.join(', ')} is not attached to ${this.label}`, { request });
+    return this.tables.filter((table) => slots.some((slot) => table.users.has(slot)));
   }
 
   /** @internal Existing tables first, then a new one on each parent table, then one on a new parent table. */

@@ -200,6 +200,19 @@ function pad(bytes: Uint8Array): Uint8Array {
   return whole;
 }
 
+test('checkExtension says what an older kernel lacks', () => {
+  const unknown = [uapi.IOMMU_HWPT_INVALIDATE, uapi.IOMMU_FAULT_QUEUE_ALLOC];
+  const { iommu } = openOld('Linux 6.14.0', unknown);
+  const old = (['EXT_USER_PAGE_TABLE', 'EXT_PAGE_FAULT', 'EXT_PASID'] as const).map((name) =>
+    iommu.checkExtension(name),
+  );
+  expect(old).toEqual([false, false, false]);
+  expect(iommu.checkExtension('EXT_VIRTUAL_IOMMU')).toBe(true);
+  iommu.close();
+  using plain = Iommu.open({ backend: new Machine() });
+  expect(plain.checkExtension('EXT_MOCK_DEVICE')).toBe(false);
+});
+
 test('before 6.13 a memfd is mapped by its address', () => {
   const { iommu, device } = openOld('Linux 6.12.48', [uapi.IOMMU_IOAS_MAP_FILE]);
   const space = iommu.createAddressSpace();
