@@ -66,6 +66,8 @@ function highWord(random: Random): bigint {
 function message(random: Random, index: number): { low: number; data: number } {
   if (random.oneIn(10))
     return { low: ((0xfee0_0000 | (random.below(2 ** 18) << 2)) & ~0x10) >>> 0, data: random.below(2 ** 16) };
+  // Added up, one more than 16 bits hold.
+  if (random.oneIn(24)) return { low: remappableAddress(0xffff), data: index + 1 };
   const withSubhandle = !random.oneIn(3);
   const data = withSubhandle ? random.below(index + 1) : random.below(2 ** 16);
   const inside = withSubhandle ? index - data : index;
@@ -77,5 +79,5 @@ function message(random: Random, index: number): { low: number; data: number } {
 /** Handles of which some are in the table: around its end, and those that are `handle` but for a bit. */
 function outside(random: Random, handle: number): number {
   const end = 2 ** (SIZE + 1);
-  return random.pick([end - 1, end, end + 1, handle | 0x8000, handle | 0x4000, random.below(2 ** 16)]);
+  return random.pick([end - 1, end, end + 1, handle | 0x8000, handle | 0x4000, random.below(0xffff)]);
 }

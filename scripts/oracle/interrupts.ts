@@ -40,12 +40,17 @@ const DEVIATIONS: readonly (readonly [QuirkName, (trial: Trial) => Trial])[] = [
     'narrowDestination',
     (trial) => (trial.extended ? trial : withEntry(trial, (low) => low & ~WIDE_DESTINATION, identity)),
   ],
+  ['indexWraps', (trial) => (trial.low === LAST_HANDLE ? { ...trial, ...messageFor(trial.index) } : trial)],
   [
     'compatibilityPasses',
     (trial) =>
       trial.low & vtd.MESSAGE_REMAPPABLE ? trial : { ...trial, compatibility: true, extended: false },
   ],
 ];
+
+/** A message whose handle and subhandle do not fit 16 bits together; it has a subhandle above 0. */
+const LAST_HANDLE = vtd.remappableAddress(0xffff);
+const messageFor = (index: number) => ({ low: vtd.remappableAddress(index), data: 0 });
 
 const MODE = 1n << 15n;
 const WIDE_DESTINATION = 0xffff_00ff_0000_0000n;

@@ -73,13 +73,14 @@ export class QemuUnit {
     const { qtest } = this;
     qtest.command(`readq ${hex(UNIT + vtd.CAP_REG_OFFSET)}`);
     qtest.command(`readq ${hex(UNIT + vtd.ECAP_REG_OFFSET)}`);
-    const [cap, ecap] = (await qtest.flush()).map((answer) => [
+    qtest.command(`readl ${hex(UNIT + vtd.VER_REG)}`);
+    const [cap, ecap, version] = (await qtest.flush()).map((answer) => [
       Number(BigInt(answer) & 0xffff_ffffn) | 0,
       Number(BigInt(answer) >> 32n) | 0,
     ]);
     const decoded = { ...decodeCap(cap!), ...decodeEcap(ecap!) };
     // QEMU's host and guest address widths are one and the same.
-    this.capabilities = { ...decoded, HAW: decoded.MGAW + 1 };
+    this.capabilities = { ...decoded, VER: version![0]!, HAW: decoded.MGAW + 1 };
     this.#frcd = UNIT + decoded.FRO * 16;
     this.#iotlb = UNIT + decoded.IRO * 16;
     const configure = (register: number, value: number): void => {

@@ -23,8 +23,6 @@ export const QUIRKS = {
     'Section 9.4: DTE, PASIDE, PRE, RID_PASID and RID_PRIV are reserved without their capabilities; QEMU ignores them.',
   unrecordedReserved:
     'Table 26: reserved bits in a context entry are a qualified fault, which FPD keeps from being recorded; QEMU records it.',
-  accessRecorded:
-    'Section 9.4: FPD keeps faults from being recorded, those of reading PASID tables too; QEMU records those (50, 58).',
   pasidFpdIgnored:
     'Sections 9.5 and 9.6: FPD of PASID tables counts for their own faults too; QEMU looks at the context entry alone.',
   permissionsFirst:
@@ -47,6 +45,8 @@ export const INTERRUPT_QUIRKS = {
     'Section 9.10: with SVT 10 the first bus is in SID 15:8 and the last in SID 7:0; QEMU takes them the other way round.',
   compatibilityPasses:
     'Section 5.1.4: messages in compatibility format are blocked with EIME, and without CFI; QEMU lets them pass.',
+  indexWraps:
+    'Section 5.1.5: handle and subhandle added give an index that can lie beyond any table; QEMU adds them in 16 bits.',
   interruptModeIgnored: 'Section 9.10: IM is reserved in an entry where CAP_REG.PI is 0; QEMU ignores it.',
   narrowDestination:
     'Section 9.10: without EIME all of DST but bits 15:8 is reserved; QEMU ignores those bits.',

@@ -5,7 +5,7 @@ import * as reasons from '../../lib/sim/vtd/fault-reasons';
 import type { Request } from './as-qemu';
 import type { Quirks } from './quirks';
 import { RID, ROOT, type Mode } from './scene';
-import { contextWords, field } from './tables';
+import { contextWords, field, pointer, readWord } from './tables';
 
 export interface FaultRecord {
   readonly low: bigint;
@@ -26,7 +26,6 @@ export function withReason(record: FaultRecord, reason: number): FaultRecord {
 }
 
 const RESERVED: readonly number[] = [reasons.LCT_3_RESERVED, reasons.SCT_3_RESERVED];
-const ACCESS: readonly number[] = [reasons.SPD_1_ACCESS, reasons.SPT_1_ACCESS];
 const OF_PASID_TABLES: readonly number[] = [
   reasons.SPD_2_NOT_PRESENT,
   reasons.SPD_3_RESERVED,
@@ -41,7 +40,6 @@ export const isQualified = (reason: number): boolean => reason !== reasons.LRT_3
 /** Whether QEMU, too, keeps silent about a fault that our unit does not record because of FPD. */
 export function isSilent(memory: PhysicalMemory, mode: Mode, reason: number, quirks: Quirks): boolean {
   if (RESERVED.includes(reason)) return !quirks.use('unrecordedReserved');
-  if (ACCESS.includes(reason)) return !quirks.use('accessRecorded');
   const [context] = contextWords(memory, mode, ROOT);
   if (OF_PASID_TABLES.includes(reason) && field(context ?? 0n, 1, 1) === 0) {
     return !quirks.use('pasidFpdIgnored');
@@ -49,8 +47,9 @@ export function isSilent(memory: PhysicalMemory, mode: Mode, reason: number, qui
   return true;
 }
 
-/** Whether FPD keeps a fault of the walk from being recorded. */
+/** Whether FPD, in the context entry, the PASID directory entry or the PASID table entry, keeps a fault of the walk from being recorded. */
 export function hasFpd(memory: PhysicalMemory, { mode, stage }: Request): boolean {
-  const [context] = contextWords(memory, mode, ROOT);
-  return field(context ?? 0n, 1, 1) !== 0 || field(stage.entry ?? 0n, 1, 1) !== 0;
+  const [context = 0n] = contextWords(memory, mode, ROOT);
+  const directory = mode === 'legacy' ? 0n : (readWord(memory, pointer(context)) ?? 0n);
+  return [context, directory, stage.entry ?? 0n].some((word) => field(word, 1, 1) !== 0);
 }

@@ -15,7 +15,8 @@ export function staleScene(random: Random, mode: at.Mode): at.Scene {
   const words = at.withoutZeros(builder.words);
   const pool = at.distinct(Array.from({ length: 4 }, () => withNeighbour(builder)).flat());
   const write = random.oneIn(2);
-  const queue = !random.oneIn(4);
+  // Register-based invalidation is legacy mode's, and takes the place of the queue (section 6.5.1).
+  const queue = mode !== 'legacy' || !random.oneIn(4);
   const steps: at.Step[] = [];
   const now = new Map(words);
   for (let accesses = 0; accesses < ACCESSES;) {

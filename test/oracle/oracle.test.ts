@@ -24,7 +24,6 @@ describeOracle('QEMU agrees', () => {
 
 /** Where a deviation shows that only one mode has, or one mode has soon. */
 const MODE_OF: Partial<Record<QuirkName, Mode>> = {
-  accessRecorded: 'second-stage',
   snoopAllowed: 'second-stage',
   typeBeforePresent: 'second-stage',
 };

@@ -5,7 +5,7 @@
  */
 import { CAP_REG_FIELDS, ECAP_REG_FIELDS } from '../../uapi/vtd-registers';
 import { layout } from './layout';
-import { FRCD_BYTES, REGISTER_BYTES } from './registers';
+import { FRCD_BYTES, REGISTER_BYTES, VER_6_0 } from './registers';
 
 export const CAP_REG = layout(64, CAP_REG_FIELDS);
 export const ECAP_REG = layout(64, ECAP_REG_FIELDS);
@@ -13,8 +13,10 @@ export const ECAP_REG = layout(64, ECAP_REG_FIELDS);
 type CapName = keyof typeof CAP_REG.fields;
 type EcapName = keyof typeof ECAP_REG.fields;
 
-/** Every field of CAP_REG and ECAP_REG, and the platform's host address width (reported by the DMAR table). */
+/** Every field of CAP_REG and ECAP_REG, VER_REG, and the platform's host address width (reported by the DMAR table). */
 export type VtdCapabilities = Readonly<Record<CapName | EcapName, number>> & {
+  /** VER_REG: major version 7:4, minor 3:0. Units before 6.0 have register-based invalidation. */
+  readonly VER: number;
   /** Host address width in bits, 33 to 52. */
   readonly HAW: number;
 };
@@ -61,6 +63,7 @@ export const DEFAULT_CAPABILITIES: VtdCapabilities = {
   FSTS: 1,
   SMPWCS: 1,
   RPS: 1,
+  VER: VER_6_0,
   HAW: 46,
 };
 
@@ -71,6 +74,9 @@ export function composeCapabilities(changes: Partial<VtdCapabilities> = {}): Vtd
   encodeEcap(capabilities);
   if (!(Number.isInteger(capabilities.HAW) && capabilities.HAW >= 33 && capabilities.HAW <= 52)) {
     throw new RangeError(`HAW must be 33 to 52, got ${capabilities.HAW}`);
+  }
+  if (!(Number.isInteger(capabilities.VER) && capabilities.VER >= 0 && capabilities.VER <= 0xff)) {
+    throw new RangeError(`VER must be 0 to 255, got ${capabilities.VER}`);
   }
   const { FRO, NFR, IRO } = capabilities;
   if (FRO * 16 + (NFR + 1) * FRCD_BYTES > REGISTER_BYTES || IRO * 16 + 16 > REGISTER_BYTES) {

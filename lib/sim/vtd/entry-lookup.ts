@@ -14,12 +14,15 @@ import {
 } from './context-table';
 import {
   LEGACY_REASONS,
+  NOT_A_FAULT,
   RTA_1_INVALID_MODE,
   RTA_2_PASID_IN_LEGACY,
   SCALABLE_REASONS,
+  SCT_4_INVALID,
   SCT_6_PASIDE_CLEAR,
   SCT_7_PASID_TOO_LARGE,
-  SCT_9_RID_PASID,
+  SPD_1_ACCESS,
+  SPT_1_ACCESS,
 } from './fault-reasons';
 import { firstStageOf } from './first-stage';
 import { Iotlb, KIND_FIRST_STAGE, KIND_NESTED, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
@@ -51,7 +54,7 @@ import {
 } from './root-table';
 import { Source, StrictChecker } from './strict';
 import { legacySecondStageOf, secondStageOf } from './second-stage';
-import { TTM_LEGACY, TTM_SCALABLE } from './registers';
+import { TTM_ABORT_DMA, TTM_LEGACY, TTM_SCALABLE } from './registers';
 import { KINDS_ALL, KINDS_EXECUTE, KINDS_PRIVILEGED } from './walk';
 
 const KIND_OF_PGTT = new Map([
@@ -70,7 +73,8 @@ export class EntryLookup {
   fpd = false;
 
   private rootTable = 0;
-  private mode = TTM_SCALABLE;
+  /** RTADDR_REG.TTM of the last SRTP. */
+  mode = TTM_LEGACY;
   private readonly contextReserved: Int32Array;
 
   constructor(
@@ -119,7 +123,7 @@ export class EntryLookup {
     const entry = context.scalable;
     if (entry === null) return context;
     if (pasid < 0) {
-      if (entry.RID_PASID >= pasidLimit(entry)) this.reason = SCT_9_RID_PASID;
+      if (entry.RID_PASID >= pasidLimit(entry)) this.reason = SCT_4_INVALID;
     } else if (entry.PASIDE === 0) this.reason = SCT_6_PASIDE_CLEAR;
     else if (pasid >= pasidLimit(entry)) this.reason = SCT_7_PASID_TOO_LARGE;
     return this.reason === 0 ? context : null;
@@ -128,7 +132,8 @@ export class EntryLookup {
   private fetchContext(rid: number): CachedContext | undefined {
     if (this.isLegacy) return this.fetchLegacyContext(rid);
     if (this.mode !== TTM_SCALABLE || this.capabilities.SMTS === 0) {
-      this.reason = RTA_1_INVALID_MODE;
+      const aborts = this.mode === TTM_ABORT_DMA && this.capabilities.ADMS !== 0;
+      this.reason = aborts ? NOT_A_FAULT : RTA_1_INVALID_MODE;
       return undefined;
     }
     const contextTable = lookUpContextTable(this.memory, this.rootTable, rid, this.capabilities.HAW);
@@ -204,7 +209,8 @@ export class EntryLookup {
       return cached;
     }
     const { fault, fpd, entry } = lookUpPasid(this.memory, scalable.PASIDDIRPTR, pasid, this.capabilities);
-    this.fpd ||= fpd;
+    // Entries that could not be read are not qualified faults: no FPD keeps them from being recorded.
+    this.fpd = (this.fpd || fpd) && fault !== SPD_1_ACCESS && fault !== SPT_1_ACCESS;
     this.reason = fault;
     if (fault !== 0) return null;
     if (this.iotlb.tagsExhausted) this.dropAll();

@@ -52,6 +52,8 @@ export const SCT_1_ACCESS = 0x40;
 export const SCT_2_NOT_PRESENT = 0x41;
 /** SCT.3: reserved bit set in a present context entry. */
 export const SCT_3_RESERVED = 0x42;
+/** SCT.4: invalid programming: RID_PASID beyond the PASID directory. */
+export const SCT_4_INVALID = 0x43;
 /** SCT.5: translation or translated request, and DTE is clear. */
 export const SCT_5_DTE_CLEAR = 0x44;
 /** SCT.6: request with PASID, and PASIDE is clear. */
@@ -60,8 +62,6 @@ export const SCT_6_PASIDE_CLEAR = 0x45;
 export const SCT_7_PASID_TOO_LARGE = 0x46;
 /** SCT.8: page request, and PRE is clear. */
 export const SCT_8_PRE_CLEAR = 0x47;
-/** SCT.9: RID_PASID beyond the PASID directory. */
-export const SCT_9_RID_PASID = 0x48;
 
 /** SPD.1: access to the PASID directory entry failed. */
 export const SPD_1_ACCESS = 0x50;
@@ -129,6 +129,9 @@ export const SGN_6_WRITE = 0x85;
 export const SGN_7_READ = 0x86;
 /** SGN.8: the resulting address lies in the interrupt address range 0xFEEx_xxxx. */
 export const SGN_8_INTERRUPT_RANGE = 0x87;
+
+/** No fault reason: the request is blocked, and nothing is recorded (abort-DMA mode, protected memory). */
+export const NOT_A_FAULT = 0x100;
 
 /** What refuses a translation is called differently in the two modes. First-stage reasons are scalable mode's alone. */
 export interface TranslationReasons {

@@ -7,6 +7,7 @@
  */
 import { NO_PASID } from '../bus';
 import { PhysicalMemory } from '../memory';
+import { VtdCapabilities } from './capabilities';
 import { FaultRecorder } from './fault-recording';
 import {
   CONTEXT_CACHE_DESCRIPTOR,
@@ -55,10 +56,16 @@ import {
   IQEI_FETCH_ERROR,
   IQEI_INVALID_TAIL,
   IQEI_INVALID_TYPE,
+  IQEI_INVALID_TTM,
+  IQEI_INVALID_WIDTH,
   IQEI_RESERVED_FIELD,
+  IQEI_TAIL_MISALIGNED,
   IQERCD_REG,
   IQH_REG,
   IQT_REG,
+  TTM_ABORT_DMA,
+  TTM_LEGACY,
+  TTM_SCALABLE,
 } from './registers';
 
 /** What the descriptors act on. Addresses are unsigned halves. */
@@ -89,7 +96,10 @@ export interface InvalidationTarget {
   respondToPageGroup(rid: number, pasid: number, prgIndex: number, code: number): void;
 }
 
-const NARROW_TYPES = TYPE_WAIT;
+/** Types up to this one exist in legacy mode. */
+const LEGACY_TYPES = TYPE_WAIT;
+/** Page-request Drain in a wait descriptor's low word. */
+const WAIT_PD = 1 << 7;
 
 const LAYOUTS = new Map([
   [TYPE_CONTEXT_CACHE, CONTEXT_CACHE_DESCRIPTOR.reserved],
@@ -113,8 +123,9 @@ export class InvalidationQueue {
     private readonly registers: RegisterFile,
     private readonly faults: FaultRecorder,
     private readonly target: InvalidationTarget,
-    /** CAP.MAMV: the largest address mask. */
-    private readonly maxAddressMask: number,
+    private readonly capabilities: VtdCapabilities,
+    /** The translation table mode (TTM) in force. */
+    private readonly mode: () => number,
   ) {}
 
   /** Carries out descriptors up to the tail, or to the first error. */
@@ -128,8 +139,8 @@ export class InvalidationQueue {
     }
   }
 
-  /** Queued invalidation was enabled: the head starts over. */
-  enable(): void {
+  /** Queued invalidation was switched off, or IQA_REG was written. */
+  reset(): void {
     this.registers.set(IQH_REG, 0);
     this.timedOut = undefined;
   }
@@ -144,18 +155,51 @@ export class InvalidationQueue {
     const head = registers.get(IQH_REG);
     const tail = registers.get(IQT_REG);
     if (head === tail) return false;
-    if (tail >= size || tail % bytes !== 0) return this.fail(IQEI_INVALID_TAIL);
+    const unfit = this.unfit(wide);
+    if (unfit !== 0) return this.fail(unfit);
+    if (wide && (tail & 16) !== 0) {
+      registers.set(IQT_REG, tail & ~16);
+      return this.fail(IQEI_TAIL_MISALIGNED);
+    }
+    if (tail >= size) return this.fail(IQEI_INVALID_TAIL);
     const words = new Int32Array(8);
     const base = registers.address(IQA_REG);
     if (!this.memory.readWords(base - (base % 4096) + head, words.subarray(0, bytes / 4))) {
       return this.fail(IQEI_FETCH_ERROR);
     }
     const type = (words[0]! & 0xf) | (((words[0]! >>> 9) & 7) << 4);
-    const reserved = LAYOUTS.get(type);
-    if (reserved === undefined || (!wide && type > NARROW_TYPES)) return this.fail(IQEI_INVALID_TYPE);
-    if (anyBits(words, reserved) || !this.execute(type, words)) return this.fail(IQEI_RESERVED_FIELD);
+    const reserved = this.reservedOf(type);
+    if (reserved === undefined) return this.fail(IQEI_INVALID_TYPE);
+    if (anyBits(words, reserved) || this.isReservedDrain(type, words) || !this.execute(type, words)) {
+      return this.fail(IQEI_RESERVED_FIELD);
+    }
     registers.set(IQH_REG, (head + bytes) % size);
     return true;
+  }
+
+  /** Whether the translation table mode and the width of descriptors go together: 0, or the error. */
+  private unfit(wide: boolean): number {
+    const { SMTS, ADMS } = this.capabilities;
+    const mode = this.mode();
+    const known =
+      mode === TTM_LEGACY || (mode === TTM_SCALABLE && SMTS !== 0) || (mode === TTM_ABORT_DMA && ADMS !== 0);
+    if (!known) return IQEI_INVALID_TTM;
+    if (wide ? SMTS === 0 && ADMS === 0 : mode !== TTM_LEGACY) return IQEI_INVALID_WIDTH;
+    return 0;
+  }
+
+  /** The reserved bits of a descriptor type; undefined if this unit, in this mode, has no such type (section 6.5.2). */
+  private reservedOf(type: number): Int32Array | undefined {
+    const { DT, IR, PRS } = this.capabilities;
+    if (this.mode() === TTM_LEGACY && type > LEGACY_TYPES) return undefined;
+    if ((type === TYPE_DEVICE_TLB || type === TYPE_PASID_DEVICE_TLB) && DT === 0) return undefined;
+    if (type === TYPE_INTERRUPT_ENTRY_CACHE && IR === 0) return undefined;
+    if (type === TYPE_PAGE_GROUP_RESPONSE && PRS === 0) return undefined;
+    return LAYOUTS.get(type);
+  }
+
+  private isReservedDrain(type: number, words: Int32Array): boolean {
+    return type === TYPE_WAIT && this.capabilities.PDS === 0 && (words[0]! & WAIT_PD) !== 0;
   }
 
   private fail(information: number): boolean {
@@ -221,7 +265,7 @@ export class InvalidationQueue {
     const { G, DID, AM } = IOTLB_DESCRIPTOR.decode(words);
     if (G === G_GLOBAL) this.target.invalidateTranslations();
     else if (G === G_DOMAIN) this.target.invalidateDomainTranslations(DID);
-    else if (G === G_PAGE && AM <= this.maxAddressMask) {
+    else if (G === G_PAGE && this.capabilities.PSI !== 0 && AM <= this.capabilities.MAMV) {
       this.target.invalidatePages(DID, words[3]! >>> 0, (words[2]! & ~0xfff) >>> 0, AM);
     } else return false;
     return true;
@@ -230,7 +274,7 @@ export class InvalidationQueue {
   private pasidIotlb(words: Int32Array): boolean {
     const { G, DID, PASID, AM } = PASID_IOTLB_DESCRIPTOR.decode(words);
     if (G === PASID_IOTLB_G_PASID) this.target.invalidatePasidTranslations(DID, PASID);
-    else if (G === PASID_IOTLB_G_PAGE && AM <= this.maxAddressMask) {
+    else if (G === PASID_IOTLB_G_PAGE) {
       this.target.invalidatePasidPages(DID, PASID, words[3]! >>> 0, (words[2]! & ~0xfff) >>> 0, AM);
     } else return false;
     return true;

@@ -111,6 +111,14 @@ export class Iotlb {
     this.firstStage = 0;
   }
 
+  /** Pass-through entries, which no table says anything about, go when protected memory changes. */
+  forgetPassThrough(): void {
+    for (let at = 0; at < WORDS; at += 4) {
+      if ((this.words[at + 1]! & TAG_MASK) !== 0 && kindOf(this.words[at + 2]!) === KIND_PASS_THROUGH)
+        this.drop(at);
+    }
+  }
+
   /** Forgets entries and tags. */
   reset(): void {
     this.invalidateAll();

@@ -115,7 +115,8 @@ export function pasidReservedBits(capabilities: VtdCapabilities): Int32Array {
   if (capabilities.SC === 0) names.push('PGSNP');
   if (capabilities.MTS === 0) names.push('CD', 'EMTE', 'PAT');
   if (capabilities.SRS === 0) names.push('SRE');
-  if (capabilities.ERS === 0) names.push('ERE', 'NXE', 'SMEP');
+  // NXE and SMEP are ignored then: software of earlier revisions sets them.
+  if (capabilities.ERS === 0) names.push('ERE');
   if (capabilities.EAFS === 0) names.push('EAFE');
   return reservedBits(PASID_ENTRY, names);
 }
@@ -139,11 +140,9 @@ export function isPasidEntryValid(entry: PasidEntry, capabilities: VtdCapabiliti
   }
 }
 
-/** Table pointers the entry's PGTT uses lie within the host address width (a nested FSPTPTR is guest physical). */
+/** Table pointers lie within the host address width, used or not (a nested FSPTPTR is guest physical). */
 function pointersFit(entry: PasidEntry, haw: number): boolean {
-  const second = entry.PGTT === PGTT_SECOND_STAGE || entry.PGTT === PGTT_NESTED;
-  if (second && entry.SSPTPTR >= 2 ** haw) return false;
-  return entry.PGTT !== PGTT_FIRST_STAGE || entry.FSPTPTR < 2 ** haw;
+  return entry.SSPTPTR < 2 ** haw && (entry.PGTT === PGTT_NESTED || entry.FSPTPTR < 2 ** haw);
 }
 
 export interface PasidLookup {
@@ -183,7 +182,8 @@ export function lookUpPasid(
 
 function checkPasidEntry(words: Int32Array, entry: PasidEntry, capabilities: VtdCapabilities): number {
   if (entry.P === 0) return SPT_2_NOT_PRESENT;
-  if (anyBits(words, pasidReservedBits(capabilities))) return SPT_3_RESERVED;
-  if (!isPasidEntryValid(entry, capabilities)) return SPT_4_INVALID;
-  return pointersFit(entry, capabilities.HAW) ? 0 : SPT_3_RESERVED;
+  if (anyBits(words, pasidReservedBits(capabilities)) || !pointersFit(entry, capabilities.HAW)) {
+    return SPT_3_RESERVED;
+  }
+  return isPasidEntryValid(entry, capabilities) ? 0 : SPT_4_INVALID;
 }

@@ -15,10 +15,21 @@ import {
   IOTLB_REG,
   IRTA_EIME,
   IRTA_REG,
+  COMMON_REGISTERS,
+  CONTEXT_COMMAND_REGISTERS,
+  PAGE_REQUEST_REGISTERS,
+  PHMBASE_REG,
+  PHMLIMIT_REG,
+  PLMBASE_REG,
+  PLMLIMIT_REG,
+  PMEN_EPM,
+  PMEN_REG,
+  PMR_GRANULE,
+  QUEUE_REGISTERS,
   REGISTER_BYTES,
   VER_6_0,
   VER_REG,
-  WRITABLE_REGISTERS,
+  type WritableWord,
 } from './registers';
 
 /** Sends an interrupt message: 32-bit halves of the address, and the data. */
@@ -33,20 +44,8 @@ export class RegisterFile {
     capabilities: VtdCapabilities,
     private readonly interrupt: InterruptSink,
   ) {
-    for (const [offset, writable, clearedByOne, reset] of WRITABLE_REGISTERS) {
-      this.declare(offset, writable, clearedByOne, reset);
-    }
-    if (capabilities.IR !== 0) {
-      this.declare(IRTA_REG, 0xffff_f00f | (capabilities.EIM !== 0 ? IRTA_EIME : 0), 0, 0);
-      this.declare(IRTA_REG + 4, 0xffff_ffff, 0, 0);
-    }
-    for (let i = 0; i <= capabilities.NFR; i++) {
-      this.declare(capabilities.FRO * 16 + i * FRCD_BYTES + 12, 0, FRCD_F, 0);
-    }
-    this.declare(capabilities.IRO * 16, 0xffff_f07f, 0, 0);
-    this.declare(capabilities.IRO * 16 + 4, 0xffff_ffff, 0, 0);
-    this.declare(capabilities.IRO * 16 + IOTLB_REG + 4, 0xb003_ffff, 0, 0);
-    this.words[VER_REG >> 2] = VER_6_0;
+    for (const word of writableWords(capabilities)) this.declare(...word);
+    this.words[VER_REG >> 2] = capabilities.VER;
     this.words.set(encodeCap(capabilities), CAP_REG_OFFSET >> 2);
     this.words.set(encodeEcap(capabilities), ECAP_REG_OFFSET >> 2);
   }
@@ -91,9 +90,48 @@ export class RegisterFile {
     this.set(control, this.get(control) & ~ECTL_IP);
   }
 
-  private declare(offset: number, writable: number, clearedByOne: number, reset: number): void {
+  private declare(...[offset, writable, clearedByOne, reset]: WritableWord): void {
     this.writable[offset >> 2] = writable;
     this.clearedByOne[offset >> 2] = clearedByOne;
     this.words[offset >> 2] = reset;
   }
+}
+
+/** The registers that a unit with these capabilities has; the others read 0 and ignore writes. */
+function writableWords(capabilities: VtdCapabilities): WritableWord[] {
+  const { VER, QI, PRS, IR, EIM, FRO, NFR } = capabilities;
+  const words = [...COMMON_REGISTERS];
+  if (VER < VER_6_0) words.push(...CONTEXT_COMMAND_REGISTERS, ...iotlbRegisters(capabilities.IRO * 16));
+  if (QI !== 0) words.push(...QUEUE_REGISTERS);
+  if (PRS !== 0) words.push(...PAGE_REQUEST_REGISTERS);
+  if (IR !== 0) {
+    words.push(
+      [IRTA_REG, 0xffff_f00f | (EIM !== 0 ? IRTA_EIME : 0), 0, 0],
+      [IRTA_REG + 4, 0xffff_ffff, 0, 0],
+    );
+  }
+  words.push(...protectedMemoryRegisters(capabilities));
+  for (let i = 0; i <= NFR; i++) words.push([FRO * 16 + i * FRCD_BYTES + 12, 0, FRCD_F, 0]);
+  return words;
+}
+
+/** IVA_REG and IOTLB_REG, at `base`. */
+function iotlbRegisters(base: number): WritableWord[] {
+  return [
+    [base, 0xffff_f07f, 0, 0],
+    [base + 4, 0xffff_ffff, 0, 0],
+    [base + IOTLB_REG + 4, 0xb003_ffff, 0, 0],
+  ];
+}
+
+function protectedMemoryRegisters({ PLMR, PHMR, HAW }: VtdCapabilities): WritableWord[] {
+  const low = -PMR_GRANULE;
+  const high = 2 ** (HAW - 32) - 1;
+  const words: WritableWord[] = [];
+  if (PLMR !== 0 || PHMR !== 0) words.push([PMEN_REG, PMEN_EPM, 0, 0]);
+  if (PLMR !== 0) words.push([PLMBASE_REG, low, 0, 0], [PLMLIMIT_REG, low, 0, 0]);
+  for (const register of PHMR !== 0 ? [PHMBASE_REG, PHMLIMIT_REG] : []) {
+    words.push([register, low, 0, 0], [register + 4, high, 0, 0]);
+  }
+  return words;
 }

@@ -21,6 +21,11 @@ export const FECTL_REG = 0x38;
 export const FEDATA_REG = 0x3c;
 export const FEADDR_REG = 0x40;
 export const FEUADDR_REG = 0x44;
+export const PMEN_REG = 0x64;
+export const PLMBASE_REG = 0x68;
+export const PLMLIMIT_REG = 0x6c;
+export const PHMBASE_REG = 0x70;
+export const PHMLIMIT_REG = 0x78;
 export const IQH_REG = 0x80;
 export const IQT_REG = 0x88;
 export const IQA_REG = 0x90;
@@ -40,8 +45,9 @@ export const PEDATA_REG = 0xe4;
 export const PEADDR_REG = 0xe8;
 export const PEUADDR_REG = 0xec;
 
-/** VER_REG: major version 7:4, minor 3:0. */
+/** VER_REG: major version 7:4, minor 3:0. From 6.0 on there is no register-based invalidation (section 6.5.1). */
 export const VER_6_0 = 0x60;
+export const VER_1_0 = 0x10;
 
 // GCMD_REG and GSTS_REG have the same bits. SRTP and SIRTP are one-shots, the others are kept.
 /** Translation Enable. */
@@ -99,6 +105,14 @@ export const ECTL_IM = 1 << 31;
 /** Interrupt Pending. */
 export const ECTL_IP = 1 << 30;
 
+// PMEN_REG.
+/** Enable Protected Memory. */
+export const PMEN_EPM = 1 << 31;
+/** Protected Region Status. */
+export const PMEN_PRS = 1 << 0;
+/** Protected memory regions begin and end at multiples of this: bits below read 0 in base and limit registers. */
+export const PMR_GRANULE = 2 ** 21;
+
 /** IQA_REG, low word: Queue Size 2:0 (2^QS pages), Descriptor Width (1 is 256 bits). */
 export const IQA_QS_MASK = 7;
 export const IQA_DW = 1 << 11;
@@ -113,6 +127,8 @@ export const IQEI_FETCH_ERROR = 2;
 export const IQEI_INVALID_TYPE = 3;
 export const IQEI_RESERVED_FIELD = 4;
 export const IQEI_INVALID_WIDTH = 5;
+export const IQEI_TAIL_MISALIGNED = 6;
+export const IQEI_INVALID_TTM = 7;
 
 /** IRTA_REG, low word: Size 3:0 (2^(S + 1) entries), Extended Interrupt Mode Enable. */
 export const IRTA_S_MASK = 0xf;
@@ -169,31 +185,49 @@ export const FRCD_REG = layout(128, {
 /** F in a fault-recording register's highest word, at byte 12. */
 export const FRCD_F = 1 << 31;
 
-/** [offset, bits software can write, bits cleared by writing 1, value after reset] of every writable word. */
-export const WRITABLE_REGISTERS: readonly (readonly [number, number, number, number])[] = [
+/** [offset, bits software can write, bits cleared by writing 1, value after reset] of a writable word. */
+export type WritableWord = readonly [offset: number, writable: number, clearedByOne: number, reset: number];
+
+const ALL = 0xffff_ffff;
+
+/** Of every unit. */
+export const COMMON_REGISTERS: readonly WritableWord[] = [
   [RTADDR_REG, 0xffff_fc00, 0, 0],
-  [RTADDR_REG + 4, 0xffff_ffff, 0, 0],
-  [CCMD_REG, 0xffff_ffff, 0, 0],
-  [CCMD_REG + 4, 0xe000_0003, 0, 0],
+  [RTADDR_REG + 4, ALL, 0, 0],
   [FSTS_REG, 0, FSTS_PFO | FSTS_IQE | FSTS_ICE | FSTS_ITE, 0],
   [FECTL_REG, ECTL_IM, 0, ECTL_IM],
-  [FEDATA_REG, 0xffff_ffff, 0, 0],
+  [FEDATA_REG, ALL, 0, 0],
   [FEADDR_REG, 0xffff_fffc, 0, 0],
-  [FEUADDR_REG, 0xffff_ffff, 0, 0],
+  [FEUADDR_REG, ALL, 0, 0],
+];
+
+/** With queued invalidation (ECAP_REG.QI). */
+export const QUEUE_REGISTERS: readonly WritableWord[] = [
   [IQT_REG, 0x0007_fff0, 0, 0],
   [IQA_REG, 0xffff_f807, 0, 0],
-  [IQA_REG + 4, 0xffff_ffff, 0, 0],
+  [IQA_REG + 4, ALL, 0, 0],
   [ICS_REG, 0, ICS_IWC, 0],
   [IECTL_REG, ECTL_IM, 0, ECTL_IM],
-  [IEDATA_REG, 0xffff_ffff, 0, 0],
+  [IEDATA_REG, ALL, 0, 0],
   [IEADDR_REG, 0xffff_fffc, 0, 0],
-  [IEUADDR_REG, 0xffff_ffff, 0, 0],
+  [IEUADDR_REG, ALL, 0, 0],
+];
+
+/** With page requests (ECAP_REG.PRS). */
+export const PAGE_REQUEST_REGISTERS: readonly WritableWord[] = [
   [PQH_REG, 0x0007_ffe0, 0, 0],
+  [PQT_REG, 0x0007_ffe0, 0, 0],
   [PQA_REG, 0xffff_f007, 0, 0],
-  [PQA_REG + 4, 0xffff_ffff, 0, 0],
+  [PQA_REG + 4, ALL, 0, 0],
   [PRS_REG, 0, PRS_PPR | PRS_PRO, 0],
   [PECTL_REG, ECTL_IM, 0, ECTL_IM],
-  [PEDATA_REG, 0xffff_ffff, 0, 0],
+  [PEDATA_REG, ALL, 0, 0],
   [PEADDR_REG, 0xffff_fffc, 0, 0],
-  [PEUADDR_REG, 0xffff_ffff, 0, 0],
+  [PEUADDR_REG, ALL, 0, 0],
+];
+
+/** With register-based context-cache invalidation (before version 6). */
+export const CONTEXT_COMMAND_REGISTERS: readonly WritableWord[] = [
+  [CCMD_REG, ALL, 0, 0],
+  [CCMD_REG + 4, 0xe000_0003, 0, 0],
 ];

@@ -20,6 +20,7 @@ import { EntryLookup } from './entry-lookup';
 import { AT_TRANSLATED, AT_TRANSLATION, AT_UNTRANSLATED, FaultRecorder } from './fault-recording';
 import {
   LEGACY_REASONS,
+  NOT_A_FAULT,
   RTA_3_PAGE_REQUEST_IN_LEGACY,
   SCALABLE_REASONS,
   SCT_8_PRE_CLEAR,
@@ -27,6 +28,7 @@ import {
 } from './fault-reasons';
 import { Iotlb } from './iotlb';
 import { joinHalves } from './layout';
+import { ProtectedMemory } from './protected-memory';
 import { StrictChecker } from './strict';
 import { complete, findBest, interruptRange, isRecoverable } from './translation-request';
 import { Translator } from './translator';
@@ -48,11 +50,12 @@ export class Remapper {
     memory: PhysicalMemory,
     private readonly capabilities: VtdCapabilities,
     private readonly faults: FaultRecorder,
+    private readonly protectedMemory: ProtectedMemory,
     /** Set in strict mode. */
     private readonly strict: StrictChecker | null,
   ) {
     this.entries = new EntryLookup(memory, capabilities, this.iotlb, strict);
-    this.translator = new Translator(memory, capabilities, this.iotlb, strict);
+    this.translator = new Translator(memory, capabilities, this.iotlb, protectedMemory, strict);
   }
 
   /** Drops everything cached. */
@@ -115,6 +118,7 @@ export class Remapper {
       if (context.entry.DTE === 0) reason = noDeviceTlb;
       else if (isBeyond(this.capabilities.HAW, high)) reason = beyondHost;
       else if (isInterruptAddress(high, low)) reason = inRange;
+      else if (this.protectedMemory.covers(joinHalves(high, low))) reason = NOT_A_FAULT;
     }
     if (reason === 0) return joinHalves(high, low);
     return this.refuse(rid, pasid, high, low, access, AT_TRANSLATED, reason);
@@ -129,7 +133,8 @@ export class Remapper {
     addressType: number,
     reason: number,
   ): number {
-    if (!this.entries.fpd) this.faults.recordRequest(rid, pasid, high, low, access, addressType, reason);
+    if (!this.entries.fpd && reason !== NOT_A_FAULT)
+      this.faults.recordRequest(rid, pasid, high, low, access, addressType, reason);
     return -reason;
   }
 
@@ -176,9 +181,9 @@ export class Remapper {
     const context = legacy ? null : this.entries.findContext(rid, request.pasid);
     this.strict?.finish(rid, request.pasid, request.high, request.low, 0);
     if (context?.scalable?.PRE === 1) return true;
-    if (legacy || !this.entries.fpd) {
-      const scalable = context === null ? this.entries.reason : SCT_8_PRE_CLEAR;
-      const reason = legacy ? RTA_3_PAGE_REQUEST_IN_LEGACY : scalable;
+    const scalable = context === null ? this.entries.reason : SCT_8_PRE_CLEAR;
+    const reason = legacy ? RTA_3_PAGE_REQUEST_IN_LEGACY : scalable;
+    if (reason !== NOT_A_FAULT && (legacy || !this.entries.fpd)) {
       const access = (request.execute ? ACCESS_EXECUTE : 0) | (request.privileged ? ACCESS_PRIVILEGED : 0);
       this.faults.recordPageRequest(rid, request.pasid, request.high, request.low, access, reason);
     }

@@ -6,6 +6,7 @@ import { ACCESS_EXECUTE, ACCESS_WRITE } from '../bus';
 import { PhysicalMemory } from '../memory';
 import { VtdCapabilities } from './capabilities';
 import {
+  NOT_A_FAULT,
   SFS_5_NESTED_WIDTH,
   SGN_8_INTERRUPT_RANGE,
   SPT_5_ERE_CLEAR,
@@ -22,6 +23,7 @@ import {
 import { Iotlb, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
 import { joinHalves } from './layout';
 import { CachedPasid } from './pasid-cache';
+import { ProtectedMemory } from './protected-memory';
 import { checkSecondStage, markSecondStage, SecondStage, walkSecondStage } from './second-stage';
 import { StrictChecker } from './strict';
 import { isBeyond, isInterruptAddress, KINDS_ALL, KINDS_EXECUTE, PAGE_OFFSET, Walk } from './walk';
@@ -36,6 +38,7 @@ export class Translator {
     private readonly memory: PhysicalMemory,
     private readonly capabilities: VtdCapabilities,
     private readonly iotlb: Iotlb,
+    private readonly protectedMemory: ProtectedMemory,
     private readonly strict: StrictChecker | null,
   ) {
     if (strict !== null) for (const walk of [this.walk, this.nestedWalk]) walk.traced = true;
@@ -165,6 +168,7 @@ export class Translator {
   private passThrough(reasons: TranslationReasons, high: number, low: number): number {
     if (isBeyond(this.capabilities.HAW, high)) return reasons.beyondHost;
     if (isInterruptAddress(high, low)) return reasons.interruptRange;
+    if (this.protectedMemory.covers(joinHalves(high, low))) return NOT_A_FAULT;
     this.walk.high = high;
     this.walk.low = low & ~PAGE_OFFSET;
     this.walk.shift = 12;

@@ -6,10 +6,12 @@ import { AtsEndpoint, PageRequest, PRG_SUCCESS, REFUSED, TranslationCompletion }
 import { PhysicalMemory } from '../memory';
 import { composeCapabilities, VtdCapabilities } from './capabilities';
 import { FaultRecorder } from './fault-recording';
+import { NOT_A_FAULT } from './fault-reasons';
 import { InterruptRemapper } from './interrupt-remapper';
 import { InvalidationQueue, InvalidationTarget } from './invalidation-queue';
 import { joinHalves } from './layout';
 import { PageRequestQueue } from './page-request-queue';
+import { ProtectedMemory } from './protected-memory';
 import { InterruptSink, RegisterFile } from './register-file';
 import {
   CCMD_CAIG_SHIFT_HIGH,
@@ -27,6 +29,7 @@ import {
   GCMD_SRTP,
   GCMD_TE,
   GSTS_IRTPS,
+  GSTS_QIES,
   GSTS_REG,
   GSTS_RTPS,
   ICS_REG,
@@ -35,16 +38,26 @@ import {
   IOTLB_IIRG_SHIFT_HIGH,
   IOTLB_IVT_HIGH,
   IOTLB_REG,
+  IQA_REG,
   IQT_REG,
   IRTA_EIME,
   IRTA_REG,
   IRTA_S_MASK,
   IVA_REG,
   PECTL_REG,
+  PHMBASE_REG,
+  PHMLIMIT_REG,
+  PLMBASE_REG,
+  PLMLIMIT_REG,
+  PMEN_REG,
+  PQA_REG,
+  PQH_REG,
+  PQT_REG,
   PRS_REG,
   REGISTER_BYTES,
   RTADDR_REG,
   RTADDR_TTM_SHIFT,
+  TTM_LEGACY,
 } from './registers';
 import { Remapper } from './remapper';
 import { StaleUse, StrictChecker } from './strict';
@@ -149,6 +162,7 @@ export class VtdUnit {
   private readonly caches: Caches;
   private readonly invalidations: InvalidationQueue;
   private readonly pageRequests: PageRequestQueue;
+  private readonly protectedMemory: ProtectedMemory;
   private readonly endpoint: (rid: number) => AtsEndpoint | undefined;
   private readonly faultBase: number;
   private readonly faultEnd: number;
@@ -157,7 +171,7 @@ export class VtdUnit {
 
   constructor(options: VtdUnitOptions) {
     this.capabilities = composeCapabilities(options.capabilities);
-    const { FRO, NFR, IRO, MAMV, MHMV } = this.capabilities;
+    const { FRO, NFR, IRO, MHMV } = this.capabilities;
     this.faultBase = FRO * 16;
     this.faultEnd = this.faultBase + (NFR + 1) * FRCD_BYTES;
     this.iotlbBase = IRO * 16;
@@ -166,7 +180,8 @@ export class VtdUnit {
     this.faults = new FaultRecorder(this.registers, this.faultBase, NFR + 1);
     const { memory, strict } = options;
     const checker = strict === undefined ? null : new StrictChecker(memory, strict);
-    this.remapper = new Remapper(memory, this.capabilities, this.faults, checker);
+    this.protectedMemory = new ProtectedMemory(this.registers, this.capabilities);
+    this.remapper = new Remapper(memory, this.capabilities, this.faults, this.protectedMemory, checker);
     this.interrupts = new InterruptRemapper(memory, this.capabilities, this.faults, options.interrupt);
     this.caches = new Caches(this.remapper, this.interrupts, MHMV, options.endpoint);
     this.invalidations = new InvalidationQueue(
@@ -174,7 +189,8 @@ export class VtdUnit {
       this.registers,
       this.faults,
       this.caches,
-      MAMV,
+      this.capabilities,
+      () => this.remapper.entries.mode,
     );
     this.pageRequests = new PageRequestQueue(options.memory, this.registers);
   }
@@ -206,11 +222,15 @@ export class VtdUnit {
    *
    * `pasid` is NO_PASID or 0 to 0xfffff; `high` and `low` are unsigned halves of any 64-bit address; `access` is a
    * sum of ACCESS_*. Returns the host physical address of that byte (good up to the end of its 4 KiB page), or minus the
-   * fault reason. While translation is disabled addresses pass unchanged. An untranslated write without PASID to
+   * fault reason; minus NOT_A_FAULT where the request is blocked and nothing is recorded. While translation is disabled
+   * addresses pass unchanged, unless they are protected (PMEN_REG). An untranslated write without PASID to
    * {@link isInterruptAddress} is an interrupt message: it must not come here.
    */
   translate(rid: number, pasid: number, high: number, low: number, access: number): number {
-    if (!this.translationEnabled) return joinHalves(high, low);
+    if (!this.translationEnabled) {
+      const address = joinHalves(high, low);
+      return this.protectedMemory.covers(address) ? -NOT_A_FAULT : address;
+    }
     return this.remapper.translate(rid, pasid, high | 0, low | 0, access);
   }
 
@@ -274,6 +294,23 @@ export class VtdUnit {
         return;
       case PRS_REG:
         return this.pageRequests.settle();
+      case IQA_REG:
+      case IQA_REG + 4:
+        // A new queue: head and tail are 0 (section 11.4.9.3).
+        this.registers.set(IQT_REG, 0);
+        return this.invalidations.reset();
+      case PQA_REG:
+      case PQA_REG + 4:
+        this.registers.set(PQH_REG, 0);
+        return this.registers.set(PQT_REG, 0);
+      case PMEN_REG:
+      case PLMBASE_REG:
+      case PLMLIMIT_REG:
+      case PHMBASE_REG:
+      case PHMBASE_REG + 4:
+      case PHMLIMIT_REG:
+      case PHMLIMIT_REG + 4:
+        return this.protect();
       case FECTL_REG:
       case IECTL_REG:
       case PECTL_REG:
@@ -305,10 +342,21 @@ export class VtdUnit {
     this.interrupts.setEnabled((status & GCMD_IRE) !== 0, (status & GCMD_CFI) !== 0);
     this.translationEnabled = (status & GCMD_TE) !== 0;
     if (((before ^ status) & GCMD_TE) !== 0) this.remapper.dropAll();
-    if ((status & ~before & GCMD_QIE) !== 0) {
-      this.invalidations.enable();
-      this.invalidations.run();
-    }
+    if ((before & ~status & GCMD_QIE) !== 0) this.invalidations.reset();
+    if ((status & ~before & GCMD_QIE) !== 0) this.invalidations.run();
+  }
+
+  private protect(): void {
+    this.protectedMemory.update();
+    this.remapper.iotlb.forgetPassThrough();
+  }
+
+  /**
+   * Register-based invalidation is for legacy mode without the queue; anything else is an incorrect request, which is
+   * ignored and reported as granularity 0 (section 6.5.1).
+   */
+  private get takesCommands(): boolean {
+    return (this.registers.get(GSTS_REG) & GSTS_QIES) === 0 && this.remapper.entries.mode === TTM_LEGACY;
   }
 
   private setInterruptTable(): void {
@@ -322,7 +370,7 @@ export class VtdUnit {
   private contextCommand(): void {
     const high = this.registers.get(CCMD_REG + 4);
     if ((high & CCMD_ICC_HIGH) === 0) return;
-    const granularity = (high >>> CCMD_CIRG_SHIFT_HIGH) & 3;
+    const granularity = this.takesCommands ? (high >>> CCMD_CIRG_SHIFT_HIGH) & 3 : 0;
     const low = this.registers.get(CCMD_REG);
     if (granularity === 3) this.caches.invalidateContext(low >>> 16, high & 3);
     else if (granularity === 2) this.caches.invalidateDomainContexts(low & 0xffff);
@@ -336,14 +384,14 @@ export class VtdUnit {
     const at = this.iotlbBase + IOTLB_REG + 4;
     const high = this.registers.get(at);
     if ((high & IOTLB_IVT_HIGH) === 0) return;
-    const granularity = (high >>> IOTLB_IIRG_SHIFT_HIGH) & 3;
+    const granularity = this.takesCommands ? (high >>> IOTLB_IIRG_SHIFT_HIGH) & 3 : 0;
     const did = high & 0xffff;
     const addressLow = this.registers.get(this.iotlbBase + IVA_REG);
     const am = addressLow & 0x3f;
     let actual = granularity;
     if (granularity === 1) this.caches.invalidateTranslations();
     else if (granularity === 2) this.caches.invalidateDomainTranslations(did);
-    else if (granularity === 3 && am <= this.capabilities.MAMV) {
+    else if (granularity === 3 && this.capabilities.PSI !== 0 && am <= this.capabilities.MAMV) {
       const addressHigh = this.registers.get(this.iotlbBase + IVA_REG + 4);
       this.caches.invalidatePages(did, addressHigh, addressLow & ~0xfff, am);
     } else actual = 0;

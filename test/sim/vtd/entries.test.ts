@@ -1,6 +1,11 @@
 /** From requester id and PASID to the PASID table entry: every way it can fail, and FPD. */
 import { ACCESS_READ, ACCESS_TRANSLATED, ACCESS_WRITE } from '../../../lib/sim/bus';
 import {
+  encodeContextCacheInvalidate,
+  encodePasidCacheInvalidate,
+  G_GLOBAL,
+  NOT_A_FAULT,
+  PASID_CACHE_G_GLOBAL,
   AW_39_BIT,
   AW_48_BIT,
   AW_57_BIT,
@@ -62,6 +67,17 @@ test('pass-through: identity up to the host address width, but not into the inte
   expect(bench.translate((1n << 46n) - 1n)).toBe(2 ** 46 - 1);
   expect(bench.refusal(1n << 46n)).toBe(0x83);
   expect(bench.refusal(0xfee0_0000n, ACCESS_WRITE, 3)).toBe(0x87);
+});
+
+test('abort-DMA mode blocks every request and records nothing, on a unit that has it', () => {
+  const bench = new Bench({ ADMS: 1 });
+  bench.write64(RTADDR_REG, bench.rootTable, 3 << RTADDR_TTM_SHIFT);
+  bench.unit.write32(GCMD_REG, GCMD_SRTP | GCMD_TE | GCMD_QIE);
+  expect(bench.translate(ADDRESS)).toBe(-NOT_A_FAULT);
+  expect(bench.translate(ADDRESS, ACCESS_WRITE, 3)).toBe(-NOT_A_FAULT);
+  expect(bench.request(ADDRESS).success).toBe(false);
+  expect(bench.takeFaults()).toEqual([]);
+  expect(bench.complete()).toBe(true);
 });
 
 test('TTM: only legacy and scalable mode', () => {
@@ -135,7 +151,7 @@ test('PASIDE, PDTS and RID_PASID', () => {
 
   const large = new Bench();
   large.context(RID, { PDTS: 0, RID_PASID: 0x2000 });
-  expect(large.refusal(ADDRESS)).toBe(0x48);
+  expect(large.refusal(ADDRESS)).toBe(0x43);
 });
 
 test('requests without PASID use RID_PASID', () => {
@@ -162,10 +178,16 @@ test('PASID directory', () => {
 test('PASID table entry: access, presence, reserved bits', () => {
   const bench = passing();
   expect(bench.refusal(ADDRESS, ACCESS_READ, 4)).toBe(0x59);
-  for (const bit of [5, 10, 11, 80, 86, 89, 90, 91, 95, 96, 127, 129, 133, 134, 136, 139, 192, 511]) {
+  for (const bit of [5, 10, 11, 80, 86, 89, 90, 91, 95, 96, 127, 129, 136, 139, 192, 511]) {
     const entry = bench.pasid(RID, 3, { PGTT: PGTT_PASS_THROUGH });
     setBit(bench, entry, bit);
     expect([bit, bench.refusal(ADDRESS, ACCESS_READ, 3)]).toEqual([bit, 0x5a]);
+  }
+  // NXE and SMEP, without execute requests: ignored.
+  for (const bit of [133, 134]) {
+    setBit(bench, bench.pasid(RID, 3, { PGTT: PGTT_PASS_THROUGH }), bit);
+    expect([bit, outcome(bench, 3)]).toEqual([bit, 0]);
+    bench.complete(encodePasidCacheInvalidate({ G: PASID_CACHE_G_GLOBAL }));
   }
   const directory = pasidDirectoryEntryAddress(bench.directories.get(RID)!, 3);
   bench.memory.write64(directory, Math.floor(NOWHERE / 2 ** 32), 1);
@@ -186,8 +208,29 @@ test('PASID table entry fields that depend on capabilities', () => {
   }
 });
 
-test('table pointers beyond the host address width', () => {
+test('FPD keeps faults from being recorded, but not those of reading an entry (table 26, "qualified")', () => {
   const bench = new Bench();
+  bench.context(RID, { FPD: 1, PASIDDIRPTR: NOWHERE });
+  expect(bench.refusal(ADDRESS)).toBe(0x50);
+  bench.context(RID, { FPD: 1 });
+  bench.complete(encodeContextCacheInvalidate({ G: G_GLOBAL }));
+  expect(bench.translate(ADDRESS)).toBe(-0x51);
+  const entry = bench.pasid(RID, 0, { PGTT: PGTT_PASS_THROUGH });
+  const directory = pasidDirectoryEntryAddress(bench.directories.get(RID)!, 0);
+  bench.memory.write64(directory, Math.floor(NOWHERE / 2 ** 32), 3);
+  expect(bench.refusal(ADDRESS)).toBe(0x58);
+  bench.memory.write64(directory, 0, (entry & ~0xfff) | 3);
+  bench.pasid(RID, 0, { PGTT: PGTT_SECOND_STAGE, AW: AW_48_BIT, SSPTPTR: NOWHERE });
+  expect(bench.translate(ADDRESS)).toBe(-0x7b);
+  expect(bench.takeFaults()).toEqual([]);
+});
+
+test('table pointers beyond the host address width, used or not', () => {
+  const bench = new Bench();
+  bench.pasid(RID, 0, { PGTT: PGTT_PASS_THROUGH, SSPTPTR: 2 ** 46 });
+  expect(bench.refusal(ADDRESS)).toBe(0x5a);
+  bench.pasid(RID, 0, { PGTT: PGTT_PASS_THROUGH, FSPTPTR: 2 ** 46 });
+  expect(bench.refusal(ADDRESS)).toBe(0x5a);
   bench.pasid(RID, 0, { PGTT: PGTT_SECOND_STAGE, AW: AW_48_BIT, SSPTPTR: 2 ** 46 });
   expect(bench.refusal(ADDRESS)).toBe(0x5a);
   bench.pasid(RID, 0, { PGTT: PGTT_FIRST_STAGE, FSPTPTR: 2 ** 46 });

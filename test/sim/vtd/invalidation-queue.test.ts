@@ -20,6 +20,7 @@ import {
   G_PAGE,
   GCMD_QIE,
   GCMD_REG,
+  GCMD_SRTP,
   GCMD_TE,
   ICS_IWC,
   ICS_REG,
@@ -31,6 +32,9 @@ import {
   IQT_REG,
   PASID_IOTLB_G_PAGE,
   PASID_IOTLB_G_PASID,
+  RTADDR_REG,
+  RTADDR_TTM_SHIFT,
+  TTM_LEGACY,
 } from '../../../lib/sim/vtd';
 import { Bench, RID } from './bench';
 
@@ -164,21 +168,92 @@ test('nothing runs while the queue is disabled; enabling starts at 0', () => {
   expect(bench.unit.read32(IQH_REG)).toBe(32);
 });
 
-test('128-bit descriptors', () => {
-  const bench = new Bench();
+/** Descriptors of 128 bits, in the place of the bench's own queue. */
+function submitNarrow(bench: Bench, descriptors: Int32Array[]): void {
   bench.unit.write32(GCMD_REG, GCMD_TE);
-  bench.unit.write32(IQT_REG, 0);
   bench.write64(IQA_REG, bench.queue, 0);
   bench.unit.write32(GCMD_REG, GCMD_TE | GCMD_QIE);
-  const wait = encodeInvalidationWait({ SW: 1, STATUS_DATA: 5, STATUS_ADDRESS: bench.status });
-  bench.memory.writeWords(bench.queue, encodeIotlbInvalidate({ G: G_GLOBAL }).subarray(0, 4));
-  bench.memory.writeWords(bench.queue + 16, wait.subarray(0, 4));
-  bench.memory.writeWords(bench.queue + 32, encodePasidCacheInvalidate({ G: 3 }).subarray(0, 4));
-  bench.unit.write32(IQT_REG, 48);
+  descriptors.forEach((words, i) => bench.memory.writeWords(bench.queue + 16 * i, words.subarray(0, 4)));
+  bench.unit.write32(IQT_REG, 16 * descriptors.length);
+}
+
+/** Sets the translation table mode. */
+function setMode(bench: Bench, mode: number): void {
+  bench.write64(RTADDR_REG, bench.rootTable, mode << RTADDR_TTM_SHIFT);
+  bench.unit.write32(GCMD_REG, GCMD_TE | GCMD_QIE | GCMD_SRTP);
+}
+
+test('128-bit descriptors, in legacy mode, which has no types above 5', () => {
+  const bench = new Bench();
+  setMode(bench, TTM_LEGACY);
+  submitNarrow(bench, [
+    encodeIotlbInvalidate({ G: G_GLOBAL }),
+    encodeInvalidationWait({ SW: 1, STATUS_DATA: 5, STATUS_ADDRESS: bench.status }),
+    encodePasidCacheInvalidate({ G: 3 }),
+  ]);
   expect(bench.memory.read32(bench.status)).toBe(5);
   expect(bench.unit.read32(IQH_REG)).toBe(32);
   expect(bench.unit.read32(FSTS_REG)).toBe(FSTS_IQE);
   expect(bench.unit.read32(IQERCD_REG)).toBe(3);
+});
+
+describe('the width of descriptors goes with the mode', () => {
+  const broken = (bench: Bench): number[] => [bench.unit.read32(IQH_REG), bench.unit.read32(IQERCD_REG)];
+  test('scalable mode has no 128-bit ones', () => {
+    const bench = new Bench();
+    submitNarrow(bench, [encodeIotlbInvalidate({ G: G_GLOBAL })]);
+    expect(broken(bench)).toEqual([0, 5]);
+  });
+  test('a unit of legacy mode alone has no 256-bit ones', () => {
+    const bench = new Bench({ SMTS: 0 });
+    setMode(bench, TTM_LEGACY);
+    bench.submit(encodeIotlbInvalidate({ G: G_GLOBAL }));
+    expect(broken(bench)).toEqual([0, 5]);
+  });
+  test('a mode that is reserved, or that the unit has not, stops the queue', () => {
+    for (const mode of [2, 3]) {
+      const bench = new Bench();
+      setMode(bench, mode);
+      bench.submit(encodeIotlbInvalidate({ G: G_GLOBAL }));
+      expect(broken(bench)).toEqual([0, 7]);
+    }
+  });
+});
+
+test('descriptors that need a capability are of an invalid type without it', () => {
+  for (const [capabilities, descriptor] of [
+    [{ DT: 0 }, encodeDeviceTlbInvalidate(RID, 0, 0, 0)],
+    [{ DT: 0 }, encodePasidDeviceTlbInvalidate(RID, 1, 0, 0, 0)],
+    [{ IR: 0 }, encodeInterruptEntryCacheInvalidate({})],
+    [{ PRS: 0 }, encodePageGroupResponse({ RID })],
+  ] as const) {
+    const bench = new Bench(capabilities);
+    bench.submit(descriptor);
+    expect(bench.unit.read32(IQERCD_REG)).toBe(3);
+    expect(bench.messages).toEqual([]);
+  }
+  const bench = new Bench({ PDS: 0 });
+  bench.submit(encodeInvalidationWait({ PD: 1 }));
+  expect(bench.unit.read32(IQERCD_REG)).toBe(4);
+  const unselective = new Bench({ PSI: 0 });
+  unselective.submit(encodeIotlbInvalidate({ G: G_PAGE }));
+  expect(unselective.unit.read32(IQERCD_REG)).toBe(4);
+});
+
+test('MAMV does not limit PASID-based invalidation (section 11.4.2)', () => {
+  const bench = new Bench();
+  expect(bench.complete(encodePasidIotlbInvalidate({ G: PASID_IOTLB_G_PAGE, AM: 63 }))).toBe(true);
+});
+
+test('a new IQA_REG, or the queue switched off, puts the head back to 0', () => {
+  const bench = new Bench();
+  bench.complete();
+  bench.write64(IQA_REG, bench.queue, IQA_DW | 1);
+  expect([bench.unit.read32(IQH_REG), bench.unit.read32(IQT_REG)]).toEqual([0, 0]);
+  const other = new Bench();
+  other.complete();
+  other.unit.write32(GCMD_REG, GCMD_TE);
+  expect([other.unit.read32(IQH_REG), other.unit.read32(IQT_REG)]).toEqual([0, 32]);
 });
 
 describe('errors stop the queue at the descriptor', () => {
@@ -194,7 +269,6 @@ describe('errors stop the queue at the descriptor', () => {
     ['IOTLB granularity 0', encodeIotlbInvalidate({}), 4],
     ['PASID-based IOTLB granularity 1', encodePasidIotlbInvalidate({ G: 1 }), 4],
     ['address mask above MAMV', encodeIotlbInvalidate({ G: G_PAGE, AM: 46 }), 4],
-    ['address mask above MAMV, PASID', encodePasidIotlbInvalidate({ G: PASID_IOTLB_G_PAGE, AM: 46 }), 4],
   ])('%s', (_, descriptor, information) => {
     const bench = new Bench();
     bench.unit.write32(FECTL_REG, 0);
@@ -213,11 +287,15 @@ describe('errors stop the queue at the descriptor', () => {
   });
 
   test('a tail outside the queue, or between descriptors', () => {
-    for (const tail of [8192, 48]) {
+    for (const [tail, information, kept] of [
+      [8192, 1, 8192],
+      [48, 6, 32],
+    ] as const) {
       const bench = new Bench();
       bench.unit.write32(IQT_REG, tail);
       expect(bench.unit.read32(FSTS_REG)).toBe(FSTS_IQE);
-      expect(bench.unit.read32(IQERCD_REG)).toBe(1);
+      expect(bench.unit.read32(IQERCD_REG)).toBe(information);
+      expect(bench.unit.read32(IQT_REG)).toBe(kept);
     }
   });
 

@@ -7,16 +7,9 @@ import {
   encodeContextCacheInvalidate,
   encodeIotlbInvalidate,
   encodeLegacyContextEntry,
-  encodeLegacyRootEntry,
   G_DEVICE,
   G_DOMAIN,
   G_PAGE,
-  GCMD_QIE,
-  GCMD_REG,
-  GCMD_SRTP,
-  GCMD_TE,
-  legacyContextEntryAddress,
-  LEGACY_CONTEXT_ENTRY,
   RTADDR_REG,
   SS_PS,
   SS_R,
@@ -25,50 +18,11 @@ import {
   TT_ALL,
   TT_PASS_THROUGH,
   TT_UNTRANSLATED,
-  VtdCapabilities,
 } from '../../../lib/sim/vtd';
-import { Bench, RID } from './bench';
+import { RID } from './bench';
+import { ADDRESS, Legacy, TARGET } from './legacy-bench';
 
 const RW = SS_R | SS_W;
-const ADDRESS = 0x40_1234_5678n;
-const TARGET = 0x123_4000;
-
-type Fields = Partial<ReturnType<typeof LEGACY_CONTEXT_ENTRY.decode>>;
-
-class Legacy extends Bench {
-  readonly legacyContexts = this.page();
-  readonly tables = this.page();
-  /** Address of the root entry of bus 0. */
-  readonly rootEntry: number;
-  readonly entry = legacyContextEntryAddress(this.legacyContexts, RID);
-
-  constructor(capabilities: Partial<VtdCapabilities> = {}) {
-    super({ HAW: 46, ...capabilities });
-    this.rootEntry = this.rootTable;
-    this.memory.writeWords(this.rootEntry, encodeLegacyRootEntry(this.legacyContexts));
-    this.set({});
-    this.map(this.tables, 4, ADDRESS & ~0xfffn, TARGET, RW, RW);
-    this.write64(RTADDR_REG, this.rootTable, 0);
-    this.reload();
-  }
-
-  set(fields: Fields): void {
-    this.memory.writeWords(
-      this.entry,
-      encodeLegacyContextEntry({ P: 1, AW: AW_48_BIT, DID: 5, SSPTPTR: this.tables, ...fields }),
-    );
-  }
-
-  reload(): void {
-    this.unit.write32(GCMD_REG, GCMD_SRTP | GCMD_TE | GCMD_QIE);
-  }
-
-  /** Flips bits of a 32-bit word and drops the caches. */
-  flip(at: number, bits: number): void {
-    this.memory.write32(at, this.memory.read32(at) ^ bits);
-    this.reload();
-  }
-}
 
 test('translates through the second stage of the context entry', () => {
   const bench = new Legacy();

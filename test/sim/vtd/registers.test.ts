@@ -1,8 +1,13 @@
 import { PhysicalMemory } from '../../../lib/sim/memory';
-import { GCMD_QIE, GCMD_SRTP, GCMD_TE, VtdUnit } from '../../../lib/sim/vtd';
+import { GCMD_QIE, GCMD_SRTP, GCMD_TE, VtdCapabilities, VtdUnit } from '../../../lib/sim/vtd';
 
-const unit = (): VtdUnit =>
-  new VtdUnit({ memory: new PhysicalMemory(2 ** 20), interrupt: () => undefined, endpoint: () => undefined });
+const unit = (capabilities: Partial<VtdCapabilities> = {}): VtdUnit =>
+  new VtdUnit({
+    memory: new PhysicalMemory(2 ** 20),
+    capabilities,
+    interrupt: () => undefined,
+    endpoint: () => undefined,
+  });
 
 test('after reset', () => {
   const fresh = unit();
@@ -27,8 +32,6 @@ test('after reset', () => {
 const WRITABLE: [number, number][] = [
   [0x20, 0xffff_fc00],
   [0x24, 0xffff_ffff],
-  [0x28, 0xffff_ffff],
-  [0x2c, 0x6000_0003],
   [0x38, 0x8000_0000],
   [0x3c, 0xffff_ffff],
   [0x40, 0xffff_fffc],
@@ -43,31 +46,80 @@ const WRITABLE: [number, number][] = [
   [0xb8, 0xffff_f80f],
   [0xbc, 0xffff_ffff],
   [0xc0, 0x0007_ffe0],
+  [0xc8, 0x0007_ffe0],
   [0xd0, 0xffff_f007],
   [0xd4, 0xffff_ffff],
   [0xe0, 0x8000_0000],
   [0xe4, 0xffff_ffff],
   [0xe8, 0xffff_fffc],
   [0xec, 0xffff_ffff],
-  [0xf0, 0xffff_f07f],
-  [0xf4, 0xffff_ffff],
-  [0xfc, 0x3003_ffff],
 ];
 
-test('writable bits, and nothing else', () => {
-  const writable = new Map(WRITABLE);
+/** The same, of registers that depend on capabilities. */
+const OPTIONAL: [Partial<VtdCapabilities>, [number, number][]][] = [
+  [
+    { VER: 0x10 },
+    [
+      [0x28, 0xffff_ffff],
+      [0x2c, 0x6000_0003],
+      [0xf0, 0xffff_f07f],
+      [0xf4, 0xffff_ffff],
+      [0xfc, 0x3003_ffff],
+    ],
+  ],
+  [
+    { PLMR: 1 },
+    [
+      [0x64, 0x8000_0000],
+      [0x68, 0xffe0_0000],
+      [0x6c, 0xffe0_0000],
+    ],
+  ],
+  [
+    { PHMR: 1 },
+    [
+      [0x64, 0x8000_0000],
+      [0x70, 0xffe0_0000],
+      [0x74, 0x3fff],
+      [0x78, 0xffe0_0000],
+      [0x7c, 0x3fff],
+    ],
+  ],
+];
+
+function expectWritable(capabilities: Partial<VtdCapabilities>, writable: Map<number, number>): void {
   for (let offset = 0; offset < 4096; offset += 4) {
     if (offset === 0x18) continue;
-    const fresh = unit();
+    const fresh = unit(capabilities);
     const before = fresh.read32(offset);
     const mask = writable.get(offset) ?? 0;
     fresh.write32(offset, 0xffff_ffff);
-    // CAIG and IAIG report the granularity carried out.
-    const reported = offset === 0x2c ? 0x1800_0000 : offset === 0xfc ? 0x0600_0000 : 0;
-    expect([offset, fresh.read32(offset)]).toEqual([offset, ((before & ~mask) | mask | reported) >>> 0]);
+    // CAIG and IAIG report the granularity carried out; PRS follows EPM.
+    const reported = REPORTED.get(offset) ?? 0;
+    const expected = ((before & ~mask) | mask | (mask === 0 ? 0 : reported)) >>> 0;
+    expect([offset, fresh.read32(offset)]).toEqual([offset, expected]);
     fresh.write32(offset, 0);
     expect([offset, fresh.read32(offset) & mask]).toEqual([offset, 0]);
   }
+}
+
+const REPORTED = new Map([
+  [0x2c, 0x1800_0000],
+  [0xfc, 0x0600_0000],
+  [0x64, 1],
+]);
+
+test('writable bits, and nothing else', () => {
+  expectWritable({}, new Map(WRITABLE));
+});
+
+test.each(OPTIONAL)('registers that come with %j', (capabilities, words) => {
+  expectWritable(capabilities, new Map([...WRITABLE, ...words]));
+});
+
+test('registers that go without QI, PRS and IR', () => {
+  const gone = new Map(WRITABLE.filter(([offset]) => offset < 0x80));
+  expectWritable({ QI: 0, PRS: 0, IR: 0 }, gone);
 });
 
 test('GCMD reads 0 and shows in GSTS; SRTP stays set', () => {

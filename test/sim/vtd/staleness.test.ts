@@ -2,7 +2,6 @@
 import { ACCESS_READ, ACCESS_WRITE, NO_PASID } from '../../../lib/sim/bus';
 import {
   AW_48_BIT,
-  CCMD_REG,
   encodeContextCacheInvalidate,
   encodeIotlbInvalidate,
   encodePasidCacheInvalidate,
@@ -19,8 +18,6 @@ import {
   GCMD_REG,
   GCMD_SRTP,
   GCMD_TE,
-  IOTLB_REG,
-  IVA_REG,
   PASID_CACHE_G_DOMAIN,
   PASID_CACHE_G_GLOBAL,
   PASID_CACHE_G_PASID,
@@ -247,26 +244,6 @@ describe('IOTLB invalidation', () => {
     bench.map(bench.second, 4, 0x40_0000n, 0x80_0000, RW | SS_PS, RW, 2);
     expect([bench.translate(0x40_1000n), bench.translate(0x40_2000n)]).toEqual([OLD, 0x80_2000]);
   });
-
-  test('through the registers', () => {
-    const bench = new Cached();
-    const iotlb = bench.unit.capabilities.IRO * 16;
-    const command = (granularity: number): number => {
-      bench.unit.write64(iotlb + IOTLB_REG, (0x8000_0000 | (granularity << 28) | DID) >>> 0, 0);
-      return bench.unit.read32(iotlb + IOTLB_REG + 4);
-    };
-    bench.stale(NONE, 0x1000n, 0x2000n);
-    bench.unit.write64(iotlb + IVA_REG, 0, 0x2000);
-    expect(command(3)).toBe((0x3000_0000 | (3 << 25) | DID) >>> 0);
-    expect([bench.isStale(NONE, 0x1000n), bench.isStale(NONE, 0x2000n)]).toEqual([true, false]);
-    expect(command(2)).toBe((0x2000_0000 | (2 << 25) | DID) >>> 0);
-    expect(bench.isStale(NONE, 0x1000n)).toBe(false);
-    bench.stale(NONE, 0x4000n);
-    expect(command(0)).toBe(DID);
-    expect(bench.isStale(NONE, 0x4000n)).toBe(true);
-    expect(command(1) >>> 25).toBe((1 << 3) | 1);
-    expect(bench.isStale(NONE, 0x4000n)).toBe(false);
-  });
 });
 
 describe('context and PASID caches', () => {
@@ -322,16 +299,6 @@ describe('context and PASID caches', () => {
     expect(bench.translate(0x1000n)).toBe(OLD);
     bench.complete(encodeContextCacheInvalidate(fields));
     expect(bench.translate(0x1000n)).toBe(effective ? -0x41 : OLD);
-  });
-
-  test('context-cache invalidation through the register', () => {
-    const bench = new Cached();
-    bench.place(NONE, 0x1000n, OLD);
-    expect(bench.translate(0x1000n)).toBe(OLD);
-    bench.context(RID, { P: 0 });
-    bench.unit.write64(CCMD_REG, 0xe000_0000, RID << 16);
-    expect(bench.unit.read32(CCMD_REG + 4)).toBe(0x7800_0000);
-    expect(bench.translate(0x1000n)).toBe(-0x41);
   });
 
   test('requests without PASID notice a new RID_PASID only after a context-cache invalidation', () => {

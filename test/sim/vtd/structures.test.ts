@@ -137,7 +137,7 @@ describe('tables', () => {
     expect(quads(pasidReservedBits(composeCapabilities())).slice(0, 4)).toEqual([
       'c20',
       'fffffffffe7f0000',
-      'f62',
+      'f02',
       'ffffffffffffffff',
     ]);
   });
