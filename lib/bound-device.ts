@@ -1,4 +1,4 @@
-import { NO_PASID, PASID_LIMIT } from './attach-data';
+import { NO_PASID, PASID_LIMIT, type AttachData, type IommuDev } from './attach-data';
 import { AttachTarget, type Attachment } from './attach-target';
 import type { Context } from './context';
 import { refusal, type IommuError } from './errors';
@@ -31,6 +31,8 @@ export abstract class BoundDevice extends Handle {
   readonly cookie: bigint;
   /** The kernel's object ID (`dev_id`), for raw calls. */
   readonly id: number;
+  /** @internal What fault handling knows of it. */
+  readonly iommuDev: IommuDev;
   /** @internal */
   protected readonly context: Context;
   readonly #slots = new Map<number, Slot>();
@@ -43,6 +45,7 @@ export abstract class BoundDevice extends Handle {
     this.context = context;
     this.cookie = cookie;
     this.id = id;
+    this.iommuDev = { rid: id, defaultPasid: NO_PASID, cookie };
     context.devices.add(this);
   }
 
@@ -112,6 +115,8 @@ export abstract class BoundDevice extends Handle {
     const old = this.#slots.get(key);
     if (old?.target === target) return;
     if (old && !replace) throw this.#taken(old, target);
+    const { attachData } = this.context;
+    attachData.check(this.iommuDev, pasid);
     if (pasid === undefined) this.#checkBesidePasids(target);
     else this.#checkPasidAttach(target, pasid);
 
@@ -128,8 +133,9 @@ export abstract class BoundDevice extends Handle {
     this.#slots.set(key, slot);
     table?.users.add(slot);
     target.addAttachment(slot);
-    if (old) this.context.attachData.remove(this.id, key);
-    this.context.attachData.add(this.id, key, { cookie: this.cookie, ioasid: target.ioasid });
+    const left = attachData.remove(this.iommuDev, pasid);
+    attachData.add(this.iommuDev, pasid, target.ioasid);
+    this.#abandonFaults(left);
     if (old) this.#release(old);
   }
 
@@ -168,8 +174,13 @@ export abstract class BoundDevice extends Handle {
     const key = checkPasid(slot.pasid);
     if (this.#slots.get(key) !== slot) return;
     this.#slots.delete(key);
-    this.context.attachData.remove(this.id, key);
+    this.#abandonFaults(this.context.attachData.remove(this.iommuDev, slot.pasid));
     this.#release(slot);
+  }
+
+  /** The kernel has answered the faults of an attach that has ended. Not before the next is known: it may have some. */
+  #abandonFaults(data: AttachData | undefined): void {
+    if (data) for (const queue of this.context.queues) queue.abandon(data);
   }
 
   #where(hint: string) {

@@ -5,6 +5,7 @@
 import { errno } from '../../uapi/errno';
 import { BAR_COUNT } from '../devices/pci-registers';
 import { control, directory, FileTree, link, text, type Directory, type Node } from './file-tree';
+import type { KernelPciDevice } from './iommu/core';
 import { VFIO_PCI, type PciDevice } from './pci';
 import type { System } from './system';
 import { vfioDevices, vfioGroupName } from './vfio/group';
@@ -117,6 +118,17 @@ function busTree(system: System): Directory {
   }));
 }
 
+/** First byte, last byte and kind of what no device of a group can have translated: interrupt messages, all of it. */
+function reservedRegions(system: System, devices: Iterable<KernelPciDevice>): string {
+  const lines = [...devices].flatMap((device) =>
+    (system.iommu?.driver.reservedRegions(device) ?? []).map(
+      ({ start, last }) =>
+        `${[start, last].map((at) => `0x${at.toString(16).padStart(16, '0')}`).join(' ')} msi`,
+    ),
+  );
+  return [...new Set(lines)].join('\n');
+}
+
 /** /sys/kernel/iommu_groups. */
 function groupsTree(system: System): Directory {
   return directory(() =>
@@ -134,6 +146,7 @@ function groupsTree(system: System): Directory {
             ),
           ),
           type: text(() => (system.iommu ? 'DMA' : 'unknown')),
+          reserved_regions: text(() => reservedRegions(system, devices)),
         })),
     ),
   );
