@@ -10,9 +10,11 @@
 export { Iommu, type OpenOptions } from './iommu';
 export type { Backend, MachineLike } from './open-kernel';
 export { IommuError } from './errors';
-export type { DeviceDescription } from './sysfs';
+export type { MdevOptions, MdevType } from './mdev';
+export type { DeviceDescription, MdevDescription, PciDescription } from './sysfs';
 export { BoundDevice, type AttachOptions } from './bound-device';
-export { Device, type DeviceInfo, type RegionName } from './device';
+export { Device, type RegionName } from './device';
+export type { DeviceInfo, PasidCapability } from './device-info';
 export type { DeviceFeatures, FeatureName } from './device-features';
 export type { HotResetDevice } from './hot-reset';
 export type { AmdInfo, HardwareInfo, HardwareType, SmmuInfo, Tegra241Info, VtdInfo } from './hardware-info';

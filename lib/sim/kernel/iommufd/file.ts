@@ -5,6 +5,7 @@ import * as rows from '../../../uapi/iommufd-ioctls';
 import { OpenFile } from '../file';
 import type { IommuGroup } from '../iommu/core';
 import type { SimulatedProcess } from '../process';
+import { slotOwnerHandlers } from '../proposal/slot-owner';
 import type { System } from '../system';
 import { changeProcessHandlers } from './change-process';
 import { copyStruct, handler, type Command, type Handler } from './command';
@@ -46,6 +47,11 @@ const handlers: ReadonlyMap<number, Handler> = new Map(
     ...noIommuHandlers,
     ...vfioCompatHandlers,
   ].map((entry) => [entry.row.request, entry]),
+);
+
+/** What only the RFC has: numbers behind Linux's. */
+const proposals: ReadonlyMap<number, Handler> = new Map(
+  slotOwnerHandlers.map((entry) => [entry.row.request, entry]),
 );
 
 /** Numbers (the request's low byte) of the first and the last ioctl that the uAPI has. */
@@ -95,11 +101,13 @@ export class IommufdFile extends OpenFile {
     const number = request & 0xff;
     const { selftest } = this.system;
     const last = selftest ? selftestHandler.row.request & 0xff : LAST_NUMBER;
-    if (number < FIRST_NUMBER || number > last) return vfioCompatIoctl(this, process, request, argument);
+    const proposal = proposals.get(request);
+    if (!proposal && (number < FIRST_NUMBER || number > last))
+      return vfioCompatIoctl(this, process, request, argument);
     const user = process.userBytes(argument);
     if (!user || user.length < 4) return -errno.EFAULT;
     const isTest = selftest && request === selftestHandler.row.request;
-    const entry = isTest ? selftestHandler : handlers.get(request);
+    const entry = isTest ? selftestHandler : (proposal ?? handlers.get(request));
     if (!entry) return -errno.ENOTTY;
     const size = new DataView(user.buffer, user.byteOffset, user.byteLength).getUint32(0, true);
     const { struct, minimumSize } = entry.row;

@@ -71,7 +71,7 @@ export class HwptPaging extends Hwpt {
     const domain = driver.allocatePaging(device.device, flags & ~IOMMU_HWPT_FAULT_ID_VALID, data);
     if (typeof domain === 'number') return domain;
     const enforcesCoherency = driver.enforcesCoherency?.(device.device) ?? false;
-    return new HwptPaging(ioas, domain, flags, driver, enforcesCoherency);
+    return new HwptPaging(ioas, domain, flags, driver.behind ?? driver, enforcesCoherency);
   }
 
   /** Fills the table with the mappings of the IOAS, which it mirrors from now on. 0 or -errno. */
@@ -115,7 +115,8 @@ export class HwptNested extends Hwpt {
   ): HwptNested | number {
     const { driver } = device;
     if (flags & ~NESTED_FLAGS || data.length === 0 || !driver.allocateNested) return -errno.EOPNOTSUPP;
-    if (parent.automatic || !parent.nestParent || parent.driver !== driver) return -errno.EINVAL;
+    if (parent.automatic || !parent.nestParent || parent.driver !== (driver.behind ?? driver))
+      return -errno.EINVAL;
     const driverFlags = flags & ~IOMMU_HWPT_FAULT_ID_VALID;
     const domain = driver.allocateNested(device.device, parent.domain, driverFlags, data);
     if (typeof domain === 'number') return domain;
