@@ -54,7 +54,14 @@ export class Ours {
     const { memory } = this;
     const SC = quirks.allows('snoopAllowed') && capabilities.SSTS === 1 ? 1 : capabilities.SC;
     const handed = { ...capabilities, SC };
-    this.unit = create({ memory, capabilities: handed, interrupt: () => {}, endpoint: () => undefined });
+    this.unit = create({
+      memory,
+      capabilities: handed,
+      // QEMU's has none.
+      structureCaches: false,
+      interrupt: () => {},
+      endpoint: () => undefined,
+    });
     this.#cache = new QemuCache(quirks);
     this.#frcd = this.unit.capabilities.FRO * 16;
     for (const [address, value] of at.DATA_WORDS) writeWord(memory, address, value);

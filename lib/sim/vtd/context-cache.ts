@@ -24,6 +24,11 @@ export interface CachedContext {
 /** Bits of the function number that FM leaves out of the comparison. */
 const FUNCTION_MASKS = [0, 0b100, 0b110, 0b111];
 
+/** Whether `rid` is `sid`, or differs from it only in the bits that function mask `fm` (0-3) names. */
+export function isFunctionOf(rid: number, sid: number, fm: number): boolean {
+  return ((rid ^ sid) & ~FUNCTION_MASKS[fm]!) === 0;
+}
+
 export class ContextCache {
   private readonly slots: (CachedContext | undefined)[] = new Array<CachedContext | undefined>(SLOTS).fill(
     undefined,
@@ -52,10 +57,9 @@ export class ContextCache {
 
   /** Device-selective: `sid` and the functions that differ from it only in the bits function mask `fm` (0-3) names. */
   invalidateDevice(sid: number, fm: number): void {
-    const ignored = FUNCTION_MASKS[fm]!;
     for (let i = 0; i < SLOTS; i++) {
       const cached = this.slots[i];
-      if (cached !== undefined && ((cached.rid ^ sid) & ~ignored) === 0) this.slots[i] = undefined;
+      if (cached !== undefined && isFunctionOf(cached.rid, sid, fm)) this.slots[i] = undefined;
     }
   }
 }

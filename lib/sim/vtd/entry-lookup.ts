@@ -4,6 +4,7 @@
  */
 import { PhysicalMemory } from '../memory';
 import { VtdCapabilities } from './capabilities';
+import { FaultCache } from './caching-mode';
 import { CachedContext, ContextCache } from './context-cache';
 import {
   CONTEXT_ENTRY_BYTES,
@@ -76,6 +77,8 @@ export class EntryLookup {
   /** RTADDR_REG.TTM of the last SRTP. */
   mode = TTM_LEGACY;
   private readonly contextReserved: Int32Array;
+  /** With caching mode. */
+  private readonly faults: FaultCache | null;
 
   constructor(
     private readonly memory: PhysicalMemory,
@@ -84,6 +87,7 @@ export class EntryLookup {
     private readonly strict: StrictChecker | null,
   ) {
     this.contextReserved = contextReservedBits(capabilities);
+    this.faults = iotlb.faults;
   }
 
   /** SRTP: the root table and RTADDR_REG.TTM from now on. */
@@ -100,6 +104,7 @@ export class EntryLookup {
   dropAll(): void {
     this.contexts.invalidateAll();
     this.pasids.invalidateAll();
+    this.faults?.clear();
     this.iotlb.reset();
   }
 
@@ -113,8 +118,17 @@ export class EntryLookup {
     let context = this.contexts.find(rid);
     this.fpd = context !== undefined && context.entry.FPD !== 0;
     if (context === undefined) {
+      const faulted = this.faults?.findContext(rid);
+      if (faulted !== undefined) {
+        this.fpd = faulted.fpd;
+        this.reason = faulted.reason;
+        return null;
+      }
       context = this.fetchContext(rid);
-      if (context === undefined) return null;
+      if (context === undefined) {
+        this.faults?.keepContext(rid, { reason: this.reason, fpd: this.fpd });
+        return null;
+      }
       this.contexts.insert(context);
     } else if (this.strict !== null) {
       this.strict.checkEntry('context-cache', context.source, `context-cache invalidation of the function`);
@@ -208,11 +222,20 @@ export class EntryLookup {
       }
       return cached;
     }
+    const faulted = this.faults?.findPasid(context.rid, pasid);
+    if (faulted !== undefined) {
+      this.fpd = faulted.fpd;
+      this.reason = faulted.reason;
+      return null;
+    }
     const { fault, fpd, entry } = lookUpPasid(this.memory, scalable.PASIDDIRPTR, pasid, this.capabilities);
     // Entries that could not be read are not qualified faults: no FPD keeps them from being recorded.
     this.fpd = (this.fpd || fpd) && fault !== SPD_1_ACCESS && fault !== SPT_1_ACCESS;
     this.reason = fault;
-    if (fault !== 0) return null;
+    if (fault !== 0) {
+      this.faults?.keepPasid(context.rid, pasid, { reason: fault, fpd: this.fpd });
+      return null;
+    }
     if (this.iotlb.tagsExhausted) this.dropAll();
     const source = this.pasidSource(scalable.PASIDDIRPTR, pasid);
     const prepared = this.prepare(context.rid, pasid, fpd, entry, source);

@@ -23,6 +23,12 @@ import {
   SGN_6_WRITE,
 } from './fault-reasons';
 import { highHalf, lowHalf } from './layout';
+import {
+  beginWalk,
+  PagingStructureCache,
+  STRUCTURES_FIRST_STAGE,
+  STRUCTURES_SECOND_STAGE,
+} from './paging-structure-cache';
 import { PasidEntry, PGTT_NESTED } from './pasid-table';
 import {
   checkSecondStage,
@@ -132,9 +138,11 @@ export function isCanonical(levels: number, high: number): boolean {
 }
 
 /**
- * Walks to the page of an address in halves. Returns 0 and fills `walk` (its address is guest physical when nested), or
- * returns a fault reason. `table` serves the second-stage walks of a nested one, which set A in second-stage entries as
- * they go; first-stage entries are left alone until {@link markFirstStage}.
+ * Walks to the page of an address in halves, from the top table or from what `structures` has for `tag`. Returns 0 and fills
+ * `walk` (its address is guest physical when nested), or returns a fault reason. `table` serves the second-stage walks of a
+ * nested one, which set A in second-stage entries as they go; first-stage entries are left alone until {@link markFirstStage}.
+ *
+ * Nested, the caches have the second stage's entries only: each first-stage entry is read.
  */
 export function walkFirstStage(
   memory: PhysicalMemory,
@@ -143,29 +151,39 @@ export function walkFirstStage(
   low: number,
   walk: Walk,
   table: Walk,
+  structures: PagingStructureCache | null,
+  tag: number,
 ): number {
   if (!isCanonical(stage.levels, high)) return SGN_1_NOT_CANONICAL;
-  let tableHigh = stage.rootHigh;
-  let tableLow = stage.rootLow;
-  let common = FS_RW | FS_US;
-  let executeDisable = 0;
-  walk.depth = 0;
-  for (let level = stage.levels; ; level--) {
+  const { levels, rootHigh, rootLow, nested } = stage;
+  const own = nested === null ? structures : null;
+  beginWalk(walk, own, tag, STRUCTURES_FIRST_STAGE, levels, rootHigh, rootLow, FS_RW | FS_US, high, low);
+  for (let level = walk.start; ; level--) {
     const offset = tableIndex(level, high, low) << 3;
-    if (stage.nested !== null) {
+    let tableHigh = walk.tableHigh[level]!;
+    let tableLow = walk.tableLow[level]!;
+    if (nested !== null) {
       const guestLow = tableLow | offset;
       walk.guestHigh[walk.depth] = tableHigh;
       walk.guestLow[walk.depth] = guestLow;
-      const fault = locateEntry(memory, stage.nested, tableHigh, guestLow, table, walk.depth === 0);
+      const fault = locateEntry(
+        memory,
+        nested,
+        tableHigh,
+        guestLow,
+        table,
+        level === levels,
+        structures,
+        tag,
+      );
       if (fault !== 0) return fault;
       tableHigh = table.high;
       tableLow = table.low;
     }
     const words = memory.chunkAt(tableHigh, tableLow);
     const at = ((tableLow & 0x1f_ffff) + offset) >>> 2;
-    if (words === undefined || at + 1 >= words.length) {
-      return level === stage.levels ? SFS_4_TOP_ACCESS : SFS_1_ACCESS;
-    }
+    if (words === undefined || at + 1 >= words.length)
+      return level === levels ? SFS_4_TOP_ACCESS : SFS_1_ACCESS;
     const entryLow = words[at]!;
     const entryHigh = words[at + 1]!;
     if ((entryLow & FS_P) === 0) return SFS_2_NOT_PRESENT;
@@ -173,36 +191,38 @@ export function walkFirstStage(
     if ((entryLow & stage.reservedLow[2 * level + leaf]!) !== 0 || (entryHigh & stage.reservedHigh) !== 0) {
       return SFS_3_RESERVED;
     }
-    common &= entryLow;
-    executeDisable |= entryHigh & FS_XD_HIGH;
     walk.words[walk.depth] = words;
     walk.entryHigh[walk.depth] = tableHigh;
     walk.entryLow[walk.depth] = tableLow + offset;
     walk.at[walk.depth++] = at;
-    tableHigh = entryHigh & 0xf_ffff;
-    tableLow = entryLow & ~0xfff;
-    if (leaf === 1)
-      return finish(stage, walk, 3 + 9 * level, low, common, executeDisable, entryHigh, entryLow);
+    walk.common = walk.commonAbove[level]! & entryLow;
+    walk.anyHigh = walk.anyHighAbove[level]! | (entryHigh & FS_XD_HIGH);
+    if (leaf === 1) return finish(stage, walk, level, low, entryHigh, entryLow);
+    walk.tableHigh[level - 1] = entryHigh & 0xf_ffff;
+    walk.tableLow[level - 1] = entryLow & ~0xfff;
+    walk.commonAbove[level - 1] = walk.common;
+    walk.anyHighAbove[level - 1] = walk.anyHigh;
   }
 }
 
 function finish(
   stage: FirstStage,
   walk: Walk,
-  shift: number,
+  level: number,
   low: number,
-  common: number,
-  executeDisable: number,
   entryHigh: number,
   entryLow: number,
 ): number {
+  const { common, anyHigh } = walk;
+  const shift = 3 + 9 * level;
   const mask = pageMaskLow(shift);
+  walk.leafLevel = level;
   walk.shift = shift;
   walk.high = entryHigh & 0xf_ffff;
   walk.low = (entryLow & mask) | (low & ~mask & ~PAGE_OFFSET);
   walk.allowed = KINDS_ALL & ~((common & FS_US) === 0 ? stage.supervisorDenies : stage.userDenies);
   if ((common & FS_RW) === 0) walk.allowed &= ~stage.readOnlyDenies;
-  if (executeDisable !== 0) walk.allowed &= ~stage.noExecuteDenies;
+  if (anyHigh !== 0) walk.allowed &= ~stage.noExecuteDenies;
   return 0;
 }
 
@@ -214,38 +234,32 @@ function locateEntry(
   low: number,
   table: Walk,
   top: boolean,
+  structures: PagingStructureCache | null,
+  tag: number,
 ): number {
   // FSPTPTR is an input address like any other; a pointer in an entry has a reason of its own (SFS.5).
   if (isBeyond(nested.width, high)) return top ? SGN_5_BEYOND_AW : SFS_5_NESTED_WIDTH;
-  const fault = walkSecondStage(memory, nested, high, low, table);
+  const fault = walkSecondStage(memory, nested, high, low, table, structures, tag);
   if (fault !== 0) return fault;
   if (checkSecondStage(nested, table, TABLE_READ) !== 0)
     return top ? SFS_6_NESTED_TOP_READ : SFS_7_NESTED_READ;
-  return markSecondStage(nested, table, false);
+  const marked = markSecondStage(nested, table, false);
+  if (marked === 0) structures?.remember(tag, STRUCTURES_SECOND_STAGE, high, low, table, null);
+  return marked;
 }
 
 /** The fault reason of a request of `kind` that the walk's permissions do not serve, or 0. */
 export function checkFirstStage(stage: FirstStage, walk: Walk, kind: number): number {
   if (((walk.allowed >> kind) & 1) !== 0) return 0;
   const bit = 1 << kind;
-  let common = FS_RW | FS_US;
-  for (let i = 0; i < walk.depth; i++) common &= walk.words[i]![walk.at[i]!]!;
-  if ((common & FS_US) === 0 && (bit & stage.supervisorDenies) !== 0) return SGN_2_USER;
-  if (
-    (common & FS_RW) === 0 &&
-    (bit & stage.readOnlyDenies) !== 0 &&
-    !deniesExecute(stage, walk, bit, common)
-  ) {
-    return SGN_6_WRITE;
-  }
-  return SGN_3_EXECUTE;
+  if ((walk.common & FS_US) === 0 && (bit & stage.supervisorDenies) !== 0) return SGN_2_USER;
+  const readOnly = (walk.common & FS_RW) === 0 && (bit & stage.readOnlyDenies) !== 0;
+  return readOnly && !deniesExecute(stage, walk, bit) ? SGN_6_WRITE : SGN_3_EXECUTE;
 }
 
-function deniesExecute(stage: FirstStage, walk: Walk, bit: number, common: number): boolean {
-  if ((common & FS_US) !== 0 && (bit & stage.userDenies) !== 0) return true;
-  let executeDisable = 0;
-  for (let i = 0; i < walk.depth; i++) executeDisable |= walk.words[i]![walk.at[i]! + 1]! & FS_XD_HIGH;
-  return executeDisable !== 0 && (bit & stage.noExecuteDenies) !== 0;
+function deniesExecute(stage: FirstStage, walk: Walk, bit: number): boolean {
+  if ((walk.common & FS_US) !== 0 && (bit & stage.userDenies) !== 0) return true;
+  return walk.anyHigh !== 0 && (bit & stage.noExecuteDenies) !== 0;
 }
 
 /** Flags entry `i` of the walk needs and has not got. */
@@ -269,7 +283,15 @@ export function checkFirstStageMarks(
     if (missingFlags(stage, walk, i, write) === 0) continue;
     if (stage.noSnoop) return SFS_9_AD_NO_SNOOP;
     if (stage.nested === null) continue;
-    const fault = walkSecondStage(memory, stage.nested, walk.guestHigh[i]!, walk.guestLow[i]!, table);
+    const fault = walkSecondStage(
+      memory,
+      stage.nested,
+      walk.guestHigh[i]!,
+      walk.guestLow[i]!,
+      table,
+      null,
+      0,
+    );
     if (fault !== 0) return fault;
     if (checkSecondStage(stage.nested, table, TABLE_WRITE) !== 0) return SFS_8_NESTED_WRITE;
   }
@@ -293,7 +315,7 @@ export function markFirstStage(
     if (flags === 0) continue;
     if (stage.nested !== null && stage.nested.accessedDirty) {
       const fault =
-        walkSecondStage(memory, stage.nested, walk.guestHigh[i]!, walk.guestLow[i]!, table) ||
+        walkSecondStage(memory, stage.nested, walk.guestHigh[i]!, walk.guestLow[i]!, table, null, 0) ||
         markSecondStage(stage.nested, table, true);
       if (fault !== 0) return fault;
     }

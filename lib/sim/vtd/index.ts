@@ -15,6 +15,7 @@ export * from './pasid-table';
 export * from './posted-interrupt';
 export type { InterruptSink } from './register-file';
 export * from './registers';
+export * from './request';
 export * from './root-table';
 export * from './second-stage';
 export { describeStaleUse } from './strict';

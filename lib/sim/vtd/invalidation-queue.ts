@@ -42,6 +42,7 @@ import {
 import { anyBits } from './layout';
 import { RegisterFile } from './register-file';
 import {
+  FSTS_ICE,
   FSTS_IQE,
   FSTS_ITE,
   FSTS_REG,
@@ -78,9 +79,17 @@ export interface InvalidationTarget {
   invalidatePasid(did: number, pasid: number): void;
   invalidateTranslations(): void;
   invalidateDomainTranslations(did: number): void;
-  invalidatePages(did: number, high: number, low: number, am: number): void;
+  /** `hint`: IH, only leaf entries have changed. */
+  invalidatePages(did: number, high: number, low: number, am: number, hint: boolean): void;
   invalidatePasidTranslations(did: number, pasid: number): void;
-  invalidatePasidPages(did: number, pasid: number, high: number, low: number, am: number): void;
+  invalidatePasidPages(
+    did: number,
+    pasid: number,
+    high: number,
+    low: number,
+    am: number,
+    hint: boolean,
+  ): void;
   invalidateInterrupts(): void;
   /** False: the mask is larger than ECAP.MHMV. */
   invalidateInterrupt(index: number, mask: number): boolean;
@@ -145,6 +154,15 @@ export class InvalidationQueue {
     this.timedOut = undefined;
   }
 
+  /** A completion that was not asked for. ICESID keeps the first until software clears ICE. */
+  unexpectedCompletion(sid: number): void {
+    const { registers } = this;
+    if ((registers.get(FSTS_REG) & FSTS_ICE) === 0) {
+      registers.set(IQERCD_REG + 4, (registers.get(IQERCD_REG + 4) & 0xffff) | (sid << 16));
+    }
+    this.faults.raise(FSTS_ICE);
+  }
+
   private step(): boolean {
     const registers = this.registers;
     if ((registers.get(GSTS_REG) & GSTS_QIES) === 0) return false;
@@ -204,7 +222,6 @@ export class InvalidationQueue {
 
   private fail(information: number): boolean {
     this.registers.set(IQERCD_REG, information);
-    this.registers.set(IQERCD_REG + 4, 0);
     this.faults.raise(FSTS_IQE);
     return false;
   }
@@ -262,20 +279,21 @@ export class InvalidationQueue {
   }
 
   private iotlb(words: Int32Array): boolean {
-    const { G, DID, AM } = IOTLB_DESCRIPTOR.decode(words);
+    const { G, DID, AM, IH } = IOTLB_DESCRIPTOR.decode(words);
     if (G === G_GLOBAL) this.target.invalidateTranslations();
     else if (G === G_DOMAIN) this.target.invalidateDomainTranslations(DID);
     else if (G === G_PAGE && this.capabilities.PSI !== 0 && AM <= this.capabilities.MAMV) {
-      this.target.invalidatePages(DID, words[3]! >>> 0, (words[2]! & ~0xfff) >>> 0, AM);
+      this.target.invalidatePages(DID, words[3]! >>> 0, (words[2]! & ~0xfff) >>> 0, AM, IH !== 0);
     } else return false;
     return true;
   }
 
   private pasidIotlb(words: Int32Array): boolean {
-    const { G, DID, PASID, AM } = PASID_IOTLB_DESCRIPTOR.decode(words);
+    const { G, DID, PASID, AM, IH } = PASID_IOTLB_DESCRIPTOR.decode(words);
     if (G === PASID_IOTLB_G_PASID) this.target.invalidatePasidTranslations(DID, PASID);
     else if (G === PASID_IOTLB_G_PAGE) {
-      this.target.invalidatePasidPages(DID, PASID, words[3]! >>> 0, (words[2]! & ~0xfff) >>> 0, AM);
+      const low = (words[2]! & ~0xfff) >>> 0;
+      this.target.invalidatePasidPages(DID, PASID, words[3]! >>> 0, low, AM, IH !== 0);
     } else return false;
     return true;
   }
@@ -295,8 +313,7 @@ export class InvalidationQueue {
     const registers = this.registers;
     if (this.timedOut !== undefined) {
       // The wait descriptor is aborted; nothing further is fetched until software clears ITE.
-      registers.set(IQERCD_REG, 0);
-      registers.set(IQERCD_REG + 4, this.timedOut);
+      registers.set(IQERCD_REG + 4, (registers.get(IQERCD_REG + 4) & ~0xffff) | this.timedOut);
       this.timedOut = undefined;
       this.faults.raise(FSTS_ITE);
       return;

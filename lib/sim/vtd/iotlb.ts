@@ -11,6 +11,13 @@
  * stale entries are served.
  */
 
+import type { FaultCache } from './caching-mode';
+import {
+  PagingStructureCache,
+  STRUCTURES_FIRST_STAGE,
+  STRUCTURES_SECOND_STAGE,
+} from './paging-structure-cache';
+
 const ENTRIES = 4096;
 const WORDS = 4 * ENTRIES;
 export const MAX_TAGS = 4095;
@@ -43,6 +50,10 @@ export class Iotlb {
   private readonly tags = new Map<number, number>();
   private readonly domainOf = new Int32Array(MAX_TAGS + 1);
   private readonly pasidOf = new Int32Array(MAX_TAGS + 1);
+  /** Goes with the IOTLB in all invalidations but those with IH = 1. */
+  readonly structures = new PagingStructureCache();
+  /** Set with caching mode: goes with the IOTLB, too. */
+  faults: FaultCache | null = null;
   /** Entries of pages above 4 KiB, and of first-stage or nested kind: while there are none, ranges can be probed. */
   private large = 0;
   private firstStage = 0;
@@ -106,6 +117,8 @@ export class Iotlb {
 
   /** Global invalidation. */
   invalidateAll(): void {
+    this.structures.invalidateAll();
+    this.faults?.dropPages(() => true);
     this.words.fill(0);
     this.large = 0;
     this.firstStage = 0;
@@ -128,6 +141,9 @@ export class Iotlb {
   /** Domain-selective: every entry of the domain. */
   invalidateDomain(did: number): void {
     const { words, domainOf } = this;
+    const isOfDomain = (tag: number): boolean => domainOf[tag] === did;
+    this.structures.invalidateTags(isOfDomain);
+    this.faults?.dropPages(isOfDomain);
     for (let at = 0; at < WORDS; at += 4) {
       const tag = words[at + 1]! & TAG_MASK;
       if (tag !== 0 && domainOf[tag] === did) this.drop(at);
@@ -136,9 +152,12 @@ export class Iotlb {
 
   /**
    * Page-selective-within-domain: second-stage entries of 2^`am` pages around the address, and every first-stage and
-   * nested entry of the domain, whose second-stage addresses are not in the IOTLB.
+   * nested entry of the domain, whose second-stage addresses are not in the IOTLB. `hint`: IH, only leaf entries have changed.
    */
-  invalidatePages(did: number, high: number, low: number, am: number): void {
+  invalidatePages(did: number, high: number, low: number, am: number, hint: boolean): void {
+    const isOfDomain = (tag: number): boolean => this.domainOf[tag] === did;
+    if (!hint) this.structures.invalidateRange(isOfDomain, STRUCTURES_SECOND_STAGE, high, low, am, true);
+    this.faults?.dropPages(isOfDomain, { high, low, am });
     if (this.large === 0 && this.firstStage === 0 && am <= 6) {
       for (let tag = 1; tag <= this.tags.size; tag++) {
         if (this.domainOf[tag] === did) this.probe(tag, high, low, am, false);
@@ -158,13 +177,24 @@ export class Iotlb {
   invalidatePasid(did: number, pasid: number): void {
     const tag = this.tags.get(did * 2 ** 20 + pasid);
     if (tag === undefined) return;
+    this.structures.invalidateTags((other) => other === tag);
+    this.faults?.dropPages((other) => other === tag);
     for (let at = 0; at < WORDS; at += 4) if ((this.words[at + 1]! & TAG_MASK) === tag) this.drop(at);
   }
 
   /** Page-selective-within-PASID: first-stage and nested entries of 2^`am` pages around the address. */
-  invalidatePasidPages(did: number, pasid: number, high: number, low: number, am: number): void {
+  invalidatePasidPages(
+    did: number,
+    pasid: number,
+    high: number,
+    low: number,
+    am: number,
+    hint: boolean,
+  ): void {
     const tag = this.tags.get(did * 2 ** 20 + pasid);
     if (tag === undefined) return;
+    const isTag = (other: number): boolean => other === tag;
+    if (!hint) this.structures.invalidateRange(isTag, STRUCTURES_FIRST_STAGE, high, low, am, false);
     if (this.large === 0 && am <= 6) {
       this.probe(tag, high, low, am, true);
       return;

@@ -145,6 +145,8 @@ export const PRS_PRO = 1 << 1;
 
 // Registers at ECAP.IRO * 16.
 export const IVA_REG = 0x0;
+/** IVA_REG, low word: Invalidation Hint: only leaf entries have changed. */
+export const IVA_IH = 1 << 6;
 export const IOTLB_REG = 0x8;
 // IOTLB_REG, high word.
 /** Invalidate IOTLB; reads 1 until done. */

@@ -15,6 +15,7 @@ import {
 } from '../bus';
 import { PhysicalMemory } from '../memory';
 import { VtdCapabilities } from './capabilities';
+import { FaultCache } from './caching-mode';
 import { CachedContext } from './context-cache';
 import { EntryLookup } from './entry-lookup';
 import { AT_TRANSLATED, AT_TRANSLATION, AT_UNTRANSLATED, FaultRecorder } from './fault-recording';
@@ -51,11 +52,20 @@ export class Remapper {
     private readonly capabilities: VtdCapabilities,
     private readonly faults: FaultRecorder,
     private readonly protectedMemory: ProtectedMemory,
+    structureCaches: boolean,
     /** Set in strict mode. */
     private readonly strict: StrictChecker | null,
   ) {
+    this.iotlb.faults = capabilities.CM !== 0 ? new FaultCache() : null;
     this.entries = new EntryLookup(memory, capabilities, this.iotlb, strict);
-    this.translator = new Translator(memory, capabilities, this.iotlb, protectedMemory, strict);
+    this.translator = new Translator(
+      memory,
+      capabilities,
+      this.iotlb,
+      protectedMemory,
+      structureCaches,
+      strict,
+    );
   }
 
   /** Drops everything cached. */

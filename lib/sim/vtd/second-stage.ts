@@ -7,6 +7,7 @@ import { VtdCapabilities } from './capabilities';
 import { LEGACY_REASONS, SCALABLE_REASONS, SSS_5_AD_NO_SNOOP, TranslationReasons } from './fault-reasons';
 import { highHalf, lowHalf } from './layout';
 import { LegacyContextEntry } from './legacy-context-table';
+import { beginWalk, PagingStructureCache, STRUCTURES_SECOND_STAGE } from './paging-structure-cache';
 import { PasidEntry } from './pasid-table';
 import { beyondWidthHigh, isBeyond, KINDS_ALL, KINDS_WRITE, pageMaskLow, tableIndex, Walk } from './walk';
 
@@ -94,8 +95,9 @@ function tablesOf(entry: { readonly AW: number; readonly SSPTPTR: number }, capa
 }
 
 /**
- * Walks to the page of an address in halves. Returns 0 and fills `walk`, or returns a fault reason. Changes no entry:
- * {@link markSecondStage} sets A and D once the request is known to be allowed.
+ * Walks to the page of an address in halves, from the top table or from what `structures` has for `tag`. Returns 0 and fills
+ * `walk`, or returns a fault reason. Changes no entry: {@link markSecondStage} sets A and D once the request is known to be
+ * allowed.
  */
 export function walkSecondStage(
   memory: PhysicalMemory,
@@ -103,17 +105,30 @@ export function walkSecondStage(
   high: number,
   low: number,
   walk: Walk,
+  structures: PagingStructureCache | null,
+  tag: number,
 ): number {
   if (isBeyond(stage.width, high)) return stage.reasons.beyondWidth;
-  let tableHigh = stage.rootHigh;
-  let tableLow = stage.rootLow;
-  let permissions = SS_R | SS_W;
-  walk.depth = 0;
-  for (let level = stage.levels; ; level--) {
+  const { levels, rootHigh, rootLow } = stage;
+  beginWalk(
+    walk,
+    structures,
+    tag,
+    STRUCTURES_SECOND_STAGE,
+    levels,
+    rootHigh,
+    rootLow,
+    SS_R | SS_W,
+    high,
+    low,
+  );
+  for (let level = walk.start; ; level--) {
+    const tableHigh = walk.tableHigh[level]!;
+    const tableLow = walk.tableLow[level]!;
     const words = memory.chunkAt(tableHigh, tableLow);
     const at = ((tableLow & 0x1f_ffff) >>> 2) + (tableIndex(level, high, low) << 1);
     if (words === undefined || at + 1 >= words.length) {
-      return level === stage.levels ? stage.reasons.topAccess : stage.reasons.access;
+      return level === levels ? stage.reasons.topAccess : stage.reasons.access;
     }
     const entryLow = words[at]!;
     const entryHigh = words[at + 1]!;
@@ -125,7 +140,7 @@ export function walkSecondStage(
     ) {
       return stage.reasons.reserved;
     }
-    permissions &= entryLow;
+    const permissions = walk.commonAbove[level]! & entryLow;
     if (stage.accessedDirty || walk.traced) {
       walk.entryHigh[walk.depth] = tableHigh;
       walk.entryLow[walk.depth] = tableLow | (tableIndex(level, high, low) << 3);
@@ -134,10 +149,12 @@ export function walkSecondStage(
     }
     if (leaf === 1) {
       if (permissions === 0) return absent(stage, walk);
+      walk.leafLevel = level;
       return finish(walk, 3 + 9 * level, permissions, low, entryHigh, entryLow);
     }
-    tableHigh = entryHigh & 0xf_ffff;
-    tableLow = entryLow & ~0xfff;
+    walk.tableHigh[level - 1] = entryHigh & 0xf_ffff;
+    walk.tableLow[level - 1] = entryLow & ~0xfff;
+    walk.commonAbove[level - 1] = permissions;
   }
 }
 

@@ -18,7 +18,7 @@ export interface StaleUse {
   readonly high: number;
   readonly low: number;
   readonly access: number;
-  readonly cache: 'context-cache' | 'PASID-cache' | 'IOTLB';
+  readonly cache: 'context-cache' | 'PASID-cache' | 'paging-structure cache' | 'IOTLB';
   /** Physical address of the table's 64-bit word that was changed. */
   readonly entry: number;
   /** What it was when it was cached, and is now, [high, low]; null where there is no memory any more. */
@@ -51,6 +51,8 @@ export class StrictChecker {
   private found: Found | null = null;
   /** By the index of an IOTLB entry. */
   private readonly paths = new Map<number, Path>();
+  /** By the index of an entry of the paging-structure caches. */
+  private readonly structures = new Map<number, Source>();
 
   constructor(
     private readonly memory: PhysicalMemory,
@@ -68,13 +70,29 @@ export class StrictChecker {
 
   /** The entries that a translation, now in the IOTLB at index `at`, was made from. `inner`: the second stage's, nested. */
   rememberPath(at: number, walk: Walk, inner: Walk | null): void {
-    const source: Source = { addresses: [], words: [] };
-    for (const each of inner === null ? [walk] : [walk, inner]) {
-      for (let i = 0; i < Math.min(each.depth, MAX_PATH); i++) {
-        this.remember(source, joinHalves(each.entryHigh[i]!, each.entryLow[i]!), 1);
-      }
+    const source = this.visited(walk, walk.depth);
+    const outer = source.addresses.length;
+    if (inner !== null) this.addVisited(source, inner, inner.depth);
+    this.paths.set(at, { ...source, outer });
+  }
+
+  /** The entries that one of the paging-structure caches, of `level` and at index `at`, was made from. */
+  rememberStructures(at: number, walk: Walk, level: number): void {
+    this.structures.set(at, this.visited(walk, walk.start - level + 1));
+  }
+
+  /** What a walk's first `count` entries were, and before them what it has from the paging-structure caches. */
+  private visited(walk: Walk, count: number): Source {
+    const above = this.structures.get(walk.cachedAt);
+    const source: Source = { addresses: [...(above?.addresses ?? [])], words: [...(above?.words ?? [])] };
+    return this.addVisited(source, walk, count);
+  }
+
+  private addVisited(source: Source, walk: Walk, count: number): Source {
+    for (let i = 0; i < Math.min(count, MAX_PATH); i++) {
+      this.remember(source, joinHalves(walk.entryHigh[i]!, walk.entryLow[i]!), 1);
     }
-    this.paths.set(at, { ...source, outer: inner === null ? source.addresses.length : walk.depth });
+    return source;
   }
 
   /** A cached context or PASID entry is used. */
@@ -91,6 +109,14 @@ export class StrictChecker {
     const index = this.changed(path, MARKS);
     if (index < 0 || !differs()) return;
     this.found = this.describe('IOTLB', path, index, index < path.outer ? missing : inner);
+  }
+
+  /** An entry of the paging-structure caches is used; `differs` asks whether a walk from the top would end otherwise. */
+  checkStructures(at: number, differs: () => boolean, missing: string): void {
+    const source = this.structures.get(at);
+    if (source === undefined || this.found !== null) return;
+    const index = this.changed(source, MARKS);
+    if (index >= 0 && differs()) this.found = this.describe('paging-structure cache', source, index, missing);
   }
 
   /** A request is over. */

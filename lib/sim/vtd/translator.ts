@@ -22,6 +22,11 @@ import {
 } from './first-stage';
 import { Iotlb, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
 import { joinHalves } from './layout';
+import {
+  PagingStructureCache,
+  STRUCTURES_FIRST_STAGE,
+  STRUCTURES_SECOND_STAGE,
+} from './paging-structure-cache';
 import { CachedPasid } from './pasid-cache';
 import { ProtectedMemory } from './protected-memory';
 import { checkSecondStage, markSecondStage, SecondStage, walkSecondStage } from './second-stage';
@@ -33,14 +38,17 @@ export class Translator {
   readonly walk = new Walk();
   private readonly table = new Walk();
   private readonly nestedWalk = new Walk();
+  private readonly structures: PagingStructureCache | null;
 
   constructor(
     private readonly memory: PhysicalMemory,
     private readonly capabilities: VtdCapabilities,
     private readonly iotlb: Iotlb,
     private readonly protectedMemory: ProtectedMemory,
+    structureCaches: boolean,
     private readonly strict: StrictChecker | null,
   ) {
+    this.structures = structureCaches ? iotlb.structures : null;
     if (strict !== null) for (const walk of [this.walk, this.nestedWalk]) walk.traced = true;
   }
 
@@ -53,13 +61,21 @@ export class Translator {
       this.walk.allowed = this.iotlb.words[at + 2]! & KINDS_ALL;
       this.walk.shift = this.iotlb.shiftAt(at);
       if (this.strict !== null && entry.kind !== KIND_PASS_THROUGH) {
-        const differs = (): boolean => this.differs(entry, kind, high, low, at);
+        const { high: outHigh, low: outLow } = this.walk;
+        const differs = (): boolean => this.differs(entry, kind, high, low, 0, outHigh, outLow);
         const inner = `IOTLB invalidation of domain ${entry.did}`;
         this.strict.checkPath(at, differs, missing(entry, high, low), inner);
       }
       return 0;
     }
+    const { faults } = this.iotlb;
+    if (faults !== null && entry.second !== null) {
+      const cached = faults.findPage(entry.tag, kind, high, low);
+      if (cached !== 0) return cached;
+    }
     const reason = this.walkTables(entry, kind, high, low);
+    if (reason !== 0 && entry.second !== null) faults?.keepPage(entry.tag, kind, high, low, reason);
+    if (this.strict !== null) this.checkStructures(this.strict, entry, kind, high, low, reason);
     if (reason !== 0) return reason;
     const { walk } = this;
     walk.allowed &= entry.kinds;
@@ -80,27 +96,60 @@ export class Translator {
     return 0;
   }
 
-  /** Strict mode: whether the tables now say otherwise than the IOTLB entry at `at`. */
-  private differs(entry: CachedPasid, kind: number, high: number, low: number, at: number): boolean {
+  /** Strict mode: a walk has begun with an entry of the paging-structure caches. */
+  private checkStructures(
+    strict: StrictChecker,
+    entry: CachedPasid,
+    kind: number,
+    high: number,
+    low: number,
+    reason: number,
+  ): void {
+    const { cachedAt, high: outHigh, low: outLow } = this.walk;
+    if (entry.kind === KIND_PASS_THROUGH || cachedAt < 0) return;
+    const differs = (): boolean => this.differs(entry, kind, high, low, reason, outHigh, outLow);
+    strict.checkStructures(cachedAt, differs, `${missing(entry, high, low)} with IH = 0`);
+  }
+
+  /** Strict mode: whether the tables alone make something else of a request than `reason`, or than the address there. */
+  private differs(
+    entry: CachedPasid,
+    kind: number,
+    high: number,
+    low: number,
+    reason: number,
+    outHigh: number,
+    outLow: number,
+  ): boolean {
     const { memory } = this;
     const { first, second } = entry;
     let fresh = new Walk();
-    let reason = 0;
+    let now = 0;
     if (second !== null) {
-      reason = walkSecondStage(memory, second, high, low, fresh) || checkSecondStage(second, fresh, kind);
+      now =
+        walkSecondStage(memory, second, high, low, fresh, null, 0) || checkSecondStage(second, fresh, kind);
     } else if (first !== null) {
-      reason =
-        walkFirstStage(memory, first, high, low, fresh, this.table) || checkFirstStage(first, fresh, kind);
-      if (reason === 0 && first.nested !== null) {
+      now =
+        walkFirstStage(memory, first, high, low, fresh, this.table, null, 0) ||
+        checkFirstStage(first, fresh, kind);
+      if (now === 0 && first.nested !== null) {
         const guest = fresh;
         fresh = new Walk();
-        reason =
-          walkSecondStage(memory, first.nested, guest.high, guest.low, fresh) ||
+        now =
+          walkSecondStage(memory, first.nested, guest.high, guest.low, fresh, null, 0) ||
           checkSecondStage(first.nested, fresh, kind & ACCESS_WRITE);
       }
     }
-    const { words } = this.iotlb;
-    return reason !== 0 || fresh.high !== words[at + 3] || fresh.low !== (words[at + 2]! & ~PAGE_OFFSET);
+    return now !== reason || (now === 0 && (fresh.high !== outHigh || fresh.low !== outLow));
+  }
+
+  /** Keeps the entries above the leaf of a walk that ended well. */
+  private rememberStructures(stage: number, tag: number, high: number, low: number): void {
+    const { structures, strict, walk } = this;
+    if (structures === null || walk.start === walk.leafLevel) return;
+    const inserted =
+      strict === null ? null : (at: number, level: number) => strict.rememberStructures(at, walk, level);
+    structures.remember(tag, stage, high, low, walk, inserted);
   }
 
   private walkTables(entry: CachedPasid, kind: number, high: number, low: number): number {
@@ -110,54 +159,67 @@ export class Translator {
         ? SPT_5_ERE_CLEAR
         : SPT_6_SRE_CLEAR;
     }
-    if (entry.second !== null) return this.throughSecond(entry.second, kind, high, low);
-    if (entry.first === null) return this.passThrough(entry.reasons, high, low);
-    return entry.first.nested === null
-      ? this.throughFirst(entry.first, kind, high, low)
-      : this.throughBoth(entry.first, entry.first.nested, kind, high, low);
+    const { tag, first, second } = entry;
+    if (second !== null) return this.throughSecond(second, tag, kind, high, low);
+    if (first === null) return this.passThrough(entry.reasons, high, low);
+    return first.nested === null
+      ? this.throughFirst(first, tag, kind, high, low)
+      : this.throughBoth(first, first.nested, tag, kind, high, low);
   }
 
-  private throughSecond(stage: SecondStage, kind: number, high: number, low: number): number {
+  private throughSecond(stage: SecondStage, tag: number, kind: number, high: number, low: number): number {
     const { walk } = this;
-    const reason =
-      walkSecondStage(this.memory, stage, high, low, walk) || checkSecondStage(stage, walk, kind);
+    let reason =
+      walkSecondStage(this.memory, stage, high, low, walk, this.structures, tag) ||
+      checkSecondStage(stage, walk, kind);
     if (reason !== 0) return reason;
     if (isInterruptAddress(walk.high, walk.low)) return stage.reasons.interruptRange;
-    return markSecondStage(stage, walk, (kind & ACCESS_WRITE) !== 0);
+    reason = markSecondStage(stage, walk, (kind & ACCESS_WRITE) !== 0);
+    if (reason === 0) this.rememberStructures(STRUCTURES_SECOND_STAGE, tag, high, low);
+    return reason;
   }
 
-  private throughFirst(stage: FirstStage, kind: number, high: number, low: number): number {
+  private throughFirst(stage: FirstStage, tag: number, kind: number, high: number, low: number): number {
     const { memory, walk, table } = this;
     const write = (kind & ACCESS_WRITE) !== 0;
-    const reason =
-      walkFirstStage(memory, stage, high, low, walk, table) || checkFirstStage(stage, walk, kind);
+    let reason =
+      walkFirstStage(memory, stage, high, low, walk, table, this.structures, tag) ||
+      checkFirstStage(stage, walk, kind);
     if (reason !== 0) return reason;
     if (isInterruptAddress(walk.high, walk.low)) return SGN_8_INTERRUPT_RANGE;
-    return (
+    reason =
       checkFirstStageMarks(memory, stage, walk, table, write) ||
-      markFirstStage(memory, stage, walk, table, write)
-    );
+      markFirstStage(memory, stage, walk, table, write);
+    if (reason === 0) this.rememberStructures(STRUCTURES_FIRST_STAGE, tag, high, low);
+    return reason;
   }
 
   private throughBoth(
     stage: FirstStage,
     nested: SecondStage,
+    tag: number,
     kind: number,
     high: number,
     low: number,
   ): number {
     const { memory, walk, table, nestedWalk } = this;
+    // In strict mode every second-stage entry of a nested walk is looked at.
+    const structures = this.strict === null ? this.structures : null;
     const write = (kind & ACCESS_WRITE) !== 0;
-    let reason = walkFirstStage(memory, stage, high, low, walk, table) || checkFirstStage(stage, walk, kind);
+    let reason =
+      walkFirstStage(memory, stage, high, low, walk, table, structures, tag) ||
+      checkFirstStage(stage, walk, kind);
     if (reason !== 0) return reason;
     if (isBeyond(nested.width, walk.high)) return SFS_5_NESTED_WIDTH;
     reason =
       checkFirstStageMarks(memory, stage, walk, table, write) ||
-      walkSecondStage(memory, nested, walk.high, walk.low, nestedWalk) ||
+      walkSecondStage(memory, nested, walk.high, walk.low, nestedWalk, structures, tag) ||
       checkSecondStage(nested, nestedWalk, kind & ACCESS_WRITE);
     if (reason !== 0) return reason;
     if (isInterruptAddress(nestedWalk.high, nestedWalk.low)) return SGN_8_INTERRUPT_RANGE;
     reason = markSecondStage(nested, nestedWalk, write) || markFirstStage(memory, stage, walk, table, write);
+    if (reason === 0)
+      structures?.remember(tag, STRUCTURES_SECOND_STAGE, walk.high, walk.low, nestedWalk, null);
     walk.high = nestedWalk.high;
     walk.low = nestedWalk.low;
     walk.shift = Math.min(walk.shift, nestedWalk.shift);

@@ -4,11 +4,12 @@
  */
 import { AtsEndpoint, PageRequest, PRG_SUCCESS, REFUSED, TranslationCompletion } from '../bus';
 import { PhysicalMemory } from '../memory';
+import { Caches } from './caches';
 import { composeCapabilities, VtdCapabilities } from './capabilities';
 import { FaultRecorder } from './fault-recording';
 import { NOT_A_FAULT } from './fault-reasons';
 import { InterruptRemapper } from './interrupt-remapper';
-import { InvalidationQueue, InvalidationTarget } from './invalidation-queue';
+import { InvalidationQueue } from './invalidation-queue';
 import { joinHalves } from './layout';
 import { PageRequestQueue } from './page-request-queue';
 import { ProtectedMemory } from './protected-memory';
@@ -43,6 +44,7 @@ import {
   IRTA_EIME,
   IRTA_REG,
   IRTA_S_MASK,
+  IVA_IH,
   IVA_REG,
   PECTL_REG,
   PHMBASE_REG,
@@ -60,6 +62,7 @@ import {
   TTM_LEGACY,
 } from './registers';
 import { Remapper } from './remapper';
+import { submitRequest, type RequestResult, type UnitRequest } from './request';
 import { StaleUse, StrictChecker } from './strict';
 import { isInterruptAddress } from './walk';
 
@@ -72,6 +75,8 @@ export interface VtdUnitOptions {
    * {@link VtdUnit.interruptRequest} lets through. Called while a register write or a request is being handled.
    */
   readonly interrupt: InterruptSink;
+  /** False: the unit has no paging-structure caches, as is allowed (section 6.2.5). Default true. */
+  readonly structureCaches?: boolean;
   /**
    * Strict mode: called for every request that was served from a cache although the tables have changed since and were
    * not invalidated. The request itself goes on as without.
@@ -79,78 +84,6 @@ export interface VtdUnitOptions {
   readonly strict?: (use: StaleUse) => void;
   /** The function at a requester id, for device-TLB invalidations and page group responses. */
   readonly endpoint: (rid: number) => AtsEndpoint | undefined;
-}
-
-/** What drops which cached entry; the invalidation queue and the command registers drive it. */
-class Caches implements InvalidationTarget {
-  constructor(
-    private readonly remapper: Remapper,
-    private readonly interrupts: InterruptRemapper,
-    private readonly maxHandleMask: number,
-    private readonly endpoint: (rid: number) => AtsEndpoint | undefined,
-  ) {}
-  invalidateContexts(): void {
-    this.remapper.entries.contexts.invalidateAll();
-    this.remapper.forget();
-  }
-  invalidateDomainContexts(did: number): void {
-    this.remapper.entries.contexts.invalidateDomain(did);
-    this.remapper.forget();
-  }
-  invalidateContext(sid: number, fm: number): void {
-    this.remapper.entries.contexts.invalidateDevice(sid, fm);
-    this.remapper.forget();
-  }
-  invalidatePasids(): void {
-    this.remapper.entries.pasids.invalidateAll();
-    this.remapper.forget();
-  }
-  invalidateDomainPasids(did: number): void {
-    this.remapper.entries.pasids.invalidateDomain(did);
-    this.remapper.forget();
-  }
-  invalidatePasid(did: number, pasid: number): void {
-    this.remapper.entries.pasids.invalidatePasid(did, pasid);
-    this.remapper.forget();
-  }
-  invalidateTranslations(): void {
-    this.remapper.iotlb.invalidateAll();
-  }
-  invalidateDomainTranslations(did: number): void {
-    this.remapper.iotlb.invalidateDomain(did);
-  }
-  invalidatePages(did: number, high: number, low: number, am: number): void {
-    this.remapper.iotlb.invalidatePages(did, high, low, am);
-  }
-  invalidatePasidTranslations(did: number, pasid: number): void {
-    this.remapper.iotlb.invalidatePasid(did, pasid);
-  }
-  invalidatePasidPages(did: number, pasid: number, high: number, low: number, am: number): void {
-    this.remapper.iotlb.invalidatePasidPages(did, pasid, high, low, am);
-  }
-  invalidateInterrupts(): void {
-    this.interrupts.invalidateAll();
-  }
-  invalidateInterrupt(index: number, mask: number): boolean {
-    if (mask > this.maxHandleMask) return false;
-    this.interrupts.invalidate(index, mask);
-    return true;
-  }
-  invalidateDevice(
-    sid: number,
-    pasid: number,
-    high: number,
-    low: number,
-    length: number,
-    global: boolean,
-  ): boolean {
-    const endpoint = this.endpoint(sid);
-    endpoint?.invalidateTranslations(pasid, high, low, length, global);
-    return endpoint !== undefined;
-  }
-  respondToPageGroup(rid: number, pasid: number, prgIndex: number, code: number): void {
-    this.endpoint(rid)?.pageGroupResponse(pasid, prgIndex, code);
-  }
 }
 
 export class VtdUnit {
@@ -178,10 +111,17 @@ export class VtdUnit {
     this.endpoint = options.endpoint;
     this.registers = new RegisterFile(this.capabilities, options.interrupt);
     this.faults = new FaultRecorder(this.registers, this.faultBase, NFR + 1);
-    const { memory, strict } = options;
+    const { memory, strict, structureCaches = true } = options;
     const checker = strict === undefined ? null : new StrictChecker(memory, strict);
     this.protectedMemory = new ProtectedMemory(this.registers, this.capabilities);
-    this.remapper = new Remapper(memory, this.capabilities, this.faults, this.protectedMemory, checker);
+    this.remapper = new Remapper(
+      memory,
+      this.capabilities,
+      this.faults,
+      this.protectedMemory,
+      structureCaches,
+      checker,
+    );
     this.interrupts = new InterruptRemapper(memory, this.capabilities, this.faults, options.interrupt);
     this.caches = new Caches(this.remapper, this.interrupts, MHMV, options.endpoint);
     this.invalidations = new InvalidationQueue(
@@ -201,6 +141,12 @@ export class VtdUnit {
     return this.registers.get(offset) >>> 0;
   }
 
+  /** The 64-bit register at `offset`, a multiple of 8. */
+  read64(offset: number): bigint {
+    requireOffset(offset, 8);
+    return (BigInt(this.registers.get(offset + 4) >>> 0) << 32n) | BigInt(this.registers.get(offset) >>> 0);
+  }
+
   /** A 32-bit write. Commands, the queue tail and status clears take effect before it returns. */
   write32(offset: number, value: number): void {
     requireOffset(offset, 4);
@@ -215,6 +161,11 @@ export class VtdUnit {
     this.registers.write(offset + 4, high);
     this.afterWrite(offset, low);
     this.afterWrite(offset + 4, high);
+  }
+
+  /** Carries out a request given as plain data, of any length: see {@link submitRequest}. */
+  submit(request: UnitRequest): RequestResult {
+    return submitRequest(this, request);
   }
 
   /**
@@ -262,6 +213,14 @@ export class VtdUnit {
   ): TranslationCompletion {
     if (!this.translationEnabled || this.capabilities.DT === 0) return REFUSED;
     return this.remapper.translationRequest(rid, pasid, high | 0, low | 0, access);
+  }
+
+  /**
+   * An invalidation completion message (PCIe ATS) that answers no request: functions answer theirs before
+   * {@link AtsEndpoint.invalidateTranslations} returns. FSTS_REG.ICE, and IQERCD_REG says whose it was; the queue goes on.
+   */
+  invalidationCompletion(rid: number): void {
+    this.invalidations.unexpectedCompletion(rid);
   }
 
   /**
@@ -393,7 +352,8 @@ export class VtdUnit {
     else if (granularity === 2) this.caches.invalidateDomainTranslations(did);
     else if (granularity === 3 && this.capabilities.PSI !== 0 && am <= this.capabilities.MAMV) {
       const addressHigh = this.registers.get(this.iotlbBase + IVA_REG + 4);
-      this.caches.invalidatePages(did, addressHigh, addressLow & ~0xfff, am);
+      const hint = (addressLow & IVA_IH) !== 0;
+      this.caches.invalidatePages(did, addressHigh, addressLow & ~0xfff, am, hint);
     } else actual = 0;
     const done = high & ~IOTLB_IVT_HIGH & ~(3 << IOTLB_IAIG_SHIFT_HIGH);
     this.registers.set(at, done | (actual << IOTLB_IAIG_SHIFT_HIGH));

@@ -30,6 +30,19 @@ export class Walk {
   /** log2 of the page that was mapped. */
   shift = PAGE_SHIFT_4K;
   allowed = 0;
+  /** First-stage walks: flags that all entries have (low words), and that one of them has (high words). */
+  common = 0;
+  anyHigh = 0;
+  /** Level of the first entry visited, and of the leaf. */
+  start = 0;
+  leafLevel = 0;
+  /** Index of the entry of the paging-structure caches that the walk began with, or -1. */
+  cachedAt = -1;
+  /** By level: the table whose entry was visited, and flags of the entries above it. */
+  readonly tableHigh = new Int32Array(6);
+  readonly tableLow = new Int32Array(6);
+  readonly commonAbove = new Int32Array(6);
+  readonly anyHighAbove = new Int32Array(6);
   /** Entries visited, top first (second stage: only with SSADE, or {@link traced}): the memory they are in, the index of their low word in it. */
   depth = 0;
   readonly words: Int32Array[] = new Array<Int32Array>(5).fill(new Int32Array(0));

@@ -56,11 +56,16 @@ export class Bench {
   private tail = 0;
   private waits = 0;
 
-  constructor(capabilities: Partial<VtdCapabilities> = {}, strict?: (use: StaleUse) => void) {
+  constructor(
+    capabilities: Partial<VtdCapabilities> = {},
+    strict?: (use: StaleUse) => void,
+    structureCaches = true,
+  ) {
     this.unit = new VtdUnit({
       memory: this.memory,
       ...(strict && { strict }),
       capabilities,
+      structureCaches,
       interrupt: (addressHigh, addressLow, data) => this.interrupts.push([addressHigh, addressLow, data]),
       endpoint: (rid) => (this.absent.has(rid) ? undefined : this.endpoint(rid)),
     });

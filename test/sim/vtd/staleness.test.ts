@@ -242,6 +242,10 @@ describe('IOTLB invalidation', () => {
     bench.place(NONE, 0x40_1000n, OLD);
     expect(bench.translate(0x40_1000n)).toBe(OLD);
     bench.map(bench.second, 4, 0x40_0000n, 0x80_0000, RW | SS_PS, RW, 2);
+    // The table that was there before the large page is still in the paging-structure caches.
+    expect([bench.translate(0x40_1000n), bench.translate(0x40_2000n)]).toEqual([OLD, -0x79]);
+    expect(bench.takeFaults()).toEqual([0x79]);
+    bench.complete(encodeIotlbInvalidate({ G: G_PAGE, DID, ADDR: 0x40_2000 }));
     expect([bench.translate(0x40_1000n), bench.translate(0x40_2000n)]).toEqual([OLD, 0x80_2000]);
   });
 });

@@ -65,6 +65,8 @@ export class IntelAttachments {
       const attachment: Attachment = { state, pasid };
       domain.attachments.add(attachment);
       state.slots.set(pasid, { domain, attachment });
+      // With caching mode the hardware may have cached that there was no entry.
+      if (!old && this.unit.capabilities.CM) this.#flush(state, pasid, domain);
     }
     return 0;
   }

@@ -80,6 +80,8 @@ export class VtdPagingDomain extends VtdDomain implements PagingDomain {
     readonly table: PageTable,
     readonly apertureLast: bigint,
     readonly nestParent: boolean,
+    /** The hardware caches entries that are not present. */
+    readonly cachingMode: boolean,
   ) {
     super(did, queue, freeDid);
     this.pageSizes = table.pageSizes;
@@ -92,8 +94,11 @@ export class VtdPagingDomain extends VtdDomain implements PagingDomain {
   map(page: number, physical: number, pages: number, protection: number): number {
     // Erratum 772415 of Sapphire Rapids, which GET_HW_INFO reports: a nesting parent has no read-only pages.
     if (this.nestParent && !(protection & IOMMU_WRITE)) return -errno.EINVAL;
-    // CAP_REG.CM is 0: the hardware caches no empty entries, so that new ones need no invalidation.
-    return this.table.map(page, physical, pages, protection);
+    const result = this.table.map(page, physical, pages, protection);
+    // With caching mode (CAP_REG.CM) hardware may have cached that there was nothing; of a first stage it never does.
+    if (result === 0 && this.cachingMode && this.secondStage)
+      this.queue.submit(...this.#iotlbDescriptors(blockOf(page, pages), false));
+    return result;
   }
 
   unmap(page: number, pages: number): void {
