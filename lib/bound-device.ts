@@ -92,6 +92,11 @@ export abstract class BoundDevice extends Handle {
     return this.#slots.get(checkPasid(pasid))?.target;
   }
 
+  /** What is attached: for the device's requests without PASID (undefined) and for its PASIDs. */
+  get slots(): readonly { readonly pasid: number | undefined; readonly target: AttachTarget }[] {
+    return [...this.#slots.values()].map(({ pasid, target }) => ({ pasid, target }));
+  }
+
   /** @internal The HWPT that translates this slot now. */
   protected hwptId(pasid: number | undefined): number | undefined {
     return this.#slots.get(checkPasid(pasid))?.hwptId;

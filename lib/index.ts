@@ -18,6 +18,17 @@ export type { HotResetDevice } from './hot-reset';
 export type { AmdInfo, HardwareInfo, HardwareType, SmmuInfo, Tegra241Info, VtdInfo } from './hardware-info';
 export type { IommuDeviceInfo } from './iommu-device-info';
 export type { TableFormat } from './table-formats';
+export type {
+  DescribedBuffer,
+  DescribedDevice,
+  DescribedFault,
+  DescribedFaultQueue,
+  DescribedGroup,
+  DescribedMapping,
+  DescribedSpace,
+  Hex,
+  IommuDescription,
+} from './describe';
 export { extensionNames, type Extension } from './extensions';
 export { Region } from './region';
 export type { RegionCapabilities } from './region-capabilities';

@@ -3,6 +3,7 @@ import { AttachTable } from './attach-data';
 import type { BoundDevice } from './bound-device';
 import { checkCookie, deviceOf, type Context } from './context';
 import { createAddressSpace, type AnyAddressSpaceOptions } from './create-address-space';
+import { describeContext, type IommuDescription } from './describe';
 import { bindDevice, type Device } from './device';
 import { DmaBuffer } from './dma-buffer';
 import { refusal } from './errors';
@@ -222,6 +223,15 @@ export class Iommu extends Handle {
   changeProcess(): void {
     this.requireOpen({ request: 'IOMMU_IOAS_CHANGE_PROCESS' });
     call(this.kernel, this.fd, uapi.IOMMU_IOAS_CHANGE_PROCESS, {});
+  }
+
+  /**
+   * What there is here, as plain data that JSON.stringify takes: descriptors, devices with their groups and PASIDs, address
+   * spaces with their parents and mappings, memory, and faults without an answer.
+   */
+  describe(): IommuDescription {
+    this.requireOpen({ syscall: 'readdir' });
+    return describeContext(this.#context);
   }
 
   /** Makes a queue for the page faults of the address spaces that name it. Throws RangeError, IommuError. */
