@@ -1,4 +1,4 @@
-import { NO_PASID, PASID_LIMIT } from './attach-data';
+import { NO_PASID, PASID_LIMIT, type AttachData, type IommuDev } from './attach-data';
 import { AttachTarget, type Attachment } from './attach-target';
 import type { Context } from './context';
 import { refusal, type IommuError } from './errors';
@@ -31,6 +31,8 @@ export abstract class BoundDevice extends Handle {
   readonly cookie: bigint;
   /** The kernel's object ID (`dev_id`), for raw calls. */
   readonly id: number;
+  /** @internal What fault handling knows of it. */
+  readonly iommuDev: IommuDev;
   /** @internal */
   protected readonly context: Context;
   readonly #slots = new Map<number, Slot>();
@@ -43,6 +45,7 @@ export abstract class BoundDevice extends Handle {
     this.context = context;
     this.cookie = cookie;
     this.id = id;
+    this.iommuDev = { rid: id, defaultPasid: NO_PASID, cookie };
     context.devices.add(this);
   }
 
@@ -56,6 +59,15 @@ export abstract class BoundDevice extends Handle {
   protected abstract attachTo(ptId: number, pasid: number | undefined, replace: boolean): number;
   /** 0 or a negative errno. */
   protected abstract detachFrom(pasid: number | undefined): number;
+
+  /** What is known of why attaching gave `result`, a negative errno. */
+  protected whyRefused(
+    _result: number,
+    _pasid: number | undefined,
+    _target: AttachTarget,
+  ): string | undefined {
+    return undefined;
+  }
 
   /** @internal */ override get label(): string {
     return this.name;
@@ -112,6 +124,8 @@ export abstract class BoundDevice extends Handle {
     const old = this.#slots.get(key);
     if (old?.target === target) return;
     if (old && !replace) throw this.#taken(old, target);
+    const { attachData } = this.context;
+    attachData.check(this.iommuDev, pasid);
     if (pasid === undefined) this.#checkBesidePasids(target);
     else this.#checkPasidAttach(target, pasid);
 
@@ -122,14 +136,16 @@ export abstract class BoundDevice extends Handle {
         hwptId = this.attachTo(ptId, pasid, old !== undefined);
         return hwptId;
       },
-      failure: (result, hint) => this.#refused(this.attachRequest, pasid, result, hint),
+      failure: (result, hint) =>
+        this.#refused(this.attachRequest, pasid, result, hint ?? this.whyRefused(result, pasid, target)),
     });
     const slot: Slot = { device: this, pasid, target, table, hwptId };
     this.#slots.set(key, slot);
     table?.users.add(slot);
     target.addAttachment(slot);
-    if (old) this.context.attachData.remove(this.id, key);
-    this.context.attachData.add(this.id, key, { cookie: this.cookie, ioasid: target.ioasid });
+    const left = attachData.remove(this.iommuDev, pasid);
+    attachData.add(this.iommuDev, pasid, target.ioasid);
+    this.#abandonFaults(left);
     if (old) this.#release(old);
   }
 
@@ -168,8 +184,13 @@ export abstract class BoundDevice extends Handle {
     const key = checkPasid(slot.pasid);
     if (this.#slots.get(key) !== slot) return;
     this.#slots.delete(key);
-    this.context.attachData.remove(this.id, key);
+    this.#abandonFaults(this.context.attachData.remove(this.iommuDev, slot.pasid));
     this.#release(slot);
+  }
+
+  /** The kernel has answered the faults of an attach that has ended. Not before the next is known: it may have some. */
+  #abandonFaults(data: AttachData | undefined): void {
+    if (data) for (const queue of this.context.queues) queue.abandon(data);
   }
 
   #where(hint: string) {

@@ -43,6 +43,16 @@ export function checkCookie(context: Context, cookie: bigint | number, request: 
   return wide;
 }
 
+/** The bound device that a cookie names. Throws ENODEV. `request` is for the error. */
+export function deviceOf(context: Context, cookie: bigint | number, request: string): BoundDevice {
+  const wide = toU64(cookie, 'cookie');
+  for (const device of context.devices) if (device.cookie === wide) return device;
+  throw refusal('ENODEV', `no device is bound with the cookie 0x${wide.toString(16)}`, {
+    request,
+    hint: 'cookies are given to bind(), and end with close() of the device',
+  });
+}
+
 /** The lowest number from 1 that none of `taken` uses. */
 export function lowestFree(taken: Iterable<number>): number {
   const used = new Set(taken);

@@ -1,8 +1,7 @@
 /** Dirty tracking: which memory devices have written, from the page tables' own bits (IOMMU_HWPT_GET_DIRTY_BITMAP). */
 import type { Context } from './context';
 import { call } from './ioctl';
-import type { IovaRange } from './iova';
-import type { Mapping } from './mapping';
+import type { IovaRange, MappedRange } from './iova';
 import * as uapi from './uapi';
 
 /** Options of `readDirty`. */
@@ -23,7 +22,7 @@ export interface DirtyOptions {
 /** What a report is about. */
 interface Mapped {
   /** @internal The mappings that have bytes in [start, end), in the order of their IOVAs. */
-  overlapping(start: bigint, end: bigint): readonly Mapping[];
+  overlapping(start: bigint, end: bigint): readonly MappedRange[];
 }
 
 /** Neighbouring mappings are read together up to this many bits: a bitmap of 1 MiB, which covers 32 GiB in 4 KiB pages. */
@@ -81,7 +80,7 @@ export class DirtyReader {
  * Whole mappings, joined where one begins at another's end, up to `most` bytes. The kernel stops at the first hole; and
  * within a mapping only it knows where a page of the table starts, so mappings are not cut.
  */
-function contiguous(mappings: readonly Mapping[], most: bigint): IovaRange[] {
+function contiguous(mappings: readonly MappedRange[], most: bigint): IovaRange[] {
   const runs: { iova: bigint; length: bigint }[] = [];
   for (const { iova, length } of mappings) {
     const last = runs[runs.length - 1];

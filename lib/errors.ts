@@ -144,7 +144,7 @@ const CAUSES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
       'interrupt remapping is off, so a device could forge interrupts (enable it in the firmware; QEMU: intel-iommu,intremap=on), ' +
       "or another process owns a device of this device's IOMMU group",
     EINVAL:
-      'the device is already bound, by this or another process, or its DMA is not coherent with the CPU caches',
+      'the device is already bound, by this or another process: Linux binds a device to one iommufd at a time; or its DMA is not coherent with the CPU caches',
     EBUSY: 'the group of this device is open through /dev/vfio/<group>: close that first',
     ENODEV: 'the device has no IOMMU group: switch the IOMMU on (intel_iommu=on or amd_iommu=on)',
   },

@@ -1,8 +1,8 @@
 /** Page tables that a user makes by hand: IOMMU_HWPT_ALLOC on an address space, a page table or a virtual IOMMU. */
-import { AddressSpace } from './address-space';
 import type { BoundDevice } from './bound-device';
 import type { Context } from './context';
 import { FaultQueue } from './fault-queue';
+import { KernelManagedSpace } from './kernel-managed-space';
 import { allocatePageTable, PageTable, type Base, type PageTableForm } from './page-table';
 import { encodeUserPageTable, type UserPageTable } from './table-data';
 import { VirtualIommu } from './virtual-iommu';
@@ -13,7 +13,7 @@ export interface PageTableOptions extends PageTableForm {
    * What it is made on. An address space: the table has its mappings. A page table with `nestParent`, or a virtual IOMMU:
    * the user keeps the table, and its output addresses are translated by the parent.
    */
-  parent: AddressSpace | PageTable | VirtualIommu;
+  parent: KernelManagedSpace | PageTable | VirtualIommu;
   /** The table that the user keeps; on an address space, what a particular driver wants to know. */
   pageTable?: UserPageTable | undefined;
 }
@@ -39,7 +39,7 @@ export function createPageTable(context: Context, device: BoundDevice, options: 
 }
 
 function baseOf(parent: PageTableOptions['parent'], device: BoundDevice): Base {
-  if (parent instanceof AddressSpace) return { ...parent.baseFor(device), owner: parent };
+  if (parent instanceof KernelManagedSpace) return { ...parent.baseFor(device), owner: parent };
   if (parent instanceof PageTable) return { id: parent.id, owner: parent, parent };
   if (parent instanceof VirtualIommu) return { id: parent.id, owner: parent, parent: parent.parent };
   throw new TypeError('parent must be an AddressSpace, a PageTable or a VirtualIommu');

@@ -1,3 +1,4 @@
+import type { AttachData } from './attach-data';
 import type { AttachTarget } from './attach-target';
 import type { Context } from './context';
 import { failure, refusal } from './errors';
@@ -17,13 +18,16 @@ const RECORD = uapi.iommu_hwpt_pgfault.size;
  */
 class FaultGroup {
   readonly cookie: number;
-  /** Faults that have no response yet. */
-  waiting = 0;
+  /** The attach by which the kernel chose this queue. */
+  readonly data: AttachData | undefined;
+  /** With the kernel's records, until the group is answered. */
+  readonly faults: Fault[] = [];
   invalid = false;
   current = true;
 
-  constructor(cookie: number) {
+  constructor(cookie: number, data: AttachData | undefined) {
     this.cookie = cookie;
+    this.data = data;
   }
 }
 
@@ -56,14 +60,10 @@ export class Fault {
   #answered = false;
 
   /** @internal Faults come from a FaultQueue. */
-  constructor(
-    raw: FaultRecord,
-    data: { cookie: bigint; ioasid: number },
-    respond: (invalid: boolean) => boolean,
-  ) {
+  constructor(raw: FaultRecord, data: AttachData, respond: (invalid: boolean) => boolean) {
     const has = (bit: number) => (raw.perm & bit) !== 0;
     this.ioasid = data.ioasid;
-    this.cookie = data.cookie;
+    this.cookie = data.device.cookie;
     this.pasid = raw.flags & uapi.IOMMU_PGFAULT_FLAGS_PASID_VALID ? raw.pasid : undefined;
     this.address = raw.addr;
     this.permissions = {
@@ -103,6 +103,17 @@ export class Fault {
   }
 }
 
+/** Options of `iommu.createFaultQueue`. */
+export interface FaultQueueOptions {
+  /**
+   * How many faults may be read and not answered, at least 1. Those beyond stay with the kernel until others are answered:
+   * none is lost, and a program that never answers holds no more than these. Default 4096.
+   */
+  limit?: number | undefined;
+}
+
+const DEFAULT_LIMIT = 4096;
+
 /**
  * Page faults of the devices attached to the address spaces and page tables that were made with this queue, in the order
  * the kernel delivers them.
@@ -110,14 +121,33 @@ export class Fault {
 export class FaultQueue extends RecordQueue<Fault> {
   /** @internal Open address spaces and page tables that report here. */
   readonly users = new Set<AttachTarget>();
+  /** How many faults may be read and not answered. */
+  readonly limit: number;
   readonly #groups = new Map<number, FaultGroup>();
+  #held = 0;
 
   /** @internal Use `iommu.createFaultQueue()`. */
-  constructor(context: Context) {
+  constructor(context: Context, { limit = DEFAULT_LIMIT }: FaultQueueOptions = {}) {
     context.requireOpen({ request: 'IOMMU_FAULT_QUEUE_ALLOC' });
+    if (!Number.isSafeInteger(limit) || limit < 1)
+      throw new RangeError(`limit ${String(limit)} is not a number of faults`);
     const out = call(context.kernel, context.fd, uapi.IOMMU_FAULT_QUEUE_ALLOC, {});
     super(context, out.out_fault_id, out.out_fault_fd, RECORD);
+    this.limit = limit;
     context.queues.add(this);
+  }
+
+  /** The faults that were read and wait for their answers, those included that nobody has taken yet. */
+  get pending(): readonly Fault[] {
+    return [...this.#groups.values()].flatMap(({ faults }) => faults).filter(({ answered }) => !answered);
+  }
+
+  protected override get room(): number {
+    return Math.max(0, this.limit - this.#held);
+  }
+
+  protected override get idle(): boolean {
+    return this.#held === 0;
   }
 
   /** @internal */
@@ -141,39 +171,53 @@ export class FaultQueue extends RecordQueue<Fault> {
     const { cookie } = records[0];
     const old = this.#groups.get(cookie);
     // The kernel has given the cookie to somebody else: it answered the old group itself.
-    if (old) old.current = false;
-    const group = new FaultGroup(cookie);
-    this.#groups.set(cookie, group);
+    if (old) this.#drop(old);
     const { attachData } = this.context;
     // The kernel chose the queue by the last request; the others of a group may carry other PASIDs.
     const { dev_id: device, pasid } = records[records.length - 1];
     const fallback = attachData.find(device, pasid);
-    const faults = [];
+    const group = new FaultGroup(cookie, fallback);
     for (const record of records) {
       const data = attachData.find(device, record.pasid) ?? fallback;
-      if (data) faults.push(new Fault(record, data, (invalid) => this.#respond(group, invalid)));
+      if (data) group.faults.push(new Fault(record, data, (invalid) => this.#respond(group, invalid)));
     }
-    group.waiting = faults.length;
-    if (faults.length === 0) this.#answer(group, true);
-    return faults;
+    this.#groups.set(cookie, group);
+    this.#held += group.faults.length;
+    if (group.faults.length === 0) this.#answer(group, true);
+    return group.faults;
   }
 
   #respond(group: FaultGroup, invalid: boolean): boolean {
     if (!group.current) return false;
     group.invalid ||= invalid;
-    if (--group.waiting > 0) return true;
-    return this.#answer(group, group.invalid);
+    if (group.faults.some(({ answered }) => !answered)) return true;
+    const answered = this.#answer(group, group.invalid);
+    this.roomMade();
+    return answered;
   }
 
   #answer(group: FaultGroup, invalid: boolean): boolean {
-    group.current = false;
-    this.#groups.delete(group.cookie);
+    this.#drop(group);
     const code = invalid ? uapi.IOMMUFD_PAGE_RESP_INVALID : uapi.IOMMUFD_PAGE_RESP_SUCCESS;
     const response = uapi.iommu_hwpt_page_response.encode({ cookie: group.cookie, code });
     const result = attemptWrite(this.context.kernel, this.fd, response);
     if (result === -uapi.errno.EINVAL) return false;
     if (result < 0) throw failure(result, { syscall: 'write' });
     return true;
+  }
+
+  /** Nothing is kept of the group any more. */
+  #drop(group: FaultGroup): void {
+    if (!group.current) return;
+    group.current = false;
+    this.#groups.delete(group.cookie);
+    this.#held -= group.faults.length;
+  }
+
+  /** @internal An attach has ended: the kernel has answered its faults 'invalid'. */
+  abandon(data: AttachData): void {
+    for (const group of this.#groups.values()) if (group.data === data) this.#drop(group);
+    this.roomMade();
   }
 
   protected override beforeClose(): void {
@@ -187,8 +231,7 @@ export class FaultQueue extends RecordQueue<Fault> {
 
   /** Whatever was unanswered, the kernel answers 'invalid' when its device is detached. */
   protected override release(): void {
-    for (const group of this.#groups.values()) group.current = false;
-    this.#groups.clear();
+    for (const group of this.#groups.values()) this.#drop(group);
     runAll([() => super.release(), () => this.context.queues.delete(this)]);
   }
 }

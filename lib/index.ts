@@ -10,32 +10,51 @@
 export { Iommu, type OpenOptions } from './iommu';
 export type { Backend, MachineLike } from './open-kernel';
 export { IommuError } from './errors';
+export type { GroupMember, IommuGroup, MemberUse } from './iommu-group';
 export type { DeviceDescription } from './sysfs';
 export { BoundDevice, type AttachOptions } from './bound-device';
 export { Device, type DeviceInfo, type RegionName } from './device';
 export type { DeviceFeatures, FeatureName } from './device-features';
 export type { HotResetDevice } from './hot-reset';
 export type { AmdInfo, HardwareInfo, HardwareType, SmmuInfo, Tegra241Info, VtdInfo } from './hardware-info';
+export type { IommuDeviceInfo } from './iommu-device-info';
+export type { TableFormat } from './table-formats';
+export { extensionNames, type Extension } from './extensions';
 export { Region } from './region';
 export type { RegionCapabilities } from './region-capabilities';
 export { Interrupt, type InterruptEvents, type InterruptKind } from './interrupt';
 export { AttachTarget, type Attachment } from './attach-target';
 export { IoAddressSpace } from './io-address-space';
 export { AddressSpace, type AddressSpaceOptions, type MapOptions } from './address-space';
+export { KernelManagedSpace } from './kernel-managed-space';
+export {
+  NestedAddressSpace,
+  type NestedAddressSpaceOptions,
+  type NestedMapOptions,
+} from './nested-address-space';
+export { NestedMapping } from './nested-mapping';
 export { UserAddressSpace, type UserAddressSpaceOptions } from './user-address-space';
 export { PageTable } from './page-table';
 export type { PageTableOptions } from './explicit-page-table';
-export type { AmdTable, RawTable, SmmuTable, UserPageTable, VtdTable } from './table-data';
-export type { Invalidation, RawInvalidation, SmmuInvalidation, VtdInvalidation } from './invalidation';
+export type { AmdTable, RawTable, SmmuTable, UserPageTable, UserPasidTable, VtdTable } from './table-data';
+export type {
+  Cache,
+  CacheInvalidation,
+  Invalidation,
+  RawInvalidation,
+  SmmuInvalidation,
+  VtdInvalidation,
+} from './invalidation';
 export type { DirtyOptions } from './dirty';
 export { VirtualDevice, VirtualIommu, type VirtualIommuOptions } from './virtual-iommu';
 export { EventQueue, type EventQueueOptions } from './event-queue';
 export type { LostEvents, RawEvent, SmmuEvent, Tegra241Event, VirtualEvent } from './virtual-event';
 export { HardwareQueue, type HardwareQueueOptions } from './hardware-queue';
-export type { IovaRange, IovaRangeInput } from './iova';
+export type { IovaRange, IovaRangeInput, MappedRange } from './iova';
+export type { LockedMemory } from './locked-memory';
 export { Mapping } from './mapping';
 export { DmaBuffer } from './dma-buffer';
 export type { AllocateOptions, DeviceMapping, Kernel, Memory, Watch } from './kernel';
 export type { WaitOptions } from './event-stream';
-export { Fault, FaultQueue, type FaultRecord } from './fault-queue';
+export { Fault, FaultQueue, type FaultQueueOptions, type FaultRecord } from './fault-queue';
 export { MockDevice, type MockFault } from './mock-device';

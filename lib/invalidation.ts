@@ -1,6 +1,8 @@
 /** IOMMU_HWPT_INVALIDATE: forgetting what an IOMMU has cached of user-managed tables. */
 import type { Context } from './context';
+import { refusal } from './errors';
 import { attempt, refused } from './ioctl';
+import type { IovaRangeInput } from './iova';
 import * as uapi from './uapi';
 
 const U64_MAX = 2n ** 64n - 1n;
@@ -26,6 +28,61 @@ export interface RawInvalidation {
 /** What to invalidate. 'all' and VtdInvalidation are for tables in VT-d format. */
 export type Invalidation =
   'all' | VtdInvalidation | readonly VtdInvalidation[] | SmmuInvalidation | RawInvalidation;
+
+/** Caches of an IOMMU, and of devices with ATS. */
+export type Cache = 'iotlb' | 'device-tlb' | 'pasid';
+
+/**
+ * What to forget, as the RFC has it (section 2: IOMMU_INVALIDATE_CACHE). What is left out means all. More may be forgotten
+ * than was asked for, never less: the kernel takes ranges of a table, and drops them from the IOTLB and from the device
+ * TLBs of all devices that use it.
+ */
+export interface CacheInvalidation {
+  /** The cookie of a device: only what was translated for it. */
+  readonly device?: bigint | number | undefined;
+  /** Only what was translated for this PASID. */
+  readonly pasid?: number | undefined;
+  /** Only these addresses; `iova` a multiple of 4096. */
+  readonly range?: IovaRangeInput | undefined;
+  /** Of the range only the last-level entries have changed. */
+  readonly leaf?: boolean | undefined;
+  /** Which caches. Default: 'iotlb' and 'device-tlb'. */
+  readonly caches?: readonly Cache[] | undefined;
+}
+
+const CACHES: readonly unknown[] = ['iotlb', 'device-tlb', 'pasid'] satisfies Cache[];
+const FIELDS = ['device', 'pasid', 'range', 'leaf', 'caches'] satisfies (keyof CacheInvalidation)[];
+
+export function isCacheInvalidation(what: Invalidation | CacheInvalidation): what is CacheInvalidation {
+  return (
+    typeof what === 'object' &&
+    !Array.isArray(what) &&
+    Object.keys(what).every((key) => FIELDS.includes(key as never))
+  );
+}
+
+/** For a user's table of this enum iommu_hwpt_data_type. Throws TypeError, RangeError; IommuError EOPNOTSUPP. */
+export function encodeCaches(what: CacheInvalidation, dataType: number): RawInvalidation {
+  const { range, leaf = false, caches = ['iotlb'] } = what;
+  const unknown = caches.find((cache) => !CACHES.includes(cache));
+  if (unknown !== undefined || caches.length === 0)
+    throw new TypeError(`caches are ${CACHES.join(', ')}, at least one, not ${String(unknown)}`);
+  const request = 'IOMMU_HWPT_INVALIDATE';
+  if (dataType !== uapi.IOMMU_HWPT_DATA_VTD_S1)
+    throw refusal('EOPNOTSUPP', 'only tables in VT-d format are invalidated by range', {
+      request,
+      hint: "send the IOMMU's own commands through a virtual IOMMU: viommu.invalidate()",
+    });
+  if (caches.includes('pasid'))
+    throw refusal('EOPNOTSUPP', 'the kernel has no invalidation of the PASID cache', {
+      request,
+      hint: 'none is needed: the kernel keeps the PASID table, and drops what is cached of it when it changes',
+    });
+  if (!range) return encodeVtd([{ iova: 0n, pages: U64_MAX, leaf }]);
+  const length = uapi.toU64(range.length, 'length');
+  if (length === 0n) throw new RangeError('a range has at least one byte');
+  return encodeVtd([{ iova: range.iova, pages: (length + 4095n) / 4096n, leaf }]);
+}
 
 /** Checks and encodes. Throws TypeError, RangeError. */
 export function encodeInvalidation(what: Invalidation): RawInvalidation {

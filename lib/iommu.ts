@@ -1,24 +1,30 @@
-import { AddressSpace, type AddressSpaceOptions } from './address-space';
+import type { AddressSpace, AddressSpaceOptions } from './address-space';
 import { AttachTable } from './attach-data';
 import type { BoundDevice } from './bound-device';
-import { checkCookie, type Context } from './context';
+import { checkCookie, deviceOf, type Context } from './context';
+import { createAddressSpace, type AnyAddressSpaceOptions } from './create-address-space';
 import { bindDevice, type Device } from './device';
 import { DmaBuffer } from './dma-buffer';
 import { refusal } from './errors';
 import { createPageTable, type PageTableOptions } from './explicit-page-table';
-import { FaultQueue } from './fault-queue';
+import { hasExtension, type Extension } from './extensions';
+import { FaultQueue, type FaultQueueOptions } from './fault-queue';
 import { closing, Handle, runAll } from './handle';
 import type { IoAddressSpace } from './io-address-space';
+import { listGroups, type IommuGroup } from './iommu-group';
+import { readDeviceInfo, type IommuDeviceInfo } from './iommu-device-info';
 import { call } from './ioctl';
 import type { AllocateOptions, Kernel } from './kernel';
 import { O_CLOEXEC, O_RDWR } from './kernel';
 import { createMockDevice, type MockDevice } from './mock-device';
+import { readLockedMemory, type LockedMemory } from './locked-memory';
+import type { NestedAddressSpace, NestedAddressSpaceOptions } from './nested-address-space';
 import { chooseBackend, type Backend, type Choice } from './open-kernel';
 import { getOption, setOption } from './option';
 import { PageTable } from './page-table';
 import { listDevices, resolveDevice, type DeviceDescription } from './sysfs';
 import * as uapi from './uapi';
-import { UserAddressSpace, type UserAddressSpaceOptions } from './user-address-space';
+import type { UserAddressSpace, UserAddressSpaceOptions } from './user-address-space';
 import { VirtualIommu, type VirtualIommuOptions } from './virtual-iommu';
 
 /** Options of `Iommu.open`. */
@@ -89,9 +95,37 @@ export class Iommu extends Handle {
     return listDevices(this.kernel);
   }
 
+  /**
+   * The IOMMU groups of the machine, by number: their devices, the drivers these have, and which of them keep a group from
+   * being taken.
+   */
+  groups(): IommuGroup[] {
+    this.requireOpen({ syscall: 'readdir' });
+    return listGroups(this.kernel, this.#context.devices);
+  }
+
   /** The devices bound here. */
   get bound(): readonly BoundDevice[] {
     return [...this.#context.devices];
+  }
+
+  /**
+   * Whether the kernel can do something at all (RFC, section 2: CHECK_EXTENSION); deviceInfo() says which devices can.
+   * Throws TypeError for a name that is none.
+   */
+  checkExtension(name: Extension): boolean {
+    this.requireOpen({});
+    return hasExtension(this.#context, name);
+  }
+
+  /**
+   * What address spaces a device bound here can have, by its cookie (RFC, section 2: IOMMU_DEVICE_GET_INFO): page sizes,
+   * IOVAs, how nesting is done, formats of the user's tables. Throws TypeError, RangeError; IommuError ENODEV (no such cookie).
+   */
+  deviceInfo(cookie: bigint | number): IommuDeviceInfo {
+    const request = 'IOMMU_GET_HW_INFO';
+    this.requireOpen({ request });
+    return readDeviceInfo(this.#context, deviceOf(this.#context, cookie, request));
   }
 
   /**
@@ -101,8 +135,8 @@ export class Iommu extends Handle {
    * is a 64-bit number of your choice, unique in this Iommu, which names the device in fault reports.
    *
    * Throws IommuError: EEXIST (cookie in use), EBUSY (bound here already), ENODEV (no such device, not bound to
-   * vfio-pci, no IOMMU), EACCES, EPERM (interrupt remapping off, or the group belongs to somebody else), EINVAL
-   * (bound by somebody else).
+   * vfio-pci, no IOMMU), EACCES, EPERM (interrupt remapping off, a driver of the kernel does DMA in the group, or the
+   * group belongs to somebody else), EINVAL (bound by somebody else).
    */
   bind(target: string | DeviceDescription, options: { cookie: bigint | number }): Device {
     const request = 'VFIO_DEVICE_BIND_IOMMUFD';
@@ -128,20 +162,16 @@ export class Iommu extends Handle {
     return createMockDevice(this.#context, cookie, options.pasid ?? false);
   }
 
-  /** Makes an address space that map() fills. */
+  /** Makes an address space that map() fills with memory. */
   createAddressSpace(options?: AddressSpaceOptions): AddressSpace;
-  /** Makes an address space whose page table is the user's, nested on `parent` (VT-d first stage). */
+  /** Makes an address space whose page table is the user's, nested on `parent` in hardware (VT-d first stage). */
   createAddressSpace(options: UserAddressSpaceOptions): UserAddressSpace;
+  /** Makes an address space that map() fills with ranges of `parent`: nested on it in software. */
+  createAddressSpace(options: NestedAddressSpaceOptions): NestedAddressSpace;
   createAddressSpace(
-    options: AddressSpaceOptions | UserAddressSpaceOptions = {},
-  ): AddressSpace | UserAddressSpace {
-    if (options.faults && !this.#context.queues.has(options.faults)) {
-      options.faults.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
-      throw new TypeError('the fault queue belongs to another Iommu');
-    }
-    if (options.parent !== undefined) return new UserAddressSpace(this.#context, options);
-    if (options.pageTable !== undefined) throw new TypeError('a user-managed address space needs a parent');
-    return new AddressSpace(this.#context, options);
+    options: AnyAddressSpaceOptions = {},
+  ): AddressSpace | NestedAddressSpace | UserAddressSpace {
+    return createAddressSpace(this.#context, options);
   }
 
   /**
@@ -187,6 +217,15 @@ export class Iommu extends Handle {
   }
 
   /**
+   * How much memory this process has pinned and locked, as /proc/self/status says. Memory that spaces share, by nesting
+   * or by map() of a mapping, counts once; a buffer that is mapped twice counts twice. Throws IommuError.
+   */
+  lockedMemory(): LockedMemory {
+    this.requireOpen({ syscall: 'open' });
+    return readLockedMemory(this.kernel);
+  }
+
+  /**
    * Moves the accounting of all pinned memory to the calling process, which got the descriptor from another
    * (IOMMU_IOAS_CHANGE_PROCESS). Throws IommuError EINVAL, and changes nothing, if memory is mapped that has no memfd.
    */
@@ -195,9 +234,9 @@ export class Iommu extends Handle {
     call(this.kernel, this.fd, uapi.IOMMU_IOAS_CHANGE_PROCESS, {});
   }
 
-  /** Makes a queue for the page faults of the address spaces that name it. Throws IommuError. */
-  createFaultQueue(): FaultQueue {
-    return new FaultQueue(this.#context);
+  /** Makes a queue for the page faults of the address spaces that name it. Throws RangeError, IommuError. */
+  createFaultQueue(options?: FaultQueueOptions): FaultQueue {
+    return new FaultQueue(this.#context, options);
   }
 
   /** Allocates memory that devices can reach once it is mapped. Throws IommuError ENOMEM. */

@@ -10,6 +10,19 @@ export interface IovaRange {
   readonly length: bigint;
 }
 
+/** A stretch of I/O virtual addresses with memory behind it. */
+export interface MappedRange {
+  readonly iova: bigint;
+  /** Bytes. */
+  readonly length: number;
+  /** The first IOVA after it. */
+  readonly end: bigint;
+  /** Whether devices may read. */
+  readonly read: boolean;
+  /** Whether devices may write. */
+  readonly write: boolean;
+}
+
 /** A range as callers write it. */
 export interface IovaRangeInput {
   readonly iova: bigint | number;

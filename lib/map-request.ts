@@ -1,15 +1,20 @@
 /** The three requests that put memory into an IOAS: by address, by file, and from another IOAS. */
 import type { Context } from './context';
-import { DmaBuffer } from './dma-buffer';
+import type { DmaBuffer } from './dma-buffer';
 import { attempt, refused } from './ioctl';
 import { readIovaRanges } from './iova';
-import { Mapping } from './mapping';
 import * as uapi from './uapi';
+
+/** Memory that is mapped in an IOAS, from an IOVA on. */
+export interface MappedSource {
+  readonly ioasId: number;
+  readonly iova: bigint;
+}
 
 /** What to map, and how. */
 export interface MapRequest {
   readonly ioasId: number;
-  readonly source: DmaBuffer | Mapping;
+  readonly source: DmaBuffer | MappedSource;
   /** First byte of the source. */
   readonly offset: number;
   readonly length: number;
@@ -27,11 +32,11 @@ export function mapMemory(context: Context, request: MapRequest): bigint {
     (request.write ? uapi.IOMMU_IOAS_MAP_WRITEABLE : 0) |
     (request.iova === undefined ? 0 : uapi.IOMMU_IOAS_MAP_FIXED_IOVA);
   const { kernel, fd } = context;
-  if (source instanceof Mapping) {
+  if ('ioasId' in source) {
     const values = {
       flags,
       dst_ioas_id: ioasId,
-      src_ioas_id: source.space.ioasId,
+      src_ioas_id: source.ioasId,
       length,
       dst_iova: iova,
       src_iova: source.iova + BigInt(offset),

@@ -1,4 +1,10 @@
-import type { Mapping } from './mapping';
+import { refusal } from './errors';
+
+/** What an index holds: [iova, end). */
+interface Placed {
+  readonly iova: bigint;
+  readonly end: bigint;
+}
 
 /** A chunk that grows beyond this is cut in two. */
 const MOST_IN_CHUNK = 512;
@@ -7,12 +13,12 @@ const MOST_IN_CHUNK = 512;
  * The mappings of an address space by IOVA; no two overlap. They are kept in sorted chunks, so that finding one is
  * two binary searches, and adding or removing one moves a chunk's worth of entries at most.
  */
-export class MappingIndex implements Iterable<Mapping> {
+export class MappingIndex<T extends Placed> implements Iterable<T> {
   /** None is empty, unless it is the only one. */
-  #chunks: Mapping[][] = [[]];
+  #chunks: T[][] = [[]];
 
   /** Adds a mapping; returns the one it takes the place of, at the same IOVA. */
-  add(mapping: Mapping): Mapping | undefined {
+  add(mapping: T): T | undefined {
     const at = this.#chunkOf(mapping.iova);
     const chunk = this.#chunks[at];
     const place = firstFrom(chunk, mapping.iova);
@@ -23,7 +29,7 @@ export class MappingIndex implements Iterable<Mapping> {
   }
 
   /** Removes a mapping, if it is there. */
-  remove(mapping: Mapping): void {
+  remove(mapping: T): void {
     const at = this.#chunkOf(mapping.iova);
     const chunk = this.#chunks[at];
     const place = firstFrom(chunk, mapping.iova);
@@ -33,8 +39,8 @@ export class MappingIndex implements Iterable<Mapping> {
   }
 
   /** Those that have bytes in [start, end), in the order of their IOVAs. */
-  overlapping(start: bigint, end: bigint): Mapping[] {
-    const found: Mapping[] = [];
+  overlapping(start: bigint, end: bigint): T[] {
+    const found: T[] = [];
     let at = this.#chunkOf(start);
     // The last one at or before `start` may reach into the range.
     let place = Math.max(0, firstFrom(this.#chunks[at], start + 1n) - 1);
@@ -47,7 +53,7 @@ export class MappingIndex implements Iterable<Mapping> {
     return found;
   }
 
-  [Symbol.iterator](): Iterator<Mapping> {
+  [Symbol.iterator](): Iterator<T> {
     return this.#chunks.flat()[Symbol.iterator]();
   }
 
@@ -65,7 +71,7 @@ export class MappingIndex implements Iterable<Mapping> {
 }
 
 /** Position of the first mapping at `iova` or later. */
-function firstFrom(chunk: readonly Mapping[], iova: bigint): number {
+function firstFrom(chunk: readonly Placed[], iova: bigint): number {
   let low = 0;
   let high = chunk.length;
   while (low < high) {
@@ -74,4 +80,17 @@ function firstFrom(chunk: readonly Mapping[], iova: bigint): number {
     else high = middle;
   }
   return low;
+}
+
+/** The mappings inside [start, end), for unmapping. Throws ENOENT if the range cuts one. */
+export function requireWhole<T extends Placed>(index: MappingIndex<T>, start: bigint, end: bigint): T[] {
+  const inside = end > start ? index.overlapping(start, end) : [];
+  for (const mapping of inside)
+    if (mapping.iova < start || mapping.end > end)
+      throw refusal(
+        'ENOENT',
+        `the range cuts the mapping at 0x${mapping.iova.toString(16)} of ${mapping.end - mapping.iova} bytes`,
+        { request: 'IOMMU_IOAS_UNMAP', hint: 'unmap takes whole mappings; nothing was unmapped' },
+      );
+  return inside;
 }

@@ -1,8 +1,9 @@
 import type { AddressSpace } from './address-space';
 import type { DmaBuffer } from './dma-buffer';
+import type { MappedRange } from './iova';
 
 /** A stretch of a buffer that devices attached to an address space reach at an IOVA. */
-export class Mapping {
+export class Mapping implements MappedRange {
   /** Where it is. */
   readonly space: AddressSpace;
   /** First I/O virtual address. */

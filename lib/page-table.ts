@@ -1,4 +1,3 @@
-import type { AddressSpace } from './address-space';
 import { AttachTarget, type AttachAttempt } from './attach-target';
 import { destroy, type Context } from './context';
 import { DirtyReader, setDirtyTracking, type DirtyOptions } from './dirty';
@@ -8,6 +7,7 @@ import { closing, runAll, type Handle } from './handle';
 import { encodeInvalidation, invalidate, type Invalidation } from './invalidation';
 import { attempt, refused } from './ioctl';
 import type { IovaRange } from './iova';
+import type { KernelManagedSpace } from './kernel-managed-space';
 import type { RawTable } from './table-data';
 import * as uapi from './uapi';
 
@@ -18,7 +18,7 @@ export interface Base {
   /** Closes the table with itself. None: the address space that made it lets it go when nobody uses it. */
   readonly owner?: { readonly children: Set<Handle> };
   /** The address space whose mappings it has; none for a nested table. */
-  readonly space?: AddressSpace;
+  readonly space?: KernelManagedSpace;
   /** The page table it nests on. */
   readonly parent?: PageTable;
   /** Adds what is known about a refusal. */
@@ -45,7 +45,7 @@ export class PageTable extends AttachTarget {
   /** The kernel's object ID, for raw calls. */
   readonly id: number;
   /** The address space whose mappings it has; undefined for a nested table, whose entries the user writes. */
-  readonly space: AddressSpace | undefined;
+  readonly space: KernelManagedSpace | undefined;
   /** The page table that a nested one's output addresses are in. */
   readonly parent: PageTable | undefined;
   readonly nestParent: boolean;

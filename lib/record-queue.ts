@@ -27,6 +27,8 @@ export abstract class RecordQueue<T> extends Handle implements AsyncIterable<T> 
   readonly #recordSize: number;
   #buffer: Uint8Array;
   #watch: Watch | undefined;
+  /** The kernel has records that there is no room for. */
+  #blocked = false;
 
   /** @internal Reads are of a multiple of `recordSize` bytes. */
   protected constructor(context: Context, id: number, fd: number, recordSize: number) {
@@ -68,13 +70,38 @@ export abstract class RecordQueue<T> extends Handle implements AsyncIterable<T> 
     if (!this.closed && this.#stream.empty) this.#fill();
   }
 
+  /** Records that may be read now. */
+  protected get room(): number {
+    return Infinity;
+  }
+
+  /** Nothing that was read waits for anything: what comes first may be larger than the room. */
+  protected get idle(): boolean {
+    return true;
+  }
+
+  /** There is room again: whoever waits gets what the kernel has kept. */
+  protected roomMade(): void {
+    if (!this.#blocked || this.closed) return;
+    this.#blocked = false;
+    if (this.#stream.waiting) this.#fillForWaiters();
+    if (this.#stream.waiting && !this.#watch) this.#startWatch();
+  }
+
+  #fillForWaiters(): void {
+    try {
+      this.#fill();
+    } catch (error) {
+      this.#stream.fail(error);
+    }
+  }
+
   #startWatch(): void {
+    // Its descriptor is ready, and would be for as long as there is no room.
+    if (this.#blocked) return;
     const watch = this.context.kernel.watch(this.fd, POLLIN, () => {
-      try {
-        this.#fill();
-      } catch (error) {
-        this.#stream.fail(error);
-      }
+      this.#fillForWaiters();
+      if (this.#blocked) this.#stopWatch();
     });
     this.#watch = checkObject(watch, { syscall: 'poll' });
   }
@@ -84,17 +111,27 @@ export abstract class RecordQueue<T> extends Handle implements AsyncIterable<T> 
     this.#watch = undefined;
   }
 
-  /** Reads until the kernel has no more. */
+  /** Reads until the kernel has no more, or there is no room for what it has. */
   #fill(): void {
-    for (;;) {
-      const length = attemptRead(this.context.kernel, this.fd, this.#buffer);
+    let most = this.room;
+    while (most > 0) {
+      const bytes = this.#buffer.subarray(0, most * this.#recordSize);
+      const length = attemptRead(this.context.kernel, this.fd, bytes);
       // A read of 0 bytes: empty. EINVAL: what comes first does not fit.
       if (length === 0) return;
-      if (length === -errno.EINVAL && this.#buffer.length < LAST_ROOM * this.#recordSize)
-        this.#buffer = new Uint8Array(this.#buffer.length * 2);
-      else if (length < 0) throw failure(length, READ);
-      else for (const item of this.decode(this.#buffer.subarray(0, length))) this.#stream.push(item);
+      if (length > 0) {
+        for (const item of this.decode(bytes.subarray(0, length))) this.#stream.push(item);
+        most = this.room;
+      } else if (length !== -errno.EINVAL) throw failure(length, READ);
+      else if (bytes.length === this.#buffer.length) this.#grow();
+      else most = this.idle ? Infinity : 0;
     }
+    this.#blocked = true;
+  }
+
+  #grow(): void {
+    if (this.#buffer.length >= LAST_ROOM * this.#recordSize) throw failure(-errno.EINVAL, READ);
+    this.#buffer = new Uint8Array(this.#buffer.length * 2);
   }
 
   /** The records of one read, which are whole. `bytes` is used again afterwards. */

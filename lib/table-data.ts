@@ -38,6 +38,12 @@ export interface RawTable {
 /** A page table that the user keeps, as its IOMMU wants it described. */
 export type UserPageTable = VtdTable | SmmuTable | AmdTable | RawTable;
 
+/**
+ * A PASID table that the user keeps: an SMMUv3 stream table entry that points to context descriptors, or an AMD device table
+ * entry that points to a GCR3 table. One address space stands for all its PASIDs (RFC, section 1.4, "delegated").
+ */
+export type UserPasidTable = SmmuTable | AmdTable | RawTable;
+
 /** Checks and encodes. Throws TypeError, RangeError. */
 export function encodeUserPageTable(table: UserPageTable): RawTable {
   if (typeof table !== 'object' || table === null)

@@ -1,7 +1,7 @@
 /** Memory is pinned when the first device attaches; where that fails, only a search tells which mapping it was. */
 import { destroy, type Context } from './context';
 import { attempt } from './ioctl';
-import type { Mapping } from './mapping';
+import type { MappedRange } from './iova';
 import { runAll } from './handle';
 import { errno, IOMMU_HWPT_ALLOC, IOMMU_IOAS_ALLOC, IOMMU_IOAS_COPY, IOMMU_IOAS_MAP_READABLE } from './uapi';
 
@@ -13,8 +13,8 @@ export function findUnpinnable(
   context: Context,
   deviceId: number,
   ioasId: number,
-  mappings: readonly Mapping[],
-): Mapping | undefined {
+  mappings: readonly MappedRange[],
+): MappedRange | undefined {
   const { kernel, fd } = context;
   const scratch = attempt(kernel, fd, IOMMU_IOAS_ALLOC, {});
   if (scratch.result < 0) return undefined;

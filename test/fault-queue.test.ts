@@ -22,7 +22,7 @@ function records(...list: RecordInput[]): Uint8Array {
   return bytes;
 }
 
-function setUp() {
+function setUp(limit?: number) {
   const kernel = new ScriptedKernel();
   const order: string[] = [];
   kernel.ioctls.set(IOMMU_FAULT_QUEUE_ALLOC.request, (bytes) => {
@@ -46,9 +46,10 @@ function setUp() {
     buffers: new Set(),
     requireOpen: () => {},
   };
-  context.attachData.add(2, NO_PASID, { cookie: 0xc0ffeen, ioasid: 1 });
-  context.attachData.add(2, 5, { cookie: 0xc0ffeen, ioasid: 6 });
-  const queue = new FaultQueue(context);
+  const device = { rid: 2, defaultPasid: NO_PASID, cookie: 0xc0ffeen };
+  context.attachData.add(device, undefined, 1);
+  context.attachData.add(device, 5, 6);
+  const queue = new FaultQueue(context, { limit });
   const responses = () => kernel.written.map((bytes) => iommu_hwpt_page_response.decode(bytes));
   return { kernel, context, queue, responses, order };
 }
@@ -150,6 +151,21 @@ describe('fault queue', () => {
     kernel.reads.push(records(...many));
     const faults = queue.drain();
     expect(faults.map((fault) => fault.address)).toEqual(many.map(({ addr }) => addr));
+  });
+
+  test('a group larger than the limit comes when nothing else waits', () => {
+    const { kernel, queue } = setUp(2);
+    const pages = (count: number, cookie: number) =>
+      Array.from({ length: count }, () => ({ dev_id: 2, cookie }));
+    kernel.reads.push(records(...pages(1, 1)), records(...pages(70, 2)), records(...pages(1, 3)));
+    const [fault] = queue.drain();
+    expect([queue.drain(), queue.pending.length]).toEqual([[], 1]);
+    fault.respond('success');
+    const large = queue.drain();
+    expect(large).toHaveLength(70);
+    expect(queue.drain()).toEqual([]);
+    for (const one of large) one.respond('success');
+    expect(queue.drain()).toHaveLength(1);
   });
 
   test('an error from read(2) is an IommuError', () => {

@@ -1,5 +1,5 @@
 /** What the objects say on a kernel older than what they ask for. */
-import { Iommu, type BoundDevice, type IommuError } from '../lib';
+import { Iommu, type AddressSpace, type BoundDevice, type IommuError } from '../lib';
 import { attempt } from '../lib/ioctl';
 import { openKernel } from '../lib/open-kernel';
 import { Machine } from '../lib/sim';
@@ -81,7 +81,7 @@ const cases: Case[] = [
     since: '6.7',
     use: (iommu, device) => {
       const table = tracked(iommu, device);
-      table.space!.map(iommu.allocateDma(PAGE), { iova: 1 << 24 });
+      (table.space as AddressSpace).map(iommu.allocateDma(PAGE), { iova: 1 << 24 });
       table.readDirty();
     },
   },
@@ -199,6 +199,19 @@ function pad(bytes: Uint8Array): Uint8Array {
   whole.set(bytes.subarray(0, whole.length));
   return whole;
 }
+
+test('checkExtension says what an older kernel lacks', () => {
+  const unknown = [uapi.IOMMU_HWPT_INVALIDATE, uapi.IOMMU_FAULT_QUEUE_ALLOC];
+  const { iommu } = openOld('Linux 6.14.0', unknown);
+  const old = (['EXT_USER_PAGE_TABLE', 'EXT_PAGE_FAULT', 'EXT_PASID'] as const).map((name) =>
+    iommu.checkExtension(name),
+  );
+  expect(old).toEqual([false, false, false]);
+  expect(iommu.checkExtension('EXT_VIRTUAL_IOMMU')).toBe(true);
+  iommu.close();
+  using plain = Iommu.open({ backend: new Machine() });
+  expect(plain.checkExtension('EXT_MOCK_DEVICE')).toBe(false);
+});
 
 test('before 6.13 a memfd is mapped by its address', () => {
   const { iommu, device } = openOld('Linux 6.12.48', [uapi.IOMMU_IOAS_MAP_FILE]);

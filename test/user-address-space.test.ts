@@ -1,6 +1,7 @@
 /** Nested translation: no virtual hardware of QEMU 7.2 has it, so the simulated machine alone runs these. */
 import {
   Iommu,
+  type CacheInvalidation,
   type Device,
   type DmaBuffer,
   type UserAddressSpace,
@@ -8,6 +9,7 @@ import {
 } from '../lib';
 import { Machine } from '../lib/sim';
 import * as reg from '../lib/sim/devices/dma-engine-registers';
+import * as uapi from '../lib/uapi';
 import { errorOf, fill, until } from './contract/support';
 
 const PAGE = 4096;
@@ -100,6 +102,49 @@ describe('user-managed address space', () => {
     expect(() => space.invalidate({ iova: 1, pages: 1 })).toThrow(RangeError);
   });
 
+  test.each([
+    ['of a range', { range: { iova: ADDRESS, length: 1 } }],
+    ['of last-level entries', { range: { iova: ADDRESS, length: PAGE }, leaf: true }],
+    ['of a device, by its cookie', { device: 7n }],
+    ['of device TLBs', { caches: ['iotlb', 'device-tlb'] }],
+    ['of everything', {}],
+  ] satisfies [string, CacheInvalidation][])('forgets what is cached %s', async (_name, what) => {
+    const { device, table, data, space } = setUp();
+    fill(data.bytes, 1);
+    device.attach(space);
+    table.set(ADDRESS, DATA);
+    await read(device, ADDRESS);
+    table.set(ADDRESS, DATA + 0x1000n);
+    space.invalidate(what);
+    expect([...(await read(device, ADDRESS)).bytes]).toEqual([...data.bytes.subarray(PAGE, PAGE + 64)]);
+  });
+
+  test('what the kernel cannot forget is refused by name', () => {
+    const { iommu, device, space, parent } = setUp({ pasid: true });
+    const sent = jest.spyOn(iommu.kernel, 'ioctl');
+    device.attach(space, { pasid: PASID });
+    sent.mockClear();
+    space.invalidate({ pasid: PASID, range: { iova: ADDRESS, length: 2 * PAGE + 1 } });
+    expect(invalidated(sent.mock.calls)).toEqual([1]);
+    const refused = (what: CacheInvalidation) => errorOf(() => space.invalidate(what));
+    expect(refused({ caches: ['iotlb', 'pasid'] })).toMatchObject({
+      code: 'EOPNOTSUPP',
+      reason: 'the kernel has no invalidation of the PASID cache',
+    });
+    expect(refused({ device: 8 })).toMatchObject({ code: 'ENODEV' });
+    expect(refused({ device: 7, pasid: 1 })).toMatchObject({
+      code: 'ENOENT',
+      reason: `0000:00:05.0, PASID 1 is not attached to ${space.label}`,
+    });
+    const smmu = iommu.createAddressSpace({ parent, pageTable: { ste: [1n, 2n] } });
+    expect(errorOf(() => smmu.invalidate({}))).toMatchObject({ code: 'EOPNOTSUPP' });
+    expect(() => space.invalidate({ caches: [] })).toThrow(TypeError);
+    expect(() => space.invalidate({ caches: ['tlb'] as never })).toThrow(TypeError);
+    expect(() => space.invalidate({ range: { iova: 1, length: 1 } })).toThrow(RangeError);
+    expect(() => space.invalidate({ range: { iova: 0, length: 0 } })).toThrow(RangeError);
+    expect(invalidated(sent.mock.calls)).toHaveLength(1);
+  });
+
   test('works for a PASID beside a kernel-managed space', async () => {
     const { iommu, device, table, data, space } = setUp({ pasid: true });
     const own = iommu.createAddressSpace({ pasid: true });
@@ -175,7 +220,7 @@ describe('user-managed address space', () => {
       hint: 'make it with nestParent: true',
     });
     expect(make({ parent: space, pageTable })).toThrow(TypeError);
-    expect(make({ parent })).toThrow(TypeError);
+    expect(make({ owner: 'user', parent })).toThrow(TypeError);
     expect(make({ pageTable })).toThrow(TypeError);
     expect(make({ parent, pageTable: { address: 1, width: 48 } })).toThrow(RangeError);
     expect(make({ parent, pageTable: { address: 0, width: 39 } })).toThrow(RangeError);
@@ -192,6 +237,12 @@ describe('user-managed address space', () => {
     expect(lowestId(iommu)).toBe(before);
   });
 });
+
+/** What the kernel was told to invalidate. */
+function invalidated(calls: readonly unknown[][]) {
+  const invalidations = calls.filter(([, request]) => request === uapi.IOMMU_HWPT_INVALIDATE.request);
+  return invalidations.map(([, , bytes]) => uapi.iommu_hwpt_invalidate.decode(bytes as Uint8Array).entry_num);
+}
 
 /** The kernel's lowest free object ID: unchanged when nothing was left behind. */
 function lowestId(iommu: Iommu): number {

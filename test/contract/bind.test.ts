@@ -81,6 +81,8 @@ describe('bind', () => {
     const error = errorOf(() => other.bind(EDU, { cookie: 2 })) as IommuError;
     expect(error).toMatchObject({ code: 'EINVAL', request: 'VFIO_DEVICE_BIND_IOMMUFD', syscall: 'ioctl' });
     expect(error.hint).toContain('already bound');
+    // The RFC would have both; VFIO has one at a time.
+    expect(error.hint).toContain('Linux binds a device to one iommufd at a time');
     owner.close();
     expect(other.bind(EDU, { cookie: 2 }).bdf).toBe(EDU);
   });

@@ -115,6 +115,20 @@ describe('of an address space', () => {
     return { iommu, device, space };
   }
 
+  test('one call is enough: the first starts the recording', () => {
+    const { device, space } = openSpace();
+    device.attach(space);
+    expect(() => space.readDirty({ pageSize: 3 })).toThrow(RangeError);
+    expect(errorOf(() => device.markDirty(at(1), PAGE))).toMatchObject({ code: 'EINVAL' });
+    expect(space.readDirty()).toEqual([]);
+    device.markDirty(at(1), PAGE);
+    expect(space.readDirty()).toEqual([range(1, 1)]);
+    device.markDirty(at(2), PAGE);
+    space.trackDirty(false);
+    expect(space.readDirty()).toEqual([range(2, 1)]);
+    expect(errorOf(() => device.markDirty(at(2), PAGE))).toMatchObject({ code: 'EINVAL' });
+  });
+
   test('tables made later are tracked too', () => {
     const { device, space } = openSpace();
     space.trackDirty();

@@ -1,5 +1,5 @@
 /** Virtual IOMMUs, their devices, event queues and hardware queues, on the mock IOMMU. */
-import type { EventQueue, MockDevice } from '../../lib';
+import type { AddressSpace, EventQueue, MockDevice } from '../../lib';
 import * as uapi from '../../lib/uapi';
 import {
   IOVA,
@@ -102,7 +102,7 @@ describe('virtual IOMMU', () => {
   test('closes with everything on it, and nothing is left behind', () => {
     const { iommu, device, parent, viommu, virtual, nested } = setUp();
     const events = viommu.createEventQueue({ type: MOCK_EVENTS, depth: 4 });
-    const space = parent.space!;
+    const space = parent.space as AddressSpace;
     space.map(iommu.allocateDma(PAGE), { iova: IOVA });
     const queue = viommu.createHardwareQueue({ type: QUEUE, index: 0, iova: IOVA, length: PAGE });
     parent.close();

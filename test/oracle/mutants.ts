@@ -75,8 +75,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'only the leaf’s permissions count',
     mode: 'legacy',
     file: 'second-stage.js',
-    from: 'permissions &= entryLow',
-    to: 'permissions = entryLow',
+    from: 'permissions = walk.commonAbove[level] & entryLow',
+    to: 'permissions = entryLow & 3',
   },
   {
     name: 'a superpage leads to its first page',
@@ -103,7 +103,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'a top table that is missing is reported as another table',
     mode: 'second-stage',
     file: 'second-stage.js',
-    from: 'level === stage.levels ? stage.reasons.topAccess : stage.reasons.access',
+    from: 'level === levels ? stage.reasons.topAccess : stage.reasons.access',
     to: 'stage.reasons.access',
   },
   {
@@ -222,8 +222,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'only the leaf’s U/S and R/W count',
     mode: 'first-stage',
     file: 'first-stage.js',
-    from: 'common &= entryLow',
-    to: 'common = entryLow',
+    from: 'walk.common = walk.commonAbove[level] & entryLow',
+    to: 'walk.common = entryLow',
   },
   {
     name: 'bit 47 is not part of the canonical check',

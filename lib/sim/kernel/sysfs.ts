@@ -135,6 +135,17 @@ function busTree(system: System): Directory {
   }));
 }
 
+/** First byte, last byte and kind of what no device of a group can have translated: interrupt messages, all of it. */
+function reservedRegions(system: System, devices: Iterable<KernelPciDevice>): string {
+  const lines = [...devices].flatMap((device) =>
+    (system.iommu?.driver.reservedRegions(device) ?? []).map(
+      ({ start, last }) =>
+        `${[start, last].map((at) => `0x${at.toString(16).padStart(16, '0')}`).join(' ')} msi`,
+    ),
+  );
+  return [...new Set(lines)].join('\n');
+}
+
 /** /sys/kernel/iommu_groups. */
 function groupsTree(system: System): Directory {
   return directory(() =>
@@ -152,6 +163,7 @@ function groupsTree(system: System): Directory {
             ),
           ),
           type: text(() => system.iommu?.defaultDomain ?? 'unknown'),
+          reserved_regions: text(() => reservedRegions(system, devices)),
         })),
     ),
   );

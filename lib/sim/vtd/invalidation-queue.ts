@@ -42,6 +42,7 @@ import {
 import { anyBits } from './layout';
 import { RegisterFile } from './register-file';
 import {
+  FSTS_ICE,
   FSTS_IQE,
   FSTS_ITE,
   FSTS_REG,
@@ -153,6 +154,15 @@ export class InvalidationQueue {
     this.timedOut = undefined;
   }
 
+  /** A completion that was not asked for. ICESID keeps the first until software clears ICE. */
+  unexpectedCompletion(sid: number): void {
+    const { registers } = this;
+    if ((registers.get(FSTS_REG) & FSTS_ICE) === 0) {
+      registers.set(IQERCD_REG + 4, (registers.get(IQERCD_REG + 4) & 0xffff) | (sid << 16));
+    }
+    this.faults.raise(FSTS_ICE);
+  }
+
   private step(): boolean {
     const registers = this.registers;
     if ((registers.get(GSTS_REG) & GSTS_QIES) === 0) return false;
@@ -212,7 +222,6 @@ export class InvalidationQueue {
 
   private fail(information: number): boolean {
     this.registers.set(IQERCD_REG, information);
-    this.registers.set(IQERCD_REG + 4, 0);
     this.faults.raise(FSTS_IQE);
     return false;
   }
@@ -304,8 +313,7 @@ export class InvalidationQueue {
     const registers = this.registers;
     if (this.timedOut !== undefined) {
       // The wait descriptor is aborted; nothing further is fetched until software clears ITE.
-      registers.set(IQERCD_REG, 0);
-      registers.set(IQERCD_REG + 4, this.timedOut);
+      registers.set(IQERCD_REG + 4, (registers.get(IQERCD_REG + 4) & ~0xffff) | this.timedOut);
       this.timedOut = undefined;
       this.faults.raise(FSTS_ITE);
       return;

@@ -216,6 +216,14 @@ export class VtdUnit {
   }
 
   /**
+   * An invalidation completion message (PCIe ATS) that answers no request: functions answer theirs before
+   * {@link AtsEndpoint.invalidateTranslations} returns. FSTS_REG.ICE, and IQERCD_REG says whose it was; the queue goes on.
+   */
+  invalidationCompletion(rid: number): void {
+    this.invalidations.unexpectedCompletion(rid);
+  }
+
+  /**
    * A page request message. False: refused, recorded if there was a fault, no response will come. True: queued; or dropped
    * because the queue has overflowed, and then the last request of a group is answered with success right away (before
    * this returns), so that the device tries again.

@@ -13,6 +13,7 @@ import {
   encodePasidDeviceTlbInvalidate,
   encodePasidIotlbInvalidate,
   FECTL_REG,
+  FSTS_ICE,
   FSTS_IQE,
   FSTS_ITE,
   FSTS_REG,
@@ -346,5 +347,19 @@ describe('messages to devices', () => {
     bench.unit.write32(FSTS_REG, FSTS_ITE);
     expect(bench.memory.read32(bench.status)).toBe(2);
     expect(bench.complete()).toBe(true);
+  });
+
+  test('a completion that nobody asked for is ICE, naming the source; the queue goes on', () => {
+    const bench = new Bench();
+    const { unit } = bench;
+    unit.write32(FECTL_REG, 0);
+    unit.invalidationCompletion(0x1234);
+    unit.invalidationCompletion(0x4321);
+    expect([unit.read32(FSTS_REG), unit.read32(IQERCD_REG + 4)]).toEqual([FSTS_ICE, 0x1234_0000]);
+    expect(bench.interrupts.length).toBe(1);
+    expect(bench.complete()).toBe(true);
+    unit.write32(FSTS_REG, FSTS_ICE);
+    unit.invalidationCompletion(0x4321);
+    expect([unit.read32(FSTS_REG), unit.read32(IQERCD_REG + 4)]).toEqual([FSTS_ICE, 0x4321_0000]);
   });
 });
