@@ -5,9 +5,9 @@ import { DmaEngine, Edu, Machine } from 'iommufd/sim';
 export interface Stage {
   readonly iommu: Iommu;
   /** Says a step of the flow as the RFC has it. */
-  step(text: string): void;
+  readonly step: (text: string) => void;
   /** Says what came of it. Throws if it is not so. */
-  check(holds: boolean, text: string): void;
+  readonly check: (holds: boolean, text: string) => void;
 }
 
 export interface Flow {
