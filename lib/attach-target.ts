@@ -50,6 +50,9 @@ export abstract class AttachTarget extends Handle {
     return [...this.#attachments];
   }
 
+  /** The kernel's IDs of the page tables that there are now, the kernel's own (of an IOAS) left out. For raw calls. */
+  abstract get pageTableIds(): readonly number[];
+
   /**
    * @internal Attaches a device. Returns the page table used, undefined for one of the kernel's own. Throws IommuError
    * and leaves nothing behind.

@@ -65,6 +65,15 @@ export abstract class BoundDevice extends Handle {
   /** 0 or a negative errno. */
   protected abstract detachFrom(pasid: number | undefined): number;
 
+  /** What is known of why attaching gave `result`, a negative errno. */
+  protected whyRefused(
+    _result: number,
+    _pasid: number | undefined,
+    _target: AttachTarget,
+  ): string | undefined {
+    return undefined;
+  }
+
   /** @internal */ override get label(): string {
     return this.name;
   }
@@ -102,8 +111,13 @@ export abstract class BoundDevice extends Handle {
     return this.#slots.get(checkPasid(pasid))?.target;
   }
 
+  /** What is attached: for the device's requests without PASID (undefined) and for its PASIDs. */
+  get slots(): readonly { readonly pasid: number | undefined; readonly target: AttachTarget }[] {
+    return [...this.#slots.values()].map(({ pasid, target }) => ({ pasid, target }));
+  }
+
   /** @internal The HWPT that translates this slot now. */
-  protected hwptId(pasid: number | undefined): number | undefined {
+  tableId(pasid: number | undefined): number | undefined {
     return this.#slots.get(checkPasid(pasid))?.hwptId;
   }
 
@@ -137,7 +151,8 @@ export abstract class BoundDevice extends Handle {
         hwptId = this.attachTo(ptId, pasid, old !== undefined);
         return hwptId;
       },
-      failure: (result, hint) => this.#refused(this.attachRequest, pasid, result, hint),
+      failure: (result, hint) =>
+        this.#refused(this.attachRequest, pasid, result, hint ?? this.whyRefused(result, pasid, target)),
     });
     const slot: Slot = { device: this, pasid, target, table, hwptId };
     this.#slots.set(key, slot);
@@ -289,6 +304,12 @@ function slotOwner(context: Context, id: number, pasid: number | undefined): Bou
   });
   if (result < 0 || out.out_dev_id === id) return undefined;
   return [...context.devices].find((device) => device.id === out.out_dev_id);
+}
+
+/** Checks a vPASID. Throws TypeError, RangeError. */
+export function toPasid(pasid: number): number {
+  if (pasid === undefined) throw new TypeError('pasid must be a number');
+  return checkPasid(pasid);
 }
 
 /** The key of a slot. Throws TypeError, RangeError. */

@@ -1,3 +1,4 @@
+import type { AttachTarget } from './attach-target';
 import { BoundDevice } from './bound-device';
 import type { Context } from './context';
 import { probeFeatures, setLowPower, type DeviceFeatures } from './device-features';
@@ -7,6 +8,7 @@ import { runAll } from './handle';
 import { hotReset, hotResetDevices, type HotResetDevice } from './hot-reset';
 import { Interrupt, InterruptLines, type InterruptKind } from './interrupt';
 import { attempt, attemptBytes, call } from './ioctl';
+import { whyNotViable } from './iommu-group';
 import { COMMAND, COMMAND_MASTER, MemoryDecoding } from './memory-decoding';
 import { Region, type RegionDescription } from './region';
 import { NO_CAPABILITIES, readRegionCapabilities } from './region-capabilities';
@@ -25,6 +27,8 @@ export class Device extends BoundDevice {
   readonly uuid: string | undefined;
   /** Its character device, such as '/dev/vfio/devices/vfio0'. */
   readonly path: string;
+  /** Number of its IOMMU group; undefined where it has no PCI address. `iommu.groups()` has all of it. */
+  readonly iommuGroup: number | undefined;
   /** The VFIO file descriptor, for raw calls. */
   readonly fd: number;
   protected override readonly attachRequest = 'VFIO_DEVICE_ATTACH_IOMMUFD_PT';
@@ -52,6 +56,7 @@ export class Device extends BoundDevice {
     this.path = values.path;
     this.bdf = values.description?.bdf;
     this.uuid = values.description?.uuid;
+    this.iommuGroup = values.description?.bdf === undefined ? undefined : values.description.iommuGroup;
   }
 
   override get name(): string {
@@ -65,6 +70,25 @@ export class Device extends BoundDevice {
     this.#softwareMediated ??=
       attempt(kernel, fd, uapi.IOMMU_GET_HW_INFO, { dev_id: this.id }).result === -uapi.errno.ENOENT;
     return this.#softwareMediated;
+  }
+
+  /** The group's devices are in one space: which of them is in another. */
+  protected override whyRefused(
+    result: number,
+    pasid: number | undefined,
+    target: AttachTarget,
+  ): string | undefined {
+    if (result !== -uapi.errno.EINVAL || this.iommuGroup === undefined) return undefined;
+    for (const other of this.context.devices) {
+      if (other === this || !(other instanceof Device) || other.iommuGroup !== this.iommuGroup) continue;
+      const attached = other.attached(pasid);
+      if (attached && attached !== target)
+        return (
+          `${other.name} is in the same IOMMU group, ${this.iommuGroup}, and attached to ${attached.label}: ` +
+          'attach to that, or detach it first'
+        );
+    }
+    return undefined;
   }
 
   protected override attachTo(ptId: number, pasid: number | undefined): number {
@@ -272,7 +296,8 @@ export function bindDevice(
   const { result, out } = attempt(kernel, fd, row, { argsz: row.minimumSize, iommufd: context.fd });
   if (result < 0) {
     kernel.close(fd);
-    throw failure(result, { syscall: 'ioctl', request: row.name, path });
+    const blocked = result === -uapi.errno.EPERM && description && whyNotViable(kernel, description);
+    throw failure(result, { syscall: 'ioctl', request: row.name, path, hint: blocked || undefined });
   }
   return new Device(context, { cookie, id: out.out_devid, fd, path, description });
 }

@@ -10,6 +10,7 @@
 export { Iommu, type OpenOptions } from './iommu';
 export type { Backend, MachineLike } from './open-kernel';
 export { IommuError } from './errors';
+export type { GroupMember, IommuGroup, MemberUse } from './iommu-group';
 export type { MdevOptions, MdevType } from './mdev';
 export type { DeviceDescription, MdevDescription, PciDescription } from './sysfs';
 export { BoundDevice, type AttachOptions } from './bound-device';
@@ -20,6 +21,17 @@ export type { HotResetDevice } from './hot-reset';
 export type { AmdInfo, HardwareInfo, HardwareType, SmmuInfo, Tegra241Info, VtdInfo } from './hardware-info';
 export type { IommuDeviceInfo } from './iommu-device-info';
 export type { TableFormat } from './table-formats';
+export type {
+  DescribedBuffer,
+  DescribedDevice,
+  DescribedFault,
+  DescribedFaultQueue,
+  DescribedGroup,
+  DescribedMapping,
+  DescribedSpace,
+  Hex,
+  IommuDescription,
+} from './describe';
 export { extensionNames, type Extension } from './extensions';
 export { Region } from './region';
 export type { RegionCapabilities } from './region-capabilities';
@@ -47,6 +59,7 @@ export type {
   VtdInvalidation,
 } from './invalidation';
 export type { DirtyOptions } from './dirty';
+export { VirtualMachine, type GuestPasid, type RestoreOptions, type SavedPasids } from './virtual-machine';
 export { VirtualDevice, VirtualIommu, type VirtualIommuOptions } from './virtual-iommu';
 export { EventQueue, type EventQueueOptions } from './event-queue';
 export type { LostEvents, RawEvent, SmmuEvent, Tegra241Event, VirtualEvent } from './virtual-event';

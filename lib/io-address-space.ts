@@ -23,6 +23,10 @@ export abstract class IoAddressSpace extends AttachTarget {
     return `address space ${this.ioasid}`;
   }
 
+  override get pageTableIds(): readonly number[] {
+    return this.tables.map(({ id }) => id);
+  }
+
   /** @internal Call at the end of a subclass's constructor, when nothing can fail any more. */
   protected register(): void {
     this.context.spaces.add(this);

@@ -3,6 +3,7 @@ import { AttachTable } from './attach-data';
 import type { BoundDevice } from './bound-device';
 import { checkCookie, deviceOf, type Context } from './context';
 import { createAddressSpace, type AnyAddressSpaceOptions } from './create-address-space';
+import { describeContext, type IommuDescription } from './describe';
 import { bindDevice, type Device } from './device';
 import { DmaBuffer } from './dma-buffer';
 import { refusal } from './errors';
@@ -11,6 +12,7 @@ import { hasExtension, type Extension } from './extensions';
 import { FaultQueue, type FaultQueueOptions } from './fault-queue';
 import { closing, Handle, runAll } from './handle';
 import type { IoAddressSpace } from './io-address-space';
+import { listGroups, type IommuGroup } from './iommu-group';
 import { readDeviceInfo, type IommuDeviceInfo } from './iommu-device-info';
 import { call } from './ioctl';
 import type { AllocateOptions, Kernel } from './kernel';
@@ -25,6 +27,7 @@ import { PageTable } from './page-table';
 import { listDevices, resolveDevice, type DeviceDescription, type MdevDescription } from './sysfs';
 import * as uapi from './uapi';
 import type { UserAddressSpace, UserAddressSpaceOptions } from './user-address-space';
+import { VirtualMachine } from './virtual-machine';
 import { VirtualIommu, type VirtualIommuOptions } from './virtual-iommu';
 
 /** Options of `Iommu.open`. */
@@ -63,6 +66,7 @@ export class Iommu extends Handle {
       ioasids: new Set<number>(),
       queues: new Set<FaultQueue>(),
       buffers: new Set<DmaBuffer>(),
+      machines: new Set<VirtualMachine>(),
       requireOpen: (where) => this.requireOpen(where),
     };
   }
@@ -125,6 +129,15 @@ export class Iommu extends Handle {
     removeMdev(this.kernel, uuid);
   }
 
+  /**
+   * The IOMMU groups of the machine, by number: their devices, the drivers these have, and which of them keep a group from
+   * being taken.
+   */
+  groups(): IommuGroup[] {
+    this.requireOpen({ syscall: 'readdir' });
+    return listGroups(this.kernel, this.#context.devices);
+  }
+
   /** The devices bound here. */
   get bound(): readonly BoundDevice[] {
     return [...this.#context.devices];
@@ -157,8 +170,8 @@ export class Iommu extends Handle {
    * is a 64-bit number of your choice, unique in this Iommu, which names the device in fault reports.
    *
    * Throws IommuError: EEXIST (cookie in use), EBUSY (bound here already), ENODEV (no such device, not bound to
-   * vfio-pci, no IOMMU), EACCES, EPERM (interrupt remapping off, or the group belongs to somebody else), EINVAL
-   * (bound by somebody else).
+   * vfio-pci, no IOMMU), EACCES, EPERM (interrupt remapping off, a driver of the kernel does DMA in the group, or the
+   * group belongs to somebody else), EINVAL (bound by somebody else).
    */
   bind(target: string | DeviceDescription, options: { cookie: bigint | number }): Device {
     const request = 'VFIO_DEVICE_BIND_IOMMUFD';
@@ -222,6 +235,17 @@ export class Iommu extends Handle {
   }
 
   /**
+   * The devices and PASIDs of a virtual machine, by the descriptor of its file: KVM's, or `machine.createVm().fd` of a
+   * simulated machine. No KVM has this; its methods throw IommuError EOPNOTSUPP there.
+   */
+  openVm(fd: number): VirtualMachine {
+    this.requireOpen({ request: uapi.KVM_DEV_VFIO_FILE_ADD.name });
+    if (!Number.isInteger(fd) || fd < 0)
+      throw new TypeError(`${String(fd)} is no descriptor of a virtual machine`);
+    return new VirtualMachine(this.#context, fd);
+  }
+
+  /**
    * Whose limit pinned memory counts against: the user's (the sum of all processes of the user), or this process's
    * (RLIMIT_MEMLOCK; IOMMU_OPTION_RLIMIT_MODE). 'user' at first. To be set before anything is made, with CAP_SYS_RESOURCE;
    * else throws IommuError EBUSY, EPERM.
@@ -256,6 +280,15 @@ export class Iommu extends Handle {
     call(this.kernel, this.fd, uapi.IOMMU_IOAS_CHANGE_PROCESS, {});
   }
 
+  /**
+   * What there is here, as plain data that JSON.stringify takes: descriptors, devices with their groups and PASIDs, address
+   * spaces with their parents and mappings, memory, and faults without an answer.
+   */
+  describe(): IommuDescription {
+    this.requireOpen({ syscall: 'readdir' });
+    return describeContext(this.#context);
+  }
+
   /** Makes a queue for the page faults of the address spaces that name it. Throws RangeError, IommuError. */
   createFaultQueue(options?: FaultQueueOptions): FaultQueue {
     return new FaultQueue(this.#context, options);
@@ -270,8 +303,9 @@ export class Iommu extends Handle {
 
   /** Detaches and unbinds every device, closes spaces, queues and buffers, then /dev/iommu itself. */
   protected override release(): void {
-    const { devices, spaces, queues, buffers } = this.#context;
+    const { devices, spaces, queues, buffers, machines } = this.#context;
     runAll([
+      ...closing(machines),
       ...closing(devices),
       ...closing(spaces),
       ...closing(queues),

@@ -78,6 +78,10 @@ export class PageTable extends AttachTarget {
     return `page table ${this.id}`;
   }
 
+  override get pageTableIds(): readonly number[] {
+    return [this.id];
+  }
+
   /** @internal */
   override connect(attempt: AttachAttempt): PageTable {
     const result = attempt.attach(this.id);

@@ -52,14 +52,15 @@ export const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** Every PCI function the kernel knows, by address, then every mediated device. */
 export function listDevices(kernel: Kernel): DeviceDescription[] {
-  const names = (path: string) => {
-    const found = kernel.readdir(path);
-    return typeof found === 'number' ? [] : found;
-  };
-  return [
-    ...names(PCI_DEVICES).map((bdf) => describe(kernel, bdf)),
-    ...names(MDEV_DEVICES).map((uuid) => describeMdev(kernel, uuid)),
-  ];
+  const names = kernel.readdir(MDEV_DEVICES);
+  const uuids = typeof names === 'number' ? [] : names;
+  return [...listPciDevices(kernel), ...uuids.map((uuid) => describeMdev(kernel, uuid))];
+}
+
+/** Every PCI function the kernel knows, by address. */
+export function listPciDevices(kernel: Kernel): PciDescription[] {
+  const names = kernel.readdir(PCI_DEVICES);
+  return typeof names === 'number' ? [] : names.map((bdf) => describe(kernel, bdf));
 }
 
 /** The mediated device of that name, if there is one. */
@@ -168,6 +169,11 @@ function unknownAddress(bdf: string, devices: readonly DeviceDescription[]): Err
   });
 }
 
+/** Takes a device from its driver. */
+export function unbindCommand(bdf: string): string {
+  return `echo ${bdf} | sudo tee ${PCI_DEVICES}/${bdf}/driver/unbind`;
+}
+
 /** Why a device that exists has no VFIO character device. */
 function unbindable(kernel: Kernel, { bdf, driver, iommuGroup }: PciDescription): Error {
   const folder = `${PCI_DEVICES}/${bdf}`;
@@ -191,7 +197,7 @@ function unbindable(kernel: Kernel, { bdf, driver, iommuGroup }: PciDescription)
   const commands = [
     'sudo modprobe vfio-pci',
     `echo vfio-pci | sudo tee ${folder}/driver_override`,
-    ...(driver ? [`echo ${bdf} | sudo tee ${folder}/driver/unbind`] : []),
+    ...(driver ? [unbindCommand(bdf)] : []),
     `echo ${bdf} | sudo tee /sys/bus/pci/drivers_probe`,
   ];
   return refusal(

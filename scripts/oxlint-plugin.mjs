@@ -27,6 +27,7 @@ const LAYERS = [
   { path: 'lib/sim/', own: ['lib/sim/', 'lib/kernel.ts', 'lib/uapi/'], outside: true },
   // The one place that knows both backends.
   { path: 'lib/open-kernel.ts', own: ['lib/*.ts', 'lib/uapi/', 'lib/linux/', 'lib/sim/'], outside: true },
+  { path: 'lib/cli/', own: ['lib/cli/', 'lib/*.ts', 'lib/uapi/'], outside: true },
   { path: 'lib/', own: ['lib/*.ts', 'lib/uapi/'], outside: true },
 ];
 

@@ -10,6 +10,7 @@ export {
   Vcpu,
   type EnqcmdResult,
 } from './cpu/vcpu';
+export { ACS_ISOLATION, PciBridge, type BridgeKind, type BridgeOptions } from './devices/bridge';
 export { DmaEngine } from './devices/dma-engine';
 export * from './devices/dma-engine-registers';
 export { Edu, edu, type EduOptions } from './devices/edu';

@@ -25,6 +25,8 @@ function typeDirectory(bus: MdevBus, parent: MdevParent, type: MdevType): Direct
 
 function mdevDirectory(bus: MdevBus, mdev: MdevDevice): Directory {
   const name = `vfio${mdev.vfioIndex}`;
+  // To /sys: 'devices', the root bus, the bridges and the parent, and the device itself.
+  const up = ['../../..', ...mdev.parent.pci.path.map(() => '..')].join('/');
   return directory(() => ({
     remove: control((value) => {
       const number = Number(value.trim() || NaN);
@@ -32,8 +34,8 @@ function mdevDirectory(bus: MdevBus, mdev: MdevDevice): Directory {
       return number === 0 ? 0 : bus.destroy(mdev);
     }),
     mdev_type: link(`../mdev_supported_types/${folderOf(mdev.type)}`),
-    driver: link(`../../../../bus/mdev/drivers/${MDEV_DRIVER}`),
-    subsystem: link('../../../../bus/mdev'),
+    driver: link(`${up}/bus/mdev/drivers/${MDEV_DRIVER}`),
+    subsystem: link(`${up}/bus/mdev`),
     'vfio-dev': directory(() => ({
       [name]: directory(() => ({
         dev: text(() => `511:${mdev.vfioIndex}`),
@@ -56,8 +58,13 @@ export function parentEntries(system: System, device: PciDevice): Record<string,
   };
 }
 
+/** A device's folder, from /sys. */
 function pathOf(mdev: MdevDevice): string {
-  return `devices/pci0000:00/${mdev.parent.pci.bdf}/${mdev.uuid}`;
+  return `${parentPath(mdev.parent)}/${mdev.uuid}`;
+}
+
+function parentPath({ pci }: MdevParent): string {
+  return ['devices/pci0000:00', ...pci.path].join('/');
 }
 
 /** /sys/bus/mdev. */
@@ -81,9 +88,7 @@ export function mdevBusDirectory({ mdevs }: System): Directory {
 /** /sys/class/mdev_bus: the parents. */
 export function mdevClassDirectory({ mdevs }: System): Directory {
   return directory(() =>
-    Object.fromEntries(
-      [...mdevs.parents.keys()].map((bdf) => [bdf, link(`../../devices/pci0000:00/${bdf}`)]),
-    ),
+    Object.fromEntries([...mdevs.parents].map(([bdf, parent]) => [bdf, link(`../../${parentPath(parent)}`)])),
   );
 }
 
