@@ -150,7 +150,7 @@ describe('ENQCMD', () => {
     guest.vm.mapPasid(9, space);
     guest.enqcmd(9, command(0x300000n, { flags: CONTROL_ATS | CONTROL_PAGE_REQUESTS }));
     guest.machine.idle();
-    const fault = await faults.next();
+    const fault = await faults.next({ timeout: 1000 });
     expect(fault).toMatchObject({ ioasid: space.ioasid, cookie: 0x77n, address: 0x300000n, pasid: 9 });
     const buffer = guest.iommu.allocateDma(PAGE);
     space.map(buffer, { iova: 0x300000n });
