@@ -50,4 +50,28 @@ export const RULES: readonly Rule[] = [
     to: 'return;',
     tests: ['attach-data'],
   },
+  {
+    name: 'what a parent unmaps is out of reach for tables nested on it in hardware',
+    item: 'isolation',
+    file: 'sim/kernel/intel/domain.js',
+    from: 'for (const child of this.children)\n            child.invalidateAll();',
+    to: '',
+    tests: ['isolation/isolation'],
+  },
+  {
+    name: 'a slot that is moved is dropped from every cache',
+    item: 'isolation',
+    file: 'sim/kernel/intel/attachments.js',
+    from: 'this.#flush(state, pasid, old.domain);',
+    to: '',
+    tests: ['isolation/isolation'],
+  },
+  {
+    name: 'devices forget what is unmapped',
+    item: 'isolation',
+    file: 'sim/kernel/intel/domain.js',
+    from: '...this.deviceTlbDescriptors(block));\n        for (const child',
+    to: ');\n        for (const child',
+    tests: ['isolation/isolation'],
+  },
 ];
