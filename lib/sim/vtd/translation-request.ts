@@ -42,7 +42,7 @@ export function findBest(
   let first = 0;
   for (const given of CONCESSIONS) {
     if ((asked & given) !== given) continue;
-    const reason = translator.find(entry, asked & ~given, high, low);
+    const reason = translator.find(entry, asked & ~given, high, low, true);
     if (reason === 0) return asked & ~given;
     if (given === 0) first = reason;
     if (!isPermission(reason)) break;
