@@ -85,6 +85,8 @@ export class EntryLookup {
     private readonly capabilities: VtdCapabilities,
     private readonly iotlb: Iotlb,
     private readonly strict: StrictChecker | null,
+    /** Called when everything was dropped: tags mean something else from then on. */
+    private readonly dropped: () => void,
   ) {
     this.contextReserved = contextReservedBits(capabilities);
     this.faults = iotlb.faults;
@@ -106,6 +108,7 @@ export class EntryLookup {
     this.pasids.invalidateAll();
     this.faults?.clear();
     this.iotlb.reset();
+    this.dropped();
   }
 
   /** The request's context entry, with the checks it decides; null: see {@link reason}. */

@@ -57,7 +57,7 @@ export class Remapper {
     private readonly strict: StrictChecker | null,
   ) {
     this.iotlb.faults = capabilities.CM !== 0 ? new FaultCache() : null;
-    this.entries = new EntryLookup(memory, capabilities, this.iotlb, strict);
+    this.entries = new EntryLookup(memory, capabilities, this.iotlb, strict, () => this.forget());
     this.translator = new Translator(
       memory,
       capabilities,
@@ -71,7 +71,6 @@ export class Remapper {
   /** Drops everything cached. */
   dropAll(): void {
     this.entries.dropAll();
-    this.forget();
   }
 
   /** Has to follow every invalidation of contexts or PASIDs. */
