@@ -98,10 +98,10 @@ export class StrictChecker {
     return source;
   }
 
-  /** A cached context or PASID entry is used. */
-  checkEntry(cache: StaleUse['cache'], source: Source | null, missing: string): void {
+  /** A cached context or PASID entry is used. `ignored`: bits of the low words that say nothing. */
+  checkEntry(cache: StaleUse['cache'], source: Source | null, missing: string, ignored = 0): void {
     if (source === null || this.found !== null) return;
-    const index = this.changed(source, 0);
+    const index = this.changed(source, ignored);
     if (index >= 0) this.found = this.describe(cache, source, index, missing);
   }
 

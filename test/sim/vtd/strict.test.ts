@@ -30,6 +30,7 @@ import {
   StaleUse,
 } from '../../../lib/sim/vtd';
 import { Bench, RID } from './bench';
+import { ADDRESS as LEGACY_ADDRESS, Legacy } from './legacy-bench';
 
 const RW = SS_R | SS_W;
 const ALL = FS_P | FS_RW | FS_US;
@@ -273,6 +274,19 @@ describe('not stale', () => {
     bench.memory.write64(bench.first, 0, 0);
     expect(bench.refusal(ADDRESS, ACCESS_PRIVILEGED, 1)).toBe(0x5d);
     expect(bench.uses).toEqual([]);
+  });
+
+  test('a legacy context entry whose bits for software have changed', () => {
+    const uses: StaleUse[] = [];
+    const bench = new Legacy({}, (use) => uses.push(use));
+    for (const IGN of [0, 1, 8]) {
+      bench.set({ IGN });
+      bench.translate(LEGACY_ADDRESS);
+      expect(uses).toEqual([]);
+    }
+    bench.set({ DID: 6 });
+    bench.translate(LEGACY_ADDRESS);
+    expect(uses).toMatchObject([{ cache: 'context-cache', entry: bench.entry + 8 }]);
   });
 
   test('pass-through, after tables were used at the same place', () => {
