@@ -178,7 +178,7 @@ export class Remapper {
     if (pasid < 0 && isInterruptAddress(high, low)) return interruptRange(low);
     const asked = (access & (pasid < 0 ? ACCESS_WRITE : REQUEST_KIND)) | kindBits(context, pasid);
     const found = findBest(this.translator, entry, asked, high, low);
-    if (found >= 0) return complete(this.translator.walk, asked, found);
+    if (found >= 0) return complete(this.translator.walk, asked, found, pasid);
     if (isRecoverable(-found)) return NOT_MAPPED;
     this.refuse(rid, pasid, high, low, access, AT_TRANSLATION, -found);
     return REFUSED;
