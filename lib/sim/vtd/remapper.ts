@@ -57,7 +57,7 @@ export class Remapper {
     private readonly strict: StrictChecker | null,
   ) {
     this.iotlb.faults = capabilities.CM !== 0 ? new FaultCache() : null;
-    this.entries = new EntryLookup(memory, capabilities, this.iotlb, strict);
+    this.entries = new EntryLookup(memory, capabilities, this.iotlb, strict, () => this.forget());
     this.translator = new Translator(
       memory,
       capabilities,
@@ -71,7 +71,6 @@ export class Remapper {
   /** Drops everything cached. */
   dropAll(): void {
     this.entries.dropAll();
-    this.forget();
   }
 
   /** Has to follow every invalidation of contexts or PASIDs. */
@@ -179,7 +178,7 @@ export class Remapper {
     if (pasid < 0 && isInterruptAddress(high, low)) return interruptRange(low);
     const asked = (access & (pasid < 0 ? ACCESS_WRITE : REQUEST_KIND)) | kindBits(context, pasid);
     const found = findBest(this.translator, entry, asked, high, low);
-    if (found >= 0) return complete(this.translator.walk, asked, found);
+    if (found >= 0) return complete(this.translator.walk, asked, found, pasid);
     if (isRecoverable(-found)) return NOT_MAPPED;
     this.refuse(rid, pasid, high, low, access, AT_TRANSLATION, -found);
     return REFUSED;
