@@ -4,6 +4,7 @@ import {
   type CacheInvalidation,
   type Device,
   type DmaBuffer,
+  type IommuError,
   type UserAddressSpace,
   type UserAddressSpaceOptions,
 } from '../lib';
@@ -198,6 +199,16 @@ describe('user-managed address space', () => {
     expect(device.attached()).toBeUndefined();
     expect(iommu.createAddressSpace().ioasid).toBe(1);
     iommu.close();
+  });
+
+  test('a parent with read-only mappings is refused by the erratum’s name', () => {
+    const { device, parent, data, space } = setUp();
+    const readOnly = parent.map(data, { iova: 2n * DATA, write: false });
+    const error = errorOf(() => device.attach(space)) as IommuError;
+    expect(error).toMatchObject({ code: 'EINVAL', request: 'IOMMU_HWPT_ALLOC' });
+    expect(error.hint).toContain('erratum 772415');
+    readOnly.unmap();
+    device.attach(space);
   });
 
   test('tables of the kernel go with their last user', () => {
