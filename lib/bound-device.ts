@@ -60,6 +60,15 @@ export abstract class BoundDevice extends Handle {
   /** 0 or a negative errno. */
   protected abstract detachFrom(pasid: number | undefined): number;
 
+  /** What is known of why attaching gave `result`, a negative errno. */
+  protected whyRefused(
+    _result: number,
+    _pasid: number | undefined,
+    _target: AttachTarget,
+  ): string | undefined {
+    return undefined;
+  }
+
   /** @internal */ override get label(): string {
     return this.name;
   }
@@ -132,7 +141,8 @@ export abstract class BoundDevice extends Handle {
         hwptId = this.attachTo(ptId, pasid, old !== undefined);
         return hwptId;
       },
-      failure: (result, hint) => this.#refused(this.attachRequest, pasid, result, hint),
+      failure: (result, hint) =>
+        this.#refused(this.attachRequest, pasid, result, hint ?? this.whyRefused(result, pasid, target)),
     });
     const slot: Slot = { device: this, pasid, target, table, hwptId };
     this.#slots.set(key, slot);

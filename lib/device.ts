@@ -1,3 +1,4 @@
+import type { AttachTarget } from './attach-target';
 import { BoundDevice } from './bound-device';
 import type { Context } from './context';
 import { probeFeatures, setLowPower, type DeviceFeatures } from './device-features';
@@ -6,6 +7,7 @@ import { runAll } from './handle';
 import { hotReset, hotResetDevices, type HotResetDevice } from './hot-reset';
 import { Interrupt, InterruptLines, type InterruptKind } from './interrupt';
 import { attempt, attemptBytes, call } from './ioctl';
+import { whyNotViable } from './iommu-group';
 import { COMMAND, COMMAND_MASTER, MemoryDecoding } from './memory-decoding';
 import { Region, type RegionDescription } from './region';
 import { NO_CAPABILITIES, readRegionCapabilities } from './region-capabilities';
@@ -32,6 +34,8 @@ export class Device extends BoundDevice {
   readonly bdf: string | undefined;
   /** Its character device, such as '/dev/vfio/devices/vfio0'. */
   readonly path: string;
+  /** Number of its IOMMU group; undefined where it has no PCI address. `iommu.groups()` has all of it. */
+  readonly iommuGroup: number | undefined;
   /** The VFIO file descriptor, for raw calls. */
   readonly fd: number;
   protected override readonly attachRequest = 'VFIO_DEVICE_ATTACH_IOMMUFD_PT';
@@ -45,16 +49,43 @@ export class Device extends BoundDevice {
   /** @internal Use `iommu.bind()`. */
   constructor(
     context: Context,
-    values: { cookie: bigint; id: number; fd: number; path: string; bdf: string | undefined },
+    values: {
+      cookie: bigint;
+      id: number;
+      fd: number;
+      path: string;
+      bdf: string | undefined;
+      iommuGroup: number | undefined;
+    },
   ) {
     super(context, values.cookie, values.id);
     this.fd = values.fd;
     this.path = values.path;
     this.bdf = values.bdf;
+    this.iommuGroup = values.iommuGroup;
   }
 
   override get name(): string {
     return this.bdf ?? this.path;
+  }
+
+  /** The group's devices are in one space: which of them is in another. */
+  protected override whyRefused(
+    result: number,
+    pasid: number | undefined,
+    target: AttachTarget,
+  ): string | undefined {
+    if (result !== -uapi.errno.EINVAL || this.iommuGroup === undefined) return undefined;
+    for (const other of this.context.devices) {
+      if (other === this || !(other instanceof Device) || other.iommuGroup !== this.iommuGroup) continue;
+      const attached = other.attached(pasid);
+      if (attached && attached !== target)
+        return (
+          `${other.name} is in the same IOMMU group, ${this.iommuGroup}, and attached to ${attached.label}: ` +
+          'attach to that, or detach it first'
+        );
+    }
+    return undefined;
   }
 
   protected override attachTo(ptId: number, pasid: number | undefined): number {
@@ -274,7 +305,9 @@ export function bindDevice(
   const { result, out } = attempt(kernel, fd, row, { argsz: row.minimumSize, iommufd: context.fd });
   if (result < 0) {
     kernel.close(fd);
-    throw failure(result, { syscall: 'ioctl', request: row.name, path });
+    const blocked = result === -uapi.errno.EPERM && description && whyNotViable(kernel, description);
+    throw failure(result, { syscall: 'ioctl', request: row.name, path, hint: blocked || undefined });
   }
-  return new Device(context, { cookie, id: out.out_devid, fd, path, bdf });
+  const iommuGroup = description?.iommuGroup;
+  return new Device(context, { cookie, id: out.out_devid, fd, path, bdf, iommuGroup });
 }

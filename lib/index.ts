@@ -10,6 +10,7 @@
 export { Iommu, type OpenOptions } from './iommu';
 export type { Backend, MachineLike } from './open-kernel';
 export { IommuError } from './errors';
+export type { GroupMember, IommuGroup, MemberUse } from './iommu-group';
 export type { DeviceDescription } from './sysfs';
 export { BoundDevice, type AttachOptions } from './bound-device';
 export { Device, type DeviceInfo, type RegionName } from './device';

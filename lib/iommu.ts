@@ -12,6 +12,7 @@ import { hasExtension, type Extension } from './extensions';
 import { FaultQueue, type FaultQueueOptions } from './fault-queue';
 import { closing, Handle, runAll } from './handle';
 import type { IoAddressSpace } from './io-address-space';
+import { listGroups, type IommuGroup } from './iommu-group';
 import { readDeviceInfo, type IommuDeviceInfo } from './iommu-device-info';
 import { call } from './ioctl';
 import type { AllocateOptions, Kernel } from './kernel';
@@ -95,6 +96,15 @@ export class Iommu extends Handle {
     return listDevices(this.kernel);
   }
 
+  /**
+   * The IOMMU groups of the machine, by number: their devices, the drivers these have, and which of them keep a group from
+   * being taken.
+   */
+  groups(): IommuGroup[] {
+    this.requireOpen({ syscall: 'readdir' });
+    return listGroups(this.kernel, this.#context.devices);
+  }
+
   /** The devices bound here. */
   get bound(): readonly BoundDevice[] {
     return [...this.#context.devices];
@@ -126,8 +136,8 @@ export class Iommu extends Handle {
    * is a 64-bit number of your choice, unique in this Iommu, which names the device in fault reports.
    *
    * Throws IommuError: EEXIST (cookie in use), EBUSY (bound here already), ENODEV (no such device, not bound to
-   * vfio-pci, no IOMMU), EACCES, EPERM (interrupt remapping off, or the group belongs to somebody else), EINVAL
-   * (bound by somebody else).
+   * vfio-pci, no IOMMU), EACCES, EPERM (interrupt remapping off, a driver of the kernel does DMA in the group, or the
+   * group belongs to somebody else), EINVAL (bound by somebody else).
    */
   bind(target: string | DeviceDescription, options: { cookie: bigint | number }): Device {
     const request = 'VFIO_DEVICE_BIND_IOMMUFD';

@@ -91,6 +91,11 @@ function unknownAddress(bdf: string, devices: readonly DeviceDescription[]): Err
   });
 }
 
+/** Takes a device from its driver. */
+export function unbindCommand(bdf: string): string {
+  return `echo ${bdf} | sudo tee ${PCI_DEVICES}/${bdf}/driver/unbind`;
+}
+
 /** Why a device that exists has no VFIO character device. */
 function unbindable(kernel: Kernel, { bdf, driver, iommuGroup }: DeviceDescription): Error {
   const folder = `${PCI_DEVICES}/${bdf}`;
@@ -114,7 +119,7 @@ function unbindable(kernel: Kernel, { bdf, driver, iommuGroup }: DeviceDescripti
   const commands = [
     'sudo modprobe vfio-pci',
     `echo vfio-pci | sudo tee ${folder}/driver_override`,
-    ...(driver ? [`echo ${bdf} | sudo tee ${folder}/driver/unbind`] : []),
+    ...(driver ? [unbindCommand(bdf)] : []),
     `echo ${bdf} | sudo tee /sys/bus/pci/drivers_probe`,
   ];
   return refusal(

@@ -1,6 +1,7 @@
 /** Simulated machines, and the parts they are made of: `iommufd/sim`. */
 export * from './bus';
 export { Clock } from './clock';
+export { ACS_ISOLATION, PciBridge, type BridgeKind, type BridgeOptions } from './devices/bridge';
 export { DmaEngine } from './devices/dma-engine';
 export * from './devices/dma-engine-registers';
 export { Edu, edu, type EduOptions } from './devices/edu';

@@ -1,6 +1,7 @@
 /** A simulated machine: memory, an IOMMU, PCI devices, and a kernel that runs on them. */
 import type { Kernel } from '../kernel';
 import { Clock } from './clock';
+import { PciBridge } from './devices/bridge';
 import { DmaEngine } from './devices/dma-engine';
 import { Edu } from './devices/edu';
 import type { PciFunction } from './devices/pci-function';
@@ -25,10 +26,15 @@ const EVENTS_PER_TURN = 1000;
 /** A device and how the kernel finds it. */
 export interface DeviceOptions {
   readonly device: PciFunction;
-  /** Driver bound at boot; default vfio-pci, null for none. */
+  /** Driver bound at boot; default vfio-pci, of ports pcieport, of other bridges none. null for none. */
   readonly driver?: string | null;
-  /** Number of the IOMMU group; default one of its own. */
+  /** Number of the IOMMU group; default as Linux derives it from where the device sits, its ACS and its aliases. */
   readonly group?: number;
+  /**
+   * The address of a function of the same bus whose requester ID the device's requests leave with, instead of its own, as
+   * some hardware has it. Interrupt messages have the device's own. The kernel knows of it (a quirk).
+   */
+  readonly dmaAlias?: string;
 }
 
 /** The simulated VT-d unit. */
@@ -37,6 +43,11 @@ export interface VtdOptions {
   readonly capabilities?: Partial<VtdCapabilities>;
   /** False: the unit has no interrupt remapping, and binding a device gives EPERM, as on real hardware. */
   readonly interruptRemapping?: boolean;
+  /**
+   * True: the kernel was started with iommu=pt. Devices that nobody has taken reach all of memory, untranslated; default:
+   * nothing. Needs ECAP_REG.PT.
+   */
+  readonly passthrough?: boolean;
   /**
    * Called for every request that a cache of the unit has served although its tables were changed since and not
    * invalidated: what real hardware hides. Default: nothing, or an error where IOMMUFD_STRICT is 1.
@@ -63,7 +74,10 @@ export interface MachineOptions {
    * Default true, as every distribution has it.
    */
   readonly powerManagement?: boolean;
-  /** PCI address → device, on bus 0 or on that of a root port. Default: `edu` at 0000:00:04.0 and a DMA engine with ATS, PRI, PASID at 0000:00:05.0. */
+  /**
+   * PCI address → device. A PciBridge has a bus behind it; a bus without one hangs from a root port of its own, with ACS,
+   * that nobody sees. Default: `edu` at 0000:00:04.0 and a DMA engine with ATS, PRI, PASID at 0000:00:05.0.
+   */
   readonly devices?: Readonly<Record<string, PciFunction | DeviceOptions>>;
   /** True: simulated time passes only in `step` and `idle`. Default: by itself, whenever the program waits. */
   readonly manual?: boolean;
@@ -80,6 +94,11 @@ function defaultDevices(): Record<string, PciFunction> {
     '0000:00:04.0': new Edu({ dmaMask: (1n << 64n) - 1n }),
     '0000:00:05.0': new DmaEngine(),
   };
+}
+
+/** As the kernel finds them: a bus after those that lead to it. The order within a bus stays. */
+function inBusOrder(devices: NonNullable<MachineOptions['devices']>) {
+  return Object.entries(devices).sort(([one], [other]) => (parseBdf(one) >> 8) - (parseBdf(other) >> 8));
 }
 
 /**
@@ -112,8 +131,10 @@ export class Machine {
     if (iommu !== 'none') this.#unit = this.#makeUnit(vtd, message);
     this.#root = new RootComplex(this.memory, this.#clock, this.#unit, message);
     if (this.#unit) {
-      this.#driver = new IntelIommu(this.memory, this.#unit, this.system.interrupts);
-      this.system.iommu = { driver: this.#driver, isolatedMsi: this.#driver.remapsInterrupts };
+      const passthrough = vtd.passthrough ?? false;
+      this.#driver = new IntelIommu(this.memory, this.#unit, this.system.interrupts, passthrough);
+      const defaultDomain = passthrough ? 'identity' : 'DMA';
+      this.system.iommu = { driver: this.#driver, isolatedMsi: this.#driver.remapsInterrupts, defaultDomain };
     } else {
       this.system.unsafeNoIommu = true;
     }
@@ -125,7 +146,7 @@ export class Machine {
         this.#clock.step();
       };
     }
-    for (const [bdf, entry] of Object.entries(options.devices ?? defaultDevices()))
+    for (const [bdf, entry] of inBusOrder(options.devices ?? defaultDevices()))
       this.plug(bdf, 'device' in entry ? entry : { device: entry });
   }
 
@@ -160,15 +181,21 @@ export class Machine {
     return this.#driver?.faults.interrupts ?? [];
   }
 
-  /** Plugs a device in and boots its driver. RangeError for a bad or taken address. */
-  plug(bdf: string, { device, driver = VFIO_PCI, group }: DeviceOptions): void {
+  /** Plugs a device in and boots its driver. RangeError for a bad or taken address or bus number. */
+  plug(bdf: string, options: DeviceOptions): void {
+    const { device, group, dmaAlias } = options;
     const rid = parseBdf(bdf);
+    const alias = dmaAlias === undefined ? rid : parseBdf(dmaAlias);
     if (this.system.devices.has(bdf)) throw new RangeError(`there is a device at ${bdf} already`);
     if (group !== undefined && !this.#driver) throw new RangeError('without an IOMMU there are no groups');
-    this.#root.plug(rid, device);
+    if (alias >> 8 !== rid >> 8) throw new RangeError(`${dmaAlias} is not on the bus of ${bdf}`);
+    if (device instanceof PciBridge) this.#checkBus(rid >> 8, device.bus);
+    this.#root.plug(rid, device, alias);
     this.#placeBars(device);
-    const found = this.system.addDevice(bdf, device, group);
-    this.#driver?.probe(found);
+    if (device instanceof PciBridge) this.#numberBuses(device);
+    const found = this.system.addDevice(bdf, device, group, alias === rid ? [] : [alias]);
+    if (this.#driver && this.#driver.probe(found) < 0) this.system.leaveGroup(found);
+    const { driver = device instanceof PciBridge ? device.nativeDriver : VFIO_PCI } = options;
     if (driver === null) return;
     if (driver === VFIO_PCI) {
       found.driverOverride = driver;
@@ -179,10 +206,14 @@ export class Machine {
     this.system.bindDriver(found, driver);
   }
 
-  /** Pulls a device out while it may be in use: its registers read as ones, and no DMA of it arrives any more. */
+  /**
+   * Pulls a device out while it may be in use, and what is behind it: registers read as ones, and no DMA arrives any more.
+   */
   unplug(bdf: string): void {
     const device = this.system.devices.get(bdf);
     if (!device) throw new RangeError(`there is no device at ${bdf}`);
+    const below = device.subordinate?.devices ?? [];
+    for (const { bdf: next } of below.filter(({ gone }) => !gone)) this.unplug(next);
     this.#root.unplug(device.rid);
     this.system.removeDevice(device);
   }
@@ -215,6 +246,27 @@ export class Machine {
       interrupt: (_high, low, data) => message(low, data),
       endpoint: (rid) => this.#root.function(rid),
     });
+  }
+
+  /** A bus has one bridge before it, and a number above those on the way to it. */
+  #checkBus(primary: number, secondary: number): void {
+    const bus = this.system.bus(secondary);
+    if (secondary <= primary)
+      throw new RangeError(`behind bus ${primary} no bus has the number ${secondary}`);
+    if (bus && (bus.self || bus.devices.length > 0))
+      throw new RangeError(`there is a bus ${secondary} already`);
+  }
+
+  /** What firmware does: the numbers of the buses before and behind a bridge, here and on the way up. */
+  #numberBuses(bridge: PciBridge): void {
+    const primary = bridge.requesterId >> 8;
+    bridge.config.write(pci.PRIMARY_BUS, 1, primary);
+    bridge.config.write(pci.SECONDARY_BUS, 1, bridge.bus);
+    bridge.config.write(pci.SUBORDINATE_BUS, 1, bridge.bus);
+    for (let above = this.system.bus(primary)?.self; above; above = above.bus.self) {
+      const last = Math.max(above.pci.config.read(pci.SUBORDINATE_BUS, 1), bridge.bus);
+      above.pci.config.write(pci.SUBORDINATE_BUS, 1, last);
+    }
   }
 
   /** What firmware does: an address for each BAR, aligned to its size. */

@@ -13,6 +13,7 @@ import {
   type TranslationCompletion,
 } from './bus';
 import type { Clock } from './clock';
+import { PciBridge } from './devices/bridge';
 import type { PciFunction } from './devices/pci-function';
 import type { PhysicalMemory } from './memory';
 import { isInterruptAddress } from './vtd';
@@ -25,6 +26,8 @@ export type MessageSink = (addressLow: number, data: number) => void;
 
 export class RootComplex {
   readonly #functions = new Map<number, PciFunction>();
+  /** By the number of the bus behind each. */
+  readonly #bridges = new Map<number, PciBridge>();
 
   constructor(
     readonly memory: PhysicalMemory,
@@ -35,15 +38,31 @@ export class RootComplex {
     readonly message: MessageSink,
   ) {}
 
-  plug(rid: number, pci: PciFunction): void {
+  /** `alias`: the requester ID that the function's requests leave with, where that is not its own; messages have that. */
+  plug(rid: number, pci: PciFunction, alias = rid): void {
     if (this.#functions.has(rid)) throw new RangeError(`requester ID 0x${rid.toString(16)} is taken`);
-    pci.connect(rid, new Port(this, rid));
+    pci.connect(rid, new Port(this, this.#arrival(rid, alias), this.#arrival(rid, rid)));
     this.#functions.set(rid, pci);
+    if (pci instanceof PciBridge) this.#bridges.set(pci.bus, pci);
   }
 
   unplug(rid: number): void {
-    this.#functions.get(rid)?.disconnect();
+    const pci = this.#functions.get(rid);
+    pci?.disconnect();
     this.#functions.delete(rid);
+    if (pci instanceof PciBridge) this.#bridges.delete(pci.bus);
+  }
+
+  /** The requester ID under which what leaves the function at `rid` as `requester` comes up here. */
+  #arrival(rid: number, requester: number): number {
+    let arrival = requester;
+    for (
+      let bridge = this.#bridges.get(rid >> 8);
+      bridge;
+      bridge = this.#bridges.get(bridge.requesterId >> 8)
+    )
+      arrival = bridge.forward(arrival);
+    return arrival;
   }
 
   function(rid: number): PciFunction | undefined {
@@ -58,6 +77,8 @@ class Port implements DmaPort {
   constructor(
     readonly root: RootComplex,
     readonly rid: number,
+    /** Requester ID of interrupt messages. */
+    readonly messageRid: number,
   ) {}
 
   read(
@@ -108,7 +129,7 @@ class Port implements DmaPort {
     if (length !== 4 || low % 4 !== 0) return 0;
     this.#word.set(from.subarray(at, at + 4));
     const data = new DataView(this.#word.buffer).getUint32(0, true);
-    if (this.root.unit) this.root.unit.interruptRequest(this.rid, low, data);
+    if (this.root.unit) this.root.unit.interruptRequest(this.messageRid, low, data);
     else this.root.message(low, data);
     // It was a posted write: the device does not learn what became of it.
     return 4;

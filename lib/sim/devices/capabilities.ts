@@ -27,8 +27,16 @@ export interface MsixCapability {
 /** PCI Express, 7.5.3: gives the function its 4096 bytes of configuration space. */
 export interface ExpressCapability {
   readonly kind: 'express';
-  readonly type: 'endpoint' | 'root-complex-endpoint';
+  readonly type:
+    | 'endpoint'
+    | 'root-complex-endpoint'
+    | 'root-port'
+    | 'upstream-port'
+    | 'downstream-port'
+    | 'pcie-to-pci-bridge';
   readonly functionLevelReset: boolean;
+  /** False: requests never have the No Snoop attribute, and its enable bit is hardwired to 0. Default true. */
+  readonly noSnoop?: boolean;
 }
 
 /** PCI power management, 7.5.2: D0 and D3hot. */
@@ -63,7 +71,14 @@ export interface PasidCapability {
   readonly privileged: boolean;
 }
 
-export type ExtendedCapability = AtsCapability | PriCapability | PasidCapability;
+/** Access control services, 7.7.11. */
+export interface AcsCapability {
+  readonly kind: 'acs';
+  /** ACS_* bits that there are. */
+  readonly controls: number;
+}
+
+export type ExtendedCapability = AtsCapability | PriCapability | PasidCapability | AcsCapability;
 
 /** Bytes after reset, and which of their bits software may write, or clear by writing ones. */
 export class ConfigImage {
@@ -118,18 +133,27 @@ function placeMsix(image: ConfigImage, at: number, capability: MsixCapability): 
   return at + 12;
 }
 
+const EXPRESS_TYPES = {
+  endpoint: pci.EXPRESS_TYPE_ENDPOINT,
+  'root-complex-endpoint': pci.EXPRESS_TYPE_ROOT_COMPLEX_ENDPOINT,
+  'root-port': pci.EXPRESS_TYPE_ROOT_PORT,
+  'upstream-port': pci.EXPRESS_TYPE_UPSTREAM_PORT,
+  'downstream-port': pci.EXPRESS_TYPE_DOWNSTREAM_PORT,
+  'pcie-to-pci-bridge': pci.EXPRESS_TYPE_PCI_BRIDGE,
+} as const;
+
 function placeExpress(image: ConfigImage, at: number, capability: ExpressCapability): number {
-  const endpoint = capability.type === 'endpoint';
-  const type = endpoint ? pci.EXPRESS_TYPE_ENDPOINT : pci.EXPRESS_TYPE_ROOT_COMPLEX_ENDPOINT;
+  const type = EXPRESS_TYPES[capability.type];
   image.register(at + pci.EXPRESS_CAPABILITIES, 2, 2 | (type << 4));
   // Role-based error reporting (bit 15) is required of every function since PCIe 1.1.
   const reset = capability.functionLevelReset ? pci.EXPRESS_FUNCTION_LEVEL_RESET : 0;
   image.register(at + pci.EXPRESS_DEVICE_CAPABILITIES, 4, (1 << 15) | reset);
   // Reset value: relaxed ordering and no-snoop enabled, reads of up to 512 bytes.
   const initiate = capability.functionLevelReset ? pci.EXPRESS_INITIATE_FLR : 0;
-  image.register(at + pci.EXPRESS_DEVICE_CONTROL, 2, 0x2810, 0x78ff | initiate);
+  const hardwired = (capability.noSnoop ?? true) ? 0 : pci.EXPRESS_NO_SNOOP;
+  image.register(at + pci.EXPRESS_DEVICE_CONTROL, 2, 0x2810 & ~hardwired, (0x78ff & ~hardwired) | initiate);
   image.register(at + pci.EXPRESS_DEVICE_STATUS, 2, 0, 0, 0xf);
-  if (endpoint) {
+  if (capability.type !== 'root-complex-endpoint') {
     // 2.5 GT/s, one lane; an integrated endpoint has no link.
     image.register(at + pci.EXPRESS_LINK_CAPABILITIES, 4, 0x11);
     image.register(at + pci.EXPRESS_LINK_STATUS, 2, 0x11);
@@ -152,6 +176,7 @@ const CAPABILITY_IDS = {
 } as const;
 
 const EXTENDED_CAPABILITY_IDS = {
+  acs: pci.EXTENDED_CAPABILITY_ACS,
   ats: pci.EXTENDED_CAPABILITY_ATS,
   pri: pci.EXTENDED_CAPABILITY_PRI,
   pasid: pci.EXTENDED_CAPABILITY_PASID,
@@ -194,6 +219,10 @@ export function placeCapabilities(image: ConfigImage, list: readonly Capability[
 
 function placeExtendedCapability(image: ConfigImage, at: number, capability: ExtendedCapability): number {
   switch (capability.kind) {
+    case 'acs':
+      image.register(at + pci.ACS_CAPABILITY, 2, capability.controls);
+      image.register(at + pci.ACS_CONTROL, 2, 0, capability.controls);
+      return at + 8;
     case 'ats': {
       inRange('ATS queue depth', capability.queueDepth, 1, 32);
       // A depth of 32 is encoded as 0. Every function here asks for whole pages and knows global invalidations.

@@ -1,5 +1,5 @@
 /**
- * PCI configuration space of a type 0 function: header, base address registers and capabilities, built from a
+ * PCI configuration space of a function or a bridge: header, base address registers and capabilities, built from a
  * declaration, with the reset values and write masks of the specification (see pci-registers).
  */
 import {
@@ -35,6 +35,8 @@ export interface FunctionDescription {
    * Parity Error Response and SERR# Enable.
    */
   readonly command?: number;
+  /** A type 1 header: there is a bus behind it. What firmware programs into the windows is not modelled. */
+  readonly bridge?: boolean;
   /** Bit 7 of the header type: the device has more functions than this one. */
   readonly multifunction?: boolean;
   /** 1 to 4 for INTA to INTD, or 0 for none (the default). */
@@ -57,9 +59,16 @@ function placeHeader(image: ConfigImage, description: FunctionDescription): void
   image.register(pci.REVISION_ID, 1, description.revisionId);
   image.register(pci.CLASS_CODE, 3, description.classCode);
   image.register(pci.CACHE_LINE_SIZE, 1, 0, 0xff);
-  image.register(pci.HEADER_TYPE, 1, description.multifunction ? pci.HEADER_TYPE_MULTIFUNCTION : 0);
-  image.register(pci.SUBSYSTEM_VENDOR_ID, 2, description.subsystemVendorId ?? 0);
-  image.register(pci.SUBSYSTEM_ID, 2, description.subsystemId ?? 0);
+  const layout = description.bridge ? pci.HEADER_TYPE_BRIDGE : pci.HEADER_TYPE_NORMAL;
+  const functions = description.multifunction ? pci.HEADER_TYPE_MULTIFUNCTION : 0;
+  image.register(pci.HEADER_TYPE, 1, layout | functions);
+  if (description.bridge) {
+    for (const bus of [pci.PRIMARY_BUS, pci.SECONDARY_BUS, pci.SUBORDINATE_BUS])
+      image.register(bus, 1, 0, 0xff);
+  } else {
+    image.register(pci.SUBSYSTEM_VENDOR_ID, 2, description.subsystemVendorId ?? 0);
+    image.register(pci.SUBSYSTEM_ID, 2, description.subsystemId ?? 0);
+  }
   image.register(pci.INTERRUPT_LINE, 1, 0, 0xff);
   image.register(pci.INTERRUPT_PIN, 1, pin);
 }
@@ -112,6 +121,8 @@ export class ConfigSpace {
     const taken = new Set<number>();
     for (const bar of this.bars) {
       for (let slot = bar.bar; slot < bar.bar + bar.width / 32; slot++) {
+        if (description.bridge && slot >= pci.BRIDGE_BAR_COUNT)
+          throw new RangeError(`a bridge has no BAR ${slot}`);
         if (taken.has(slot)) throw new RangeError(`BAR ${slot} is declared twice`);
         taken.add(slot);
       }

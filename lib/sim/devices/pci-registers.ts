@@ -1,7 +1,7 @@
 /**
  * Offsets and bits of PCI configuration space. PCI Local Bus Specification 3.0, chapter 6; PCI Express Base
  * Specification 6.0, chapter 7 (header 7.5.1, power management 7.5.2, PCI Express 7.5.3, MSI 7.7.1, MSI-X 7.7.2,
- * ATS 10.5.1, page requests 10.5.2, PASID 7.8.9).
+ * ATS 10.5.1, page requests 10.5.2, PASID 7.8.9, ACS 7.7.11).
  */
 
 /** Bytes of configuration space of a conventional function, and of one with a PCI Express capability. */
@@ -30,6 +30,16 @@ export const HEADER_SIZE = 0x40;
 
 /** Header type register: the device has several functions. */
 export const HEADER_TYPE_MULTIFUNCTION = 1 << 7;
+/** The layout of the header: of a function with nothing behind it, or of a bridge. */
+export const HEADER_TYPE_LAYOUT = 0x7f;
+export const HEADER_TYPE_NORMAL = 0;
+export const HEADER_TYPE_BRIDGE = 1;
+
+// Type 1 header (PCI-to-PCI Bridge Architecture Specification 1.2, 3.2.5). Its two BARs are where type 0 has them.
+export const PRIMARY_BUS = 0x18;
+export const SECONDARY_BUS = 0x19;
+export const SUBORDINATE_BUS = 0x1a;
+export const BRIDGE_BAR_COUNT = 2;
 
 // Command register (PCI 3.0, 6.2.2).
 export const COMMAND_IO_SPACE = 1 << 0;
@@ -56,6 +66,7 @@ export const CAPABILITY_POWER_MANAGEMENT = 0x01;
 export const CAPABILITY_MSI = 0x05;
 export const CAPABILITY_EXPRESS = 0x10;
 export const CAPABILITY_MSIX = 0x11;
+export const EXTENDED_CAPABILITY_ACS = 0x0d;
 export const EXTENDED_CAPABILITY_ATS = 0x0f;
 export const EXTENDED_CAPABILITY_PRI = 0x13;
 export const EXTENDED_CAPABILITY_PASID = 0x1b;
@@ -76,13 +87,19 @@ export const EXPRESS_CAPABILITIES = 0x02;
 export const EXPRESS_DEVICE_CAPABILITIES = 0x04;
 export const EXPRESS_FUNCTION_LEVEL_RESET = 1 << 28;
 export const EXPRESS_DEVICE_CONTROL = 0x08;
+/** Enable No Snoop: 1 after reset, or hardwired to 0 in a function that never sets the attribute (7.5.3.4). */
+export const EXPRESS_NO_SNOOP = 1 << 11;
 export const EXPRESS_INITIATE_FLR = 1 << 15;
 export const EXPRESS_DEVICE_STATUS = 0x0a;
 export const EXPRESS_LINK_CAPABILITIES = 0x0c;
 export const EXPRESS_LINK_STATUS = 0x12;
 export const EXPRESS_SIZE = 0x3c;
-/** Device/Port Type: PCI Express Endpoint, and Root Complex Integrated Endpoint. */
+/** Device/Port Type, in bits 7:4 of the capabilities register. */
 export const EXPRESS_TYPE_ENDPOINT = 0;
+export const EXPRESS_TYPE_ROOT_PORT = 4;
+export const EXPRESS_TYPE_UPSTREAM_PORT = 5;
+export const EXPRESS_TYPE_DOWNSTREAM_PORT = 6;
+export const EXPRESS_TYPE_PCI_BRIDGE = 7;
 export const EXPRESS_TYPE_ROOT_COMPLEX_ENDPOINT = 9;
 
 // MSI (PCIe 6.0, 7.7.1).
@@ -128,3 +145,15 @@ export const PASID_CONTROL = 0x6;
 export const PASID_CONTROL_ENABLE = 1 << 0;
 export const PASID_EXECUTE = 1 << 1;
 export const PASID_PRIVILEGED = 1 << 2;
+
+// Access Control Services (PCIe 6.0, 7.7.11): the same bits say what is there and what is on.
+export const ACS_CAPABILITY = 0x4;
+export const ACS_CONTROL = 0x6;
+/** Source Validation: nobody below can use another's requester ID. */
+export const ACS_SOURCE_VALIDATION = 1 << 0;
+/** P2P Request Redirect: requests between peers go up first. */
+export const ACS_REQUEST_REDIRECT = 1 << 2;
+/** P2P Completion Redirect. */
+export const ACS_COMPLETION_REDIRECT = 1 << 3;
+/** Upstream Forwarding: requests that would turn back here go up too. */
+export const ACS_UPSTREAM_FORWARDING = 1 << 4;

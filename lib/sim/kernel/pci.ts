@@ -1,13 +1,17 @@
 /** PCI devices as the kernel's PCI core and driver core know them: resources, drivers, reset. */
 import type { PciFunction } from '../devices/pci-function';
 import * as registers from '../devices/pci-registers';
-import type { IommuGroup, KernelPciDevice } from './iommu/core';
+import type { DmaAlias, IommuGroup, KernelPciDevice } from './iommu/core';
 import type { PartialFaults } from './iommu/page-fault';
 import type { IommufdDevice } from './iommufd/device';
 import type { PciBus } from './pci-bus';
+import { dmaAliasesOf } from './pci-topology';
 
 /** The driver that gives devices to user space. */
 export const VFIO_PCI = 'vfio-pci';
+
+/** Drivers that do no DMA of their own, or manage it themselves (driver_managed_dma): a group can be owned beside them. */
+export const MANAGED_DMA_DRIVERS: ReadonlySet<string> = new Set([VFIO_PCI, 'pcieport', 'pci-stub']);
 
 /** The file through which a device is in the hands of user space. */
 interface DeviceFile {
@@ -52,19 +56,42 @@ export class PciDevice implements KernelPciDevice {
   resetWorks = false;
   /** It was closed without a reset. */
   needsReset = false;
+  /** Requester IDs under which its requests come up. */
+  readonly dmaAliases: readonly DmaAlias[];
   /** Configuration as it was when the device was opened. */
   #saved: readonly Saved[] = [];
 
+  /** `quirkAliases`: requester IDs besides its own that its requests are known to leave with. */
   constructor(
     readonly bdf: string,
     readonly rid: number,
     readonly pci: PciFunction,
     group: IommuGroup<KernelPciDevice>,
     readonly bus: PciBus,
+    /** Of a bridge, the bus behind it. */
+    readonly subordinate: PciBus | undefined,
+    readonly quirkAliases: readonly number[],
   ) {
     this.group = group;
     group.devices.push(this);
     bus.add(this);
+    if (subordinate) subordinate.self = this;
+    this.dmaAliases = dmaAliasesOf(this);
+  }
+
+  /** Number of the bus behind a bridge; 0 where there is none. */
+  get secondaryBus(): number {
+    return this.subordinate?.number ?? 0;
+  }
+
+  /** There are more functions in its device. */
+  get multifunction(): boolean {
+    const header = this.pci.config.read(registers.HEADER_TYPE, 1);
+    return this.rid % 8 > 0 || (header & registers.HEADER_TYPE_MULTIFUNCTION) !== 0;
+  }
+
+  get path(): readonly string[] {
+    return [...(this.bus.self?.path ?? []), this.bdf];
   }
 
   /** Leaves its group for another. */
@@ -161,12 +188,14 @@ export class PciDevice implements KernelPciDevice {
     const pasid = config.extendedCapability(registers.EXTENDED_CAPABILITY_PASID);
     const ats = config.extendedCapability(registers.EXTENDED_CAPABILITY_ATS);
     const pri = config.extendedCapability(registers.EXTENDED_CAPABILITY_PRI);
+    const acs = config.extendedCapability(registers.EXTENDED_CAPABILITY_ACS);
     return [
       ...register(config.capability(registers.CAPABILITY_EXPRESS), registers.EXPRESS_DEVICE_CONTROL, 2),
       ...register(pasid, registers.PASID_CONTROL, 2),
       ...register(ats, registers.ATS_CONTROL, 2),
       ...register(pri, registers.PRI_ALLOCATION, 4),
       ...register(pri, registers.PRI_CONTROL, 2),
+      ...register(acs, registers.ACS_CONTROL, 2),
       ...Array.from({ length: registers.BAR_COUNT }, (_, i) => ({ at: barRegister(i), width: 4 as const })),
       { at: registers.CACHE_LINE_SIZE, width: 1 },
       { at: registers.LATENCY_TIMER, width: 1 },

@@ -20,11 +20,28 @@ function entriesOf<T>(
   return Object.fromEntries([...items].map((item) => [name(item), node(item)]));
 }
 
-/** /sys/devices/pci0000:00/<bdf>. */
+/** The device's folder, from /sys/devices. */
+function folderOf({ path }: KernelPciDevice): string {
+  return ['pci0000:00', ...path].join('/');
+}
+
+/** What is on a bus, or in the folder of the bridge before it. */
+function busEntries(system: System, devices: Iterable<PciDevice>): Record<string, Node> {
+  return entriesOf(
+    devices,
+    (device) => device.bdf,
+    (device) => deviceDirectory(system, device),
+  );
+}
+
+/** Files and links of a device, and the folders of those behind it. */
 function deviceDirectory(system: System, device: PciDevice): Directory {
   const { config } = device.pci;
-  const up = '../../..';
+  // To /sys, and to /sys/devices.
+  const up = ['../..', ...device.path.map(() => '..')].join('/');
+  const devices = up.slice('../'.length);
   return directory(() => ({
+    ...busEntries(system, device.subordinate?.devices ?? []),
     vendor: text(() => hex(config.read(0x00, 2), 4)),
     device: text(() => hex(config.read(0x02, 2), 4)),
     subsystem_vendor: text(() => hex(config.read(0x2c, 2), 4)),
@@ -43,7 +60,7 @@ function deviceDirectory(system: System, device: PciDevice): Directory {
     },
     subsystem: link(`${up}/bus/pci`),
     ...(device.group.id >= 0 ? { iommu_group: link(`${up}/kernel/iommu_groups/${device.group.id}`) } : {}),
-    ...(system.iommu ? { iommu: link('../../virtual/iommu/dmar0') } : {}),
+    ...(system.iommu ? { iommu: link(`${devices}/virtual/iommu/dmar0`) } : {}),
     ...(device.driver ? { driver: link(`${up}/bus/pci/drivers/${device.driver}`) } : {}),
     ...(device.vfioIndex >= 0
       ? {
@@ -90,7 +107,7 @@ function driverDirectory(system: System, name: string): Directory {
     ...entriesOf(
       [...system.devices.values()].filter((device) => device.driver === name),
       (device) => device.bdf,
-      (device) => link(`../../../../devices/pci0000:00/${device.bdf}`),
+      (device) => link(`../../../../devices/${folderOf(device)}`),
     ),
   }));
 }
@@ -100,7 +117,7 @@ function deviceLinks(up: string, devices: Iterable<PciDevice>): Record<string, N
   return entriesOf(
     devices,
     (device) => device.bdf,
-    (device) => link(`${up}/devices/pci0000:00/${device.bdf}`),
+    (device) => link(`${up}/devices/${folderOf(device)}`),
   );
 }
 
@@ -142,10 +159,10 @@ function groupsTree(system: System): Directory {
             entriesOf(
               devices,
               (device) => device.bdf,
-              (device) => link(`../../../../devices/pci0000:00/${device.bdf}`),
+              (device) => link(`../../../../devices/${folderOf(device)}`),
             ),
           ),
-          type: text(() => (system.iommu ? 'DMA' : 'unknown')),
+          type: text(() => system.iommu?.defaultDomain ?? 'unknown'),
           reserved_regions: text(() => reservedRegions(system, devices)),
         })),
     ),
@@ -159,7 +176,7 @@ function devicesTree(system: System): Directory {
       entriesOf(
         system.devices.values(),
         (device) => device.bdf,
-        (device) => link(`../../../../pci0000:00/${device.bdf}`),
+        (device) => link(`../../../../${folderOf(device)}`),
       ),
     ),
     'intel-iommu': directory(() => ({})),
@@ -167,10 +184,9 @@ function devicesTree(system: System): Directory {
   }));
   return directory(() => ({
     'pci0000:00': directory(() =>
-      entriesOf(
-        system.devices.values(),
-        (device) => device.bdf,
-        (device) => deviceDirectory(system, device),
+      busEntries(
+        system,
+        [...system.devices.values()].filter(({ bus }) => !bus.self),
       ),
     ),
     virtual: directory(() => ({ iommu: directory(() => (system.iommu ? { dmar0: unit } : {})) })),
@@ -210,7 +226,7 @@ export function sysfsOf(system: System): FileTree {
     class: directory(() => ({
       iommu: directory(() => (system.iommu ? { dmar0: link('../../devices/virtual/iommu/dmar0') } : {})),
       'vfio-dev': directory(() =>
-        perVfioDevice((device, name) => link(`../../devices/pci0000:00/${device.bdf}/vfio-dev/${name}`)),
+        perVfioDevice((device, name) => link(`../../devices/${folderOf(device)}/vfio-dev/${name}`)),
       ),
     })),
     devices: devicesTree(system),

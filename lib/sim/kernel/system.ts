@@ -4,6 +4,7 @@
  */
 import { O_RDONLY, O_WRONLY } from '../../kernel';
 import { errno } from '../../uapi/errno';
+import { PciBridge } from '../devices/bridge';
 import type { PciFunction } from '../devices/pci-function';
 import type { PhysicalMemory } from '../memory';
 import { isCapable, User, type Credentials } from './credentials';
@@ -13,8 +14,9 @@ import { InterruptController, type MessageSource } from './interrupts';
 import { IommuGroup, type IommuDriver, type KernelPciDevice } from './iommu/core';
 import { IommufdFile } from './iommufd/file';
 import type { MockIommu } from './mock/driver';
-import { parseBdf, PciDevice, VFIO_PCI } from './pci';
+import { MANAGED_DMA_DRIVERS, parseBdf, PciDevice, VFIO_PCI } from './pci';
 import { PciBus } from './pci-bus';
+import { enableAcs, sharedGroup } from './pci-topology';
 import { OpenDirectory, OpenTextFile } from './plain-files';
 import { BUILT_IN_DRIVERS, sysfsOf } from './sysfs';
 import { VfioFile } from './vfio/cdev';
@@ -38,6 +40,8 @@ interface View {
 
 export interface Iommu {
   readonly driver: IommuDriver;
+  /** What devices have that the kernel's drivers use: tables of their own, or all of memory (as sysfs names them). */
+  readonly defaultDomain: 'DMA' | 'identity';
   /** Interrupt remapping keeps devices from sending each other's interrupts: without it bind is EPERM. */
   readonly isolatedMsi: boolean;
 }
@@ -86,14 +90,39 @@ export class System {
     return user;
   }
 
-  /** A function was found at `bdf`. Devices of one `group` are not isolated from each other. */
-  addDevice(bdf: string, pci: PciFunction, groupId = this.#freeGroupId()): PciDevice {
+  /**
+   * A function was found at `bdf`. Its group follows from where it sits, unless `groupId` names one. `quirkAliases`: see
+   * PciDevice.
+   */
+  addDevice(
+    bdf: string,
+    pci: PciFunction,
+    groupId?: number,
+    quirkAliases: readonly number[] = [],
+  ): PciDevice {
     if (this.devices.has(bdf)) throw new RangeError(`there is a device at ${bdf} already`);
-    const group = this.iommu ? this.#group(groupId) : new IommuGroup<KernelPciDevice>(NO_GROUP);
     const rid = parseBdf(bdf);
-    const device = new PciDevice(bdf, rid, pci, group, this.#bus(rid >> 8));
+    const none = new IommuGroup<KernelPciDevice>(NO_GROUP);
+    const behind = pci instanceof PciBridge ? this.#bus(pci.bus) : undefined;
+    const device = new PciDevice(bdf, rid, pci, none, this.#bus(rid >> 8), behind, quirkAliases);
     this.devices.set(bdf, device);
+    if (!this.iommu) return device;
+    enableAcs(device);
+    const shared = groupId === undefined ? sharedGroup(device) : undefined;
+    device.join(shared ?? this.#group(groupId ?? this.#freeGroupId()));
     return device;
+  }
+
+  /** The bus of this number, if any device is on it or before it. */
+  bus(number: number): PciBus | undefined {
+    return this.#buses.get(number);
+  }
+
+  /** The IOMMU's driver could not take the device in: it is in no group, and its DMA stays blocked. */
+  leaveGroup(device: PciDevice): void {
+    const { group } = device;
+    device.join(new IommuGroup<KernelPciDevice>(NO_GROUP));
+    if (group.devices.length === 0) this.#forget(group);
   }
 
   /** The device was pulled out. Whoever has it open keeps a dead device until the file is closed. */
@@ -107,10 +136,9 @@ export class System {
   /** Nobody uses the device that was pulled out any more. */
   releaseDevice(device: PciDevice): void {
     this.unbindDriver(device);
-    const { group } = device;
-    device.join(new IommuGroup<KernelPciDevice>(NO_GROUP));
+    this.leaveGroup(device);
     device.bus.remove(device);
-    if (group.devices.length === 0) this.#forget(group);
+    if (device.subordinate?.self === device) device.subordinate.self = undefined;
     this.iommu?.driver.remove(device);
   }
 
@@ -118,18 +146,21 @@ export class System {
   bindDriver(device: PciDevice, name: string): number {
     if (device.driver) return -errno.EBUSY;
     const { group } = device;
-    // Any other driver uses the kernel's DMA API, which a group in user space's hands does not have.
-    if (name !== VFIO_PCI && group.owner) return -errno.EBUSY;
+    const usesDmaApi = !MANAGED_DMA_DRIVERS.has(name);
+    // A group in user space's hands does not have the kernel's DMA API (iommu_device_use_default_domain).
+    if (usesDmaApi && group.owner) return -errno.EBUSY;
     // vfio-pci knows no device ids of its own: driver_override must name it.
     if (device.driverOverride ? device.driverOverride !== name : name === VFIO_PCI) return -errno.ENODEV;
     if (name === VFIO_PCI) {
+      // Bridges are not for programs, nor is what the IOMMU's driver has not taken in.
+      if (device.subordinate || (this.iommu && group.id === NO_GROUP)) return -errno.EINVAL;
       if (!this.iommu && !this.unsafeNoIommu) return -errno.EINVAL;
       if (!this.iommu) {
         device.noIommu = true;
         device.join(this.#group(this.#freeGroupId(), 'vfio-noiommu'));
       }
       device.vfioIndex = this.#freeVfioIndex();
-    } else group.ownerCount++;
+    } else if (usesDmaApi) group.ownerCount++;
     device.driver = name;
     return 0;
   }
@@ -137,7 +168,7 @@ export class System {
   unbindDriver(device: PciDevice): number {
     // Linux asks the user for the device and waits; a single-threaded program would wait for itself.
     if (device.opened) return -errno.EBUSY;
-    if (device.driver && device.driver !== VFIO_PCI) device.group.ownerCount--;
+    if (device.driver && !MANAGED_DMA_DRIVERS.has(device.driver)) device.group.ownerCount--;
     device.driver = undefined;
     device.vfioIndex = -1;
     if (device.noIommu) {

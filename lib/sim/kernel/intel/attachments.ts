@@ -6,12 +6,17 @@ import * as pt from '../../vtd/pasid-table';
 import type { VtdUnit } from '../../vtd/unit';
 import type { AttachHandle } from '../iommu/core';
 import type { DeviceState } from './device-state';
-import { ALL_PAGES, VtdNestedDomain, VtdPagingDomain, type Attachment } from './domain';
+import {
+  ALL_PAGES,
+  VtdIdentityDomain,
+  VtdNestedDomain,
+  VtdPagingDomain,
+  type AttachableDomain,
+  type Attachment,
+} from './domain';
 import type { InvalidationQueue } from './invalidation-queue';
 
-type Domain = VtdPagingDomain | VtdNestedDomain;
-
-/** Domain ids 0 and 1 are kept free, as Linux does. */
+/** Domain ids 0 and 1 are kept free, as Linux does: 1 is that of pass-through. */
 const FIRST_DID = 2;
 
 export class IntelAttachments {
@@ -38,7 +43,7 @@ export class IntelAttachments {
 
   /** Puts the handle's domain into a slot, or blocks the slot. 0 or -errno, and then nothing has changed. */
   set(state: DeviceState, pasid: number, handle: AttachHandle | undefined): number {
-    const domain = handle?.domain as Domain | undefined;
+    const domain = handle?.domain as AttachableDomain | undefined;
     if (domain && !(domain instanceof VtdPagingDomain) && !(domain instanceof VtdNestedDomain))
       return -errno.EINVAL;
     // Faults need a device that can report them.
@@ -51,7 +56,7 @@ export class IntelAttachments {
   }
 
   /** The same without checks. */
-  replace(state: DeviceState, pasid: number, domain: Domain | undefined): number {
+  replace(state: DeviceState, pasid: number, domain: AttachableDomain | undefined): number {
     const old = state.slots.get(pasid);
     if (!domain && !old) return 0;
     const entry = domain ? this.#entry(domain) : pt.encodePasidEntry({});
@@ -72,7 +77,7 @@ export class IntelAttachments {
   }
 
   /** Everything the hardware may have cached for a slot that held `domain`. */
-  #flush(state: DeviceState, pasid: number, domain: Domain): void {
+  #flush(state: DeviceState, pasid: number, domain: AttachableDomain): void {
     const { did } = domain;
     const secondStage = domain instanceof VtdPagingDomain && domain.secondStage;
     const device =
@@ -88,10 +93,12 @@ export class IntelAttachments {
     );
   }
 
-  #entry(domain: Domain): Int32Array {
-    const paging = domain instanceof VtdNestedDomain ? domain.parent : domain;
+  #entry(domain: AttachableDomain): Int32Array {
     const PWSNP = this.unit.capabilities.SMPWCS;
     const common = { P: 1, DID: domain.did, PWSNP };
+    if (domain instanceof VtdIdentityDomain)
+      return pt.encodePasidEntry({ ...common, PGTT: pt.PGTT_PASS_THROUGH });
+    const paging = domain instanceof VtdNestedDomain ? domain.parent : domain;
     const levels = paging.table.levels;
     // AW_39_BIT is 1, for three levels, and so on.
     const AW = levels - 3 + pt.AW_39_BIT;

@@ -7,19 +7,21 @@ import type { PhysicalMemory } from '../../memory';
 import { encodeContextEntry } from '../../vtd/context-table';
 import * as pt from '../../vtd/pasid-table';
 import type { KernelPciDevice } from '../iommu/core';
-import type { Attachment, VtdNestedDomain, VtdPagingDomain } from './domain';
+import type { AttachableDomain, Attachment } from './domain';
 
 /** log2 of the PASIDs that the smallest directory holds: 2^7 entries (PDTS = 0) of 64 PASIDs each. */
 const SMALLEST_DIRECTORY = 13;
 
 /** A domain in a PASID slot. */
 export interface Slot {
-  readonly domain: VtdPagingDomain | VtdNestedDomain;
+  readonly domain: AttachableDomain;
   readonly attachment: Attachment;
 }
 
 export class DeviceState {
   readonly rid: number;
+  /** Under which its requests may come up: its own, and its aliases. */
+  readonly requesterIds: ReadonlySet<number>;
   /** PASID → what is attached there. */
   readonly slots = new Map<number, Slot>();
   readonly atsEnabled: boolean;
@@ -40,6 +42,7 @@ export class DeviceState {
     allowed: { ats: boolean; pri: boolean; pasid: boolean },
   ) {
     this.rid = device.rid;
+    this.requesterIds = new Set(device.dmaAliases.map(({ rid }) => rid));
     const { config } = device.pci;
     const pasid = config.extendedCapability(pci.EXTENDED_CAPABILITY_PASID);
     const ats = config.extendedCapability(pci.EXTENDED_CAPABILITY_ATS);

@@ -14,6 +14,8 @@ import type { InvalidationQueue } from './invalidation-queue';
 import { SECOND_STAGE, type PageTable } from './page-table';
 
 const U64_MAX = (1n << 64n) - 1n;
+/** The domain id of pass-through, as Linux has it (FLPT_DEFAULT_DID). */
+const IDENTITY_DID = 1;
 /** Order that stands for "everything": more 4 KiB pages than a 57-bit space has. */
 export const ALL_PAGES = 52;
 /** Largest address mask of page-selective invalidation that is used (CAP_REG.MAMV allows more). */
@@ -144,6 +146,13 @@ export class VtdPagingDomain extends VtdDomain implements PagingDomain {
   }
 }
 
+/** Pass-through: requests reach the physical address that they name. One for all devices. */
+export class VtdIdentityDomain extends VtdDomain {
+  constructor(queue: InvalidationQueue) {
+    super(IDENTITY_DID, queue, () => {});
+  }
+}
+
 export class VtdNestedDomain extends VtdDomain implements NestedDomain {
   readonly nested = true;
   readonly entrySize = iommu_hwpt_vtd_s1_invalidate.size;
@@ -204,3 +213,6 @@ export class VtdNestedDomain extends VtdDomain implements NestedDomain {
     this.queue.submit(...iotlb, ...this.deviceTlbDescriptors(block));
   }
 }
+
+/** What a slot can hold. */
+export type AttachableDomain = VtdPagingDomain | VtdNestedDomain | VtdIdentityDomain;

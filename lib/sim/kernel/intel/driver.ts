@@ -24,19 +24,20 @@ import * as regs from '../../vtd/registers';
 import { encodeRootEntryHalf, ROOT_ENTRY_HALF, rootEntryAddress } from '../../vtd/root-table';
 import type { VtdUnit } from '../../vtd/unit';
 import type { InterruptController, MessageSource } from '../interrupts';
-import type {
-  AttachHandle,
-  HardwareInfo,
-  IommuDriver,
-  IommuGroup,
-  KernelDevice,
-  KernelPciDevice,
-  PagingDomain,
-  UserData,
+import {
+  IOMMU_NO_PASID,
+  type AttachHandle,
+  type HardwareInfo,
+  type IommuDriver,
+  type IommuGroup,
+  type KernelDevice,
+  type KernelPciDevice,
+  type PagingDomain,
+  type UserData,
 } from '../iommu/core';
 import { reportPageFault } from '../iommu/page-fault';
 import { DeviceState } from './device-state';
-import { VtdNestedDomain, VtdPagingDomain } from './domain';
+import { VtdIdentityDomain, VtdNestedDomain, VtdPagingDomain } from './domain';
 import { FaultLog } from './fault-log';
 import { InterruptRemapping } from './interrupt-remapping';
 import { InvalidationQueue } from './invalidation-queue';
@@ -54,17 +55,24 @@ export class IntelIommu implements IommuDriver {
   readonly #devices = new Map<KernelDevice, DeviceState>();
   readonly #root: number;
   readonly #interrupts: InterruptRemapping | undefined;
+  /** What devices have in pass-through mode while nobody owns their group. */
+  readonly #identity: VtdIdentityDomain;
 
   /** Starts the unit: tables, queues, interrupts, then translation. Devices are added afterwards. */
   constructor(
     readonly memory: PhysicalMemory,
     readonly unit: VtdUnit,
     interrupts: InterruptController,
+    /** Devices that nobody has taken reach all of memory. */
+    readonly passthrough = false,
   ) {
+    if (passthrough && !unit.capabilities.PT)
+      throw new RangeError('the IOMMU has no pass-through (ECAP_REG.PT)');
     this.#root = memory.allocatePage();
     this.faults = new FaultLog(unit);
     this.#queue = new InvalidationQueue(memory, unit);
     this.#attachments = new IntelAttachments(unit, this.#queue);
+    this.#identity = new VtdIdentityDomain(this.#queue);
     const reader = new PageRequestReader(memory, unit, (rid, fault) => {
       const device = this.#deviceOf(rid);
       if (device) reportPageFault(this, device, fault);
@@ -102,19 +110,30 @@ export class IntelIommu implements IommuDriver {
   }
 
   messagesOf(device: KernelPciDevice): MessageSource | undefined {
-    return this.#interrupts?.messagesOf(device.rid);
+    return this.#interrupts?.messagesOf(device);
   }
 
-  /** A device was found: its context entry gets a PASID table, empty, so that all its DMA is blocked. */
-  probe(device: KernelPciDevice): void {
+  /**
+   * A device was found: it gets a PASID table, with what its group is attached to: nothing, in a group that is owned and
+   * attached to nothing, so that all its DMA is blocked. Its context entries point to that, one for each requester ID that
+   * its requests may have. -errno, and then the table stays empty: the group's table is not for this device.
+   */
+  probe(device: KernelPciDevice): number {
     const { DT, PRS, PASID } = this.unit.capabilities;
     const state = new DeviceState(this.memory, device, { ats: DT === 1, pri: PRS === 1, pasid: PASID === 1 });
     this.#devices.set(device, state);
-    this.memory.writeWords(
-      contextEntryAddress(this.#contextTable(device.rid), device.rid),
-      state.contextEntry(),
-    );
+    // PASIDs are not attached for a device that comes later: as in Linux, they have to be attached again.
+    const { owner, handles } = device.group;
+    const result = owner
+      ? this.#attachments.set(state, 0, handles.get(IOMMU_NO_PASID))
+      : this.#attachments.replace(state, 0, this.#defaultDomain);
+    for (const rid of state.requesterIds) {
+      // An alias may be another's own ID, or alias: all of them are in one group, and their tables say the same.
+      if (rid !== device.rid && this.#pointsTo(rid)) continue;
+      this.memory.writeWords(contextEntryAddress(this.#contextTable(rid), rid), state.contextEntry());
+    }
     this.#forgetTables();
+    return result;
   }
 
   hardwareInfo(device: KernelPciDevice): HardwareInfo {
@@ -208,18 +227,24 @@ export class IntelIommu implements IommuDriver {
   remove(device: KernelPciDevice): void {
     const state = this.#state(device);
     this.#devices.delete(device);
-    // A device that was plugged into its place meanwhile has the entry.
-    if (!this.#deviceOf(device.rid)) {
-      const entry = contextEntryAddress(this.#contextTable(device.rid), device.rid);
-      this.memory.writeWords(entry, new Int32Array(state.contextEntry().length));
+    for (const rid of state.requesterIds) {
+      // A device that was plugged into its place meanwhile has the entry, or one that shares the alias.
+      const heir = [...this.#devices.values()].findLast(({ requesterIds }) => requesterIds.has(rid));
+      const entry = heir?.contextEntry() ?? new Int32Array(state.contextEntry().length);
+      this.memory.writeWords(contextEntryAddress(this.#contextTable(rid), rid), entry);
     }
     this.#forgetTables();
     state.free();
   }
 
   releaseGroup(group: IommuGroup): void {
-    // The kernel's DMA API starts from an empty table: blocked until a kernel driver maps something.
-    this.attachGroup(group, undefined);
+    // Without pass-through the kernel's DMA API starts from an empty table: blocked until a kernel driver maps something.
+    for (const device of group.devices)
+      this.#attachments.replace(this.#state(device), 0, this.#defaultDomain);
+  }
+
+  get #defaultDomain(): VtdIdentityDomain | undefined {
+    return this.passthrough ? this.#identity : undefined;
   }
 
   pageResponse(device: KernelPciDevice, pasid: number, grpid: number, code: number): void {
@@ -259,6 +284,13 @@ export class IntelIommu implements IommuDriver {
       inv.encodePasidCacheInvalidate({ G: inv.PASID_CACHE_G_GLOBAL }),
       inv.encodeIotlbInvalidate({ G: inv.G_GLOBAL }),
     );
+  }
+
+  /** A context entry is present. */
+  #pointsTo(rid: number): boolean {
+    const words = new Int32Array(1);
+    this.memory.readWords(contextEntryAddress(this.#contextTable(rid), rid), words);
+    return (words[0] & 1) !== 0;
   }
 
   /** The device at a requester ID: the one plugged in last, if another that was pulled out is still open. */

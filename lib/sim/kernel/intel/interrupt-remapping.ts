@@ -5,10 +5,11 @@
 import type { PhysicalMemory } from '../../memory';
 import { encodeInterruptEntryCacheInvalidate } from '../../vtd/invalidation-descriptors';
 import { remappableAddress } from '../../vtd/interrupt-remapper';
-import { encodeRemappedIrte, IRTE_BYTES, REMAPPED_IRTE, SVT_SID } from '../../vtd/interrupt-table';
+import { encodeRemappedIrte, IRTE_BYTES, REMAPPED_IRTE, SVT_BUS, SVT_SID } from '../../vtd/interrupt-table';
 import * as regs from '../../vtd/registers';
 import type { VtdUnit } from '../../vtd/unit';
 import type { InterruptController, MessageSource, Vector } from '../interrupts';
+import type { KernelPciDevice } from '../iommu/core';
 import type { InvalidationQueue } from './invalidation-queue';
 
 /** IRTA_REG.S for the largest table: 2^16 entries, 1 MiB. */
@@ -16,6 +17,25 @@ const SIZE = 15;
 const ENTRIES = 2 ** (SIZE + 1);
 /** Destinations of 8 bits are in bits 15:8 of DST. */
 const DESTINATION_SHIFT = 8;
+
+/** Whose messages an entry takes. */
+interface Sender {
+  readonly SVT: number;
+  readonly SID: number;
+}
+
+/**
+ * As Linux has it (set_msi_sid): behind a bridge that puts its bus on requests, only the bus can be told; behind one that
+ * puts itself, that bridge. A quirk's alias is for DMA only; where it is all on one bus, the bus is taken.
+ */
+function senderOf({ rid, dmaAliases }: KernelPciDevice): Sender {
+  const own = rid >> 8;
+  const last = dmaAliases[dmaAliases.length - 1];
+  const buses = (first: number) => ({ SVT: SVT_BUS, SID: (first << 8) | own });
+  if (last.rid >> 8 !== last.bus) return buses(last.rid >> 8);
+  if (dmaAliases.length > 1 && dmaAliases.every((alias) => alias.rid >> 8 === own)) return buses(own);
+  return { SVT: SVT_SID, SID: last.bus === own ? rid : last.rid };
+}
 
 export class InterruptRemapping {
   readonly #table: number;
@@ -39,11 +59,12 @@ export class InterruptRemapping {
   }
 
   /** Messages for a device to send. */
-  messagesOf(rid: number): MessageSource {
-    return { allocateBlock: (count, handler) => this.#allocate(rid, count, handler) };
+  messagesOf(device: KernelPciDevice): MessageSource {
+    const sender = senderOf(device);
+    return { allocateBlock: (count, handler) => this.#allocate(sender, count, handler) };
   }
 
-  #allocate(rid: number, count: number, handler: (index: number) => void): Vector | undefined {
+  #allocate(sender: Sender, count: number, handler: (index: number) => void): Vector | undefined {
     const order = Math.log2(count);
     const first = order <= this.unit.capabilities.MHMV ? this.#findFree(count) : -1;
     if (first < 0) return undefined;
@@ -57,7 +78,7 @@ export class InterruptRemapping {
       vectors.push(vector);
     }
     this.#used.fill(1, first, first + count);
-    for (const [i, vector] of vectors.entries()) this.#write(first + i, rid, vector);
+    for (const [i, vector] of vectors.entries()) this.#write(first + i, sender, vector);
     return {
       addressHigh: 0,
       addressLow: remappableAddress(first),
@@ -77,14 +98,13 @@ export class InterruptRemapping {
     return -1;
   }
 
-  #write(index: number, rid: number, vector: Vector): void {
+  #write(index: number, sender: Sender, vector: Vector): void {
     const entry = encodeRemappedIrte({
       P: 1,
       RH: 1,
       V: vector.data,
       DST: ((vector.addressLow >>> 12) & 0xff) << DESTINATION_SHIFT,
-      SID: rid,
-      SVT: SVT_SID,
+      ...sender,
     });
     this.memory.writeWords(this.#table + index * IRTE_BYTES, entry);
     this.queue.submit(encodeInterruptEntryCacheInvalidate({ G: 1, IIDX: index }));

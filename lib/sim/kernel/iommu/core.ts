@@ -23,12 +23,23 @@ export interface KernelDevice {
   readonly partialFaults: PartialFaults;
 }
 
+/** A requester ID under which requests of a device may come up. */
+export interface DmaAlias {
+  readonly rid: number;
+  /** Number of the bus that the function whose doing it is sits on: the device itself, or a bridge above it. */
+  readonly bus: number;
+}
+
 /** A PCI device as the kernel knows it. */
 export interface KernelPciDevice extends KernelDevice {
   /** 'domain:bus:device.function'. */
   readonly bdf: string;
+  /** Folders of /sys/devices/pci0000:00 down to its own: those of the bridges it is behind, then its address. */
+  readonly path: readonly string[];
   /** Requester ID: bus << 8 | device << 3 | function. */
   readonly rid: number;
+  /** Its own requester ID first, those that it has from bridges last. */
+  readonly dmaAliases: readonly DmaAlias[];
   readonly pci: PciFunction;
   readonly group: IommuGroup<KernelPciDevice>;
 }

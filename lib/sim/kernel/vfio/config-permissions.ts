@@ -23,6 +23,7 @@ const FIRST_EXTENDED = registers.EXTENDED_CAPABILITIES;
 
 /** Bytes of the extended capabilities that are shown; PASID is not among them, as in Linux 7.3. */
 const EXTENDED_LENGTH: Readonly<Record<number, number>> = {
+  [registers.EXTENDED_CAPABILITY_ACS]: 8,
   [registers.EXTENDED_CAPABILITY_ATS]: 8,
   [registers.EXTENDED_CAPABILITY_PRI]: 16,
 };

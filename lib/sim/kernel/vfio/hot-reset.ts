@@ -30,12 +30,12 @@ export function hotResetInfo({ bus }: PciDevice, file: IommufdFile, user: Uint8A
   if (argsz < minimumSize) return -errno.EINVAL;
   if (!bus.resettable) return -errno.ENODEV;
   const entry = vfio_pci_dependent_device;
-  const count = bus.devices.length;
+  const count = bus.all.length;
   const enough = count <= Math.floor((argsz - struct.size) / entry.size);
-  const ids = bus.devices.map((device) => deviceId(device, file));
+  const ids = bus.all.map((device) => deviceId(device, file));
   if (enough) {
     if (user.length < struct.size + count * entry.size) return -errno.EFAULT;
-    bus.devices.forEach(({ rid }, i) => {
+    bus.all.forEach(({ rid }, i) => {
       const values = { devid: ids[i], bus: rid >> 8, devfn: rid & 0xff };
       user.set(entry.encode(values), struct.size + i * entry.size);
     });
@@ -54,9 +54,9 @@ export function hotReset({ bus }: PciDevice, file: IommufdFile, user: Uint8Array
   if (argsz < minimumSize || flags || count) return -errno.EINVAL;
   if (!bus.resettable) return -errno.ENODEV;
   if (!bus.isVfios) return -errno.EINVAL;
-  const files = bus.devices.map(({ opened }) => opened);
+  const files = bus.all.map(({ opened }) => opened);
   for (const opened of files) opened?.power?.wake();
-  const foreign = bus.devices.findIndex((device) => deviceId(device, file) === VFIO_PCI_DEVID_NOT_OWNED);
+  const foreign = bus.all.findIndex((device) => deviceId(device, file) === VFIO_PCI_DEVID_NOT_OWNED);
   const prepared = foreign < 0 ? files : files.slice(0, foreign);
   for (const opened of prepared) opened?.prepareReset();
   if (foreign < 0) bus.reset();

@@ -1,0 +1,387 @@
+/** A random history of one machine: everything a program can do to what devices reach, and DMA in between. */
+import {
+  AddressSpace,
+  Iommu,
+  type Device,
+  type DmaBuffer,
+  type FaultQueue,
+  type NestedAddressSpace,
+} from '../../lib';
+import { Machine } from '../../lib/sim';
+import type { Random } from '../../scripts/conformance/random';
+import { IsolationModel, PAGE } from './model';
+import { NO_PASID, Prober, type Route } from './prober';
+
+const ADDRESSES = ['0000:00:06.0', '0000:00:07.0', '0000:00:08.0'];
+const PASIDS = [undefined, 1, 2];
+const BUFFER_PAGES = 3;
+/** Pages of I/O address space that are used: few, so that things meet; two of them beyond 4 GiB. */
+const PAGES = [0x10, 0x11, 0x12, 0x13, 0x200, 0x201, 0x202, 0x10_0000, 0x10_0001];
+
+interface Space {
+  readonly id: number;
+  readonly owner: number;
+  readonly object: AddressSpace | NestedAddressSpace;
+  readonly faults: boolean;
+}
+
+interface Bound {
+  readonly device: Device;
+  readonly owner: number;
+  readonly cookie: bigint;
+}
+
+type Step =
+  | 'bind'
+  | 'close-device'
+  | 'space'
+  | 'nested'
+  | 'close-space'
+  | 'buffer'
+  | 'close-buffer'
+  | 'map'
+  | 'unmap'
+  | 'attach'
+  | 'detach'
+  | 'fault'
+  | 'dma';
+
+const WEIGHTS: readonly (readonly [Step, number])[] = [
+  ['bind', 3],
+  ['close-device', 1],
+  ['space', 2],
+  ['nested', 2],
+  ['close-space', 1],
+  ['buffer', 2],
+  ['close-buffer', 1],
+  ['map', 10],
+  ['unmap', 5],
+  ['attach', 6],
+  ['detach', 3],
+  ['fault', 3],
+  ['dma', 20],
+];
+
+const BEGINNING: readonly Step[] = [
+  ...['bind', 'bind', 'space', 'space', 'buffer', 'buffer', 'nested', 'nested'],
+  ...['map', 'map', 'map', 'map', 'attach', 'attach', 'attach', 'attach', 'map', 'map'],
+] as Step[];
+
+/** A machine that histories happen on, one after the other; each leaves it as it was. */
+export class World {
+  readonly probers = new Map(ADDRESSES.map((bdf) => [bdf, new Prober()]));
+  readonly machine: Machine;
+
+  /** `secondStage`: of tables, where Linux would choose first-stage ones. */
+  constructor(readonly secondStage: boolean) {
+    this.machine = new Machine({
+      devices: Object.fromEntries(this.probers),
+      memory: 2 ** 24,
+      manual: true,
+      ...(secondStage && { iommu: { capabilities: { FSTS: 0 } } }),
+    });
+  }
+}
+
+export class History {
+  readonly model: IsolationModel;
+  /** What was done, for a report. */
+  readonly log: string[] = [];
+  /** DMA that went through at least in part, and DMA that did not. */
+  passed = 0;
+  refused = 0;
+  faults = 0;
+  /** Two programs' worth of /dev/iommu: nothing of one is the other's. */
+  readonly #iommus: Iommu[];
+  readonly #queues: FaultQueue[];
+  readonly #bound = new Map<string, Bound>();
+  readonly #spaces = new Map<number, Space>();
+  readonly #buffers = new Map<number, { owner: number; object: DmaBuffer }>();
+  #next = 1;
+
+  constructor(
+    private readonly world: World,
+    private readonly random: Random,
+  ) {
+    this.model = new IsolationModel(world.secondStage);
+    this.#iommus = [0, 1].map(() => Iommu.open({ backend: world.machine }));
+    this.#queues = this.#iommus.map((iommu) => iommu.createFaultQueue());
+  }
+
+  run(steps: number): void {
+    // Something to begin with, or most histories would be about nothing.
+    for (const step of BEGINNING) this.#step(step);
+    for (let i = 0; i < steps; i++) this.#step(this.random.weighted(WEIGHTS));
+    this.check();
+  }
+
+  close(): void {
+    for (const iommu of this.#iommus) iommu.close();
+  }
+
+  /** Every buffer holds what the model says: nothing was written but through a slot. */
+  check(): void {
+    for (const [id, { object }] of this.#buffers) {
+      if (!Buffer.from(object.bytes).equals(this.model.buffers.get(id)!))
+        this.#fail(`buffer ${id} was written to`);
+    }
+  }
+
+  #fail(what: string): never {
+    throw new Error(`${what}, after:\n${this.log.join('\n')}`);
+  }
+
+  #step(step: Step): void {
+    switch (step) {
+      case 'bind':
+        return this.#bind();
+      case 'close-device':
+        return this.#closeDevice();
+      case 'space':
+      case 'nested':
+        return this.#createSpace(step === 'nested');
+      case 'close-space':
+        return this.#closeSpace();
+      case 'buffer':
+        return this.#createBuffer();
+      case 'close-buffer':
+        return this.#closeBuffer();
+      case 'map':
+        return this.#map();
+      case 'unmap':
+        return this.#unmap();
+      case 'attach':
+        return this.#attach();
+      case 'detach':
+        return this.#detach();
+      case 'fault':
+        return this.#fault();
+      default:
+        return this.#dma();
+    }
+  }
+
+  /** The first program has most of what there is, so that its things meet. */
+  #owner(): number {
+    return this.random.oneIn(6) ? 1 : 0;
+  }
+
+  #pick<K, V>(map: ReadonlyMap<K, V>): [K, V] | undefined {
+    return map.size === 0 ? undefined : this.random.pick([...map]);
+  }
+
+  #bind(): void {
+    const bdf = this.random.pick(ADDRESSES);
+    if (this.#bound.has(bdf)) return;
+    const owner = this.#owner();
+    const cookie = BigInt(this.#next++);
+    const device = this.#iommus[owner]!.bind(bdf, { cookie });
+    device.enableBusMaster();
+    this.#bound.set(bdf, { device, owner, cookie });
+    this.log.push(`bind ${bdf} to ${owner}`);
+  }
+
+  #closeDevice(): void {
+    const [bdf, bound] = this.#pick(this.#bound) ?? [];
+    if (bdf === undefined || bound === undefined) return;
+    bound.device.close();
+    this.#bound.delete(bdf);
+    this.model.removeDevice(bdf);
+    this.log.push(`close ${bdf}`);
+  }
+
+  #createSpace(nested: boolean): void {
+    const owner = this.#owner();
+    const faults = this.random.oneIn(2);
+    const id = this.#next++;
+    const options = { pasid: true, ...(faults && { faults: this.#queues[owner] }) };
+    let parent: Space | undefined;
+    if (nested) {
+      parent = this.random.pick([...this.#spaces.values(), undefined]);
+      if (parent === undefined || parent.owner !== owner) return;
+    }
+    const iommu = this.#iommus[owner]!;
+    const object = parent
+      ? iommu.createAddressSpace({ ...options, parent: parent.object })
+      : iommu.createAddressSpace(options);
+    this.#spaces.set(id, { id, owner, object, faults });
+    this.model.spaces.set(id, { parent: parent?.id, pages: new Map() });
+    this.log.push(`space ${id} of ${owner}${parent ? ` on ${parent.id}` : ''}${faults ? ', faults' : ''}`);
+  }
+
+  #closeSpace(): void {
+    const [id, space] = this.#pick(this.#spaces) ?? [];
+    if (id === undefined || space === undefined) return;
+    space.object.close();
+    for (const gone of this.model.removeSpace(id)) this.#spaces.delete(gone);
+    this.log.push(`close space ${id}`);
+  }
+
+  #createBuffer(): void {
+    const owner = this.#owner();
+    const id = this.#next++;
+    const object = this.#iommus[owner]!.allocateDma(BUFFER_PAGES * PAGE);
+    // Each word says whose it is.
+    new Uint32Array(object.bytes.buffer, object.bytes.byteOffset, object.bytes.length / 4).forEach(
+      (_, i, words) => (words[i] = (id << 12) | i),
+    );
+    this.#buffers.set(id, { owner, object });
+    this.model.buffers.set(id, Uint8Array.from(object.bytes));
+    this.log.push(`buffer ${id} of ${owner}`);
+  }
+
+  #closeBuffer(): void {
+    const [id, buffer] = this.#pick(this.#buffers) ?? [];
+    if (id === undefined || buffer === undefined) return;
+    this.check();
+    buffer.object.close();
+    this.#buffers.delete(id);
+    this.model.removeBuffer(id);
+    this.log.push(`close buffer ${id}`);
+  }
+
+  #map(): void {
+    const space = this.#pick(this.#spaces)?.[1];
+    if (space) this.#mapIn(space, this.random.pick(PAGES), 1 + this.random.below(3));
+  }
+
+  /** Maps pages where nothing is mapped; false if there was no room, or nothing to map. */
+  #mapIn(space: Space, first: number, count: number): boolean {
+    const { pages, parent } = this.model.spaces.get(space.id)!;
+    const wanted = Array.from({ length: count }, (_, i) => first + i);
+    if (wanted.some((page) => pages.has(page))) return false;
+    const rights = this.random.pick([
+      { read: true, write: true },
+      { read: true, write: true },
+      { read: true, write: false },
+      { read: false, write: true },
+    ]);
+    const iova = first * PAGE;
+    if (space.object instanceof AddressSpace) {
+      const [id, buffer] = this.#pick(this.#buffersOf(space.owner)) ?? [];
+      if (id === undefined || buffer === undefined) return false;
+      const offset = this.random.below(BUFFER_PAGES - count + 1);
+      space.object.map(buffer, { iova, offset: offset * PAGE, length: count * PAGE, ...rights });
+      wanted.forEach((page, i) => pages.set(page, { buffer: id, page: offset + i, ...rights }));
+      this.log.push(
+        `map ${count} of buffer ${id} at page ${first.toString(16)} of ${space.id} ${text(rights)}`,
+      );
+    } else {
+      const from = this.random.pick(PAGES);
+      space.object.map({ iova: from * PAGE, length: count * PAGE }, { iova, ...rights });
+      wanted.forEach((page, i) => pages.set(page, { page: from + i, ...rights }));
+      const source = `page ${from.toString(16)} of ${parent}`;
+      this.log.push(
+        `map ${count} from ${source} at page ${first.toString(16)} of ${space.id} ${text(rights)}`,
+      );
+    }
+    return true;
+  }
+
+  #buffersOf(owner: number): ReadonlyMap<number, DmaBuffer> {
+    return new Map([...this.#buffers].filter(([, b]) => b.owner === owner).map(([id, b]) => [id, b.object]));
+  }
+
+  #unmap(): void {
+    const space = this.#pick(this.#spaces)?.[1];
+    if (!space) return;
+    const mappings = [...space.object.mappings];
+    if (mappings.length === 0) return;
+    const mapping = this.random.pick<{ iova: bigint; length: number; unmap: () => void }>(mappings);
+    const first = Number(mapping.iova) / PAGE;
+    mapping.unmap();
+    const { pages } = this.model.spaces.get(space.id)!;
+    for (let page = first; page < first + mapping.length / PAGE; page++) pages.delete(page);
+    this.log.push(`unmap page ${first.toString(16)} of ${space.id}`);
+  }
+
+  #attach(): void {
+    const [bdf, bound] = this.#pick(this.#bound) ?? [];
+    const space = this.#pick(this.#spaces)?.[1];
+    if (bdf === undefined || !bound || !space || bound.owner !== space.owner) return;
+    const pasid = this.random.pick(PASIDS);
+    const replace = bound.device.attached(pasid) !== undefined;
+    bound.device.attach(space.object, { pasid, replace });
+    this.model.slots.set(slotOf(bdf, pasid), space.id);
+    this.log.push(`${replace ? 'replace' : 'attach'} ${slotOf(bdf, pasid)} with ${space.id}`);
+  }
+
+  #detach(): void {
+    const [bdf, bound] = this.#pick(this.#bound) ?? [];
+    if (bdf === undefined || !bound) return;
+    const pasid = this.random.pick(PASIDS);
+    if (bound.device.attached(pasid) === undefined) return;
+    bound.device.detach({ pasid });
+    this.model.slots.delete(slotOf(bdf, pasid));
+    this.log.push(`detach ${slotOf(bdf, pasid)}`);
+  }
+
+  /** A device asks for a page; what arrives names the slot, and is answered, often with a page. */
+  #fault(): void {
+    const [bdf, bound] = this.#pick(this.#bound) ?? [];
+    if (bdf === undefined || !bound) return;
+    const pasid = this.random.pick(PASIDS);
+    const space = this.#spaces.get(this.model.slots.get(slotOf(bdf, pasid)) ?? 0);
+    const page = this.random.pick(PAGES);
+    this.world.probers.get(bdf)!.ask(page * PAGE, pasid ?? NO_PASID, 1 + this.random.below(100));
+    this.world.machine.idle();
+    this.log.push(`${slotOf(bdf, pasid)} asks for page ${page.toString(16)}`);
+    const arrived = this.#queues.map((queue) => queue.drain());
+    const [fault] = arrived.flat();
+    const expected = space?.faults ? 1 : 0;
+    if (arrived.flat().length !== expected)
+      this.#fail(`${arrived.flat().length} faults arrived, not ${expected}`);
+    if (!fault || !space) return;
+    this.faults++;
+    const named = [fault.cookie, fault.ioasid, fault.pasid, Number(fault.address)];
+    const wanted = [bound.cookie, space.object.ioasid, pasid, page * PAGE];
+    if (named.join() !== wanted.join()) this.#fail(`the fault names ${named.join()}, not ${wanted.join()}`);
+    if (this.random.oneIn(2)) this.#mapIn(space, page, 1);
+    fault.respond(this.random.oneIn(4) ? 'invalid' : 'success');
+    this.world.machine.idle();
+  }
+
+  /** Most of the time a slot that is attached, and a page that is mapped there. */
+  #target(): { bdf: string; pasid: number | undefined; page: number } {
+    const any = {
+      bdf: this.random.pick(ADDRESSES),
+      pasid: this.random.pick(PASIDS),
+      page: this.random.pick(PAGES),
+    };
+    const [slot, space] = this.#pick(this.model.slots) ?? [];
+    if (slot === undefined || space === undefined || this.random.oneIn(4)) return any;
+    const [bdf, pasid] = slot.split(' ') as [string, string];
+    const page = this.#pick(this.model.spaces.get(space)!.pages)?.[0] ?? any.page;
+    return { bdf, pasid: pasid === 'rid' ? undefined : Number(pasid), page };
+  }
+
+  #dma(): void {
+    const { bdf, pasid, page } = this.#target();
+    const slot = slotOf(bdf, pasid);
+    const address = page * PAGE + this.random.pick([0, 1, 0x800, 0xff8]);
+    const length = this.random.pick([1, 8, 0x900, 2 * PAGE]);
+    const write = this.random.oneIn(2);
+    const route: Route = this.random.oneIn(2) ? 'cached' : 'untranslated';
+    const what = `${slot} ${write ? 'writes' : 'reads'} ${length} bytes at ${address.toString(16)}, ${route}`;
+    this.log.push(what);
+    const bytes = new Uint8Array(length);
+    if (write) bytes.fill(this.random.bits());
+    const done = this.world.probers.get(bdf)!.transfer(write, address, bytes, pasid ?? NO_PASID, route);
+    if (done > 0) this.passed++;
+    else this.refused++;
+    if (write) {
+      const allowed = this.model.write(slot, address, bytes);
+      if (done !== allowed) this.#fail(`${done} bytes were written, not ${allowed}`);
+    } else {
+      const allowed = this.model.read(slot, address, length);
+      if (done !== allowed.length) this.#fail(`${done} bytes were read, not ${allowed.length}`);
+      if (!Buffer.from(bytes.subarray(0, done)).equals(allowed)) this.#fail('other bytes were read');
+      if (bytes.subarray(done).some((byte) => byte !== 0))
+        this.#fail('bytes were read that no mapping allows');
+    }
+  }
+}
+
+const slotOf = (bdf: string, pasid: number | undefined): string => `${bdf} ${pasid ?? 'rid'}`;
+const text = ({ read, write }: { read: boolean; write: boolean }): string =>
+  `${read ? 'r' : ''}${write ? 'w' : ''}`;
