@@ -22,6 +22,8 @@ const EXTENSIONS = {
   EXT_USER_PASID_TABLE: { answer: false },
   /** Groups of more than one device. */
   EXT_MULTIDEV_GROUP: { row: uapi.IOMMU_IOAS_ALLOC },
+  /** Snoop enforced, or not, by address space: mainline does as it sees fit. */
+  EXT_DMA_NO_SNOOP: { answer: false },
   /** Which memory devices have written. */
   EXT_DIRTY_TRACKING: { row: uapi.IOMMU_HWPT_SET_DIRTY_TRACKING },
   /** Page faults reported to the user. */

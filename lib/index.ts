@@ -49,7 +49,7 @@ export { PageTable } from './page-table';
 export type { PageTableOptions } from './explicit-page-table';
 export type { AmdTable, RawTable, SmmuTable, UserPageTable, UserPasidTable, VtdTable } from './table-data';
 export type {
-  Cache,
+  CacheType,
   CacheInvalidation,
   Invalidation,
   RawInvalidation,

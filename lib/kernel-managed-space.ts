@@ -68,15 +68,11 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   abstract get reachable(): readonly MappedRange[];
 
   /**
-   * @internal What is mapped now: spaces nested here reach it too. Does nothing where they do. Throws IommuError if one
-   * of them cannot, and then none does.
+   * @internal What is mapped now: spaces nested here reach it too. Does nothing where they do. Throws IommuError where one
+   * of them cannot: then it must be taken out, here and there.
    */
   protected publish(range: MappedRange): void {
-    try {
-      for (const follower of this.followers) follower.follow(range);
-    } catch (error) {
-      throwAfter(error, [() => this.withdraw(range)]);
-    }
+    for (const follower of this.followers) follower.follow(range);
   }
 
   /** @internal Spaces nested here do not reach it any more. */
@@ -95,10 +91,11 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
       for (const range of gone) this.withdraw(range);
       return Number(call(this.context.kernel, this.context.fd, uapi.IOMMU_IOAS_UNMAP, values).length);
     } catch (error) {
-      throwAfter(
-        error,
-        gone.map((range) => () => this.publish(range)),
-      );
+      const first = () => {
+        throw error;
+      };
+      runAll([first, ...gone.map((range) => () => this.publish(range))]);
+      throw error;
     }
   }
 
@@ -203,14 +200,22 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
     throw refuse(result);
   }
 
-  /** For EFAULT, the first mapping whose memory is gone: the kernel pins only now, and says no more. */
+  /** What the kernel's errno does not say. For EFAULT, the first mapping whose memory is gone: it pins only now. */
   #whyRefused(device: BoundDevice, result: number): string | undefined {
+    if (result === -uapi.errno.EINVAL && this.nestParent && this.#readOnlyUnder(device))
+      return 'under a nested table its IOMMU takes no read-only mappings (erratum 772415): map with write, or without nestParent';
     if (result !== -uapi.errno.EFAULT) return undefined;
     const gone = findUnpinnable(this.context, device.id, this.ioasId, this.reachable);
     const which = gone
       ? `of the mapping at ${hex(gone.iova)}, ${gone.length} bytes,`
       : 'mapped by a raw call';
     return `memory is pinned when the first device attaches, and that ${which} is not there: unmap it`;
+  }
+
+  #readOnlyUnder(device: BoundDevice): boolean {
+    return (
+      device.hardwareInfo().vtd?.noReadOnlyParents === true && this.reachable.some(({ write }) => !write)
+    );
   }
 
   /** @internal What page tables for `device` are made on. */
@@ -259,13 +264,4 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   protected override releaseObjects(): void {
     destroy(this.context, this.ioasId);
   }
-}
-
-/** Throws `error` once every step has run. */
-function throwAfter(error: unknown, steps: readonly (() => void)[]): never {
-  const first = () => {
-    throw error;
-  };
-  runAll([first, ...steps]);
-  throw error;
 }
