@@ -9,7 +9,7 @@ import type { StaleUse } from '../../../lib/sim/vtd';
 import { Answer, Kind, World } from './coherent';
 
 const SEED = Number(process.env['VTD_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
-const ROUNDS = Number(process.env['VTD_ROUNDS'] ?? 6);
+const ROUNDS = Number(process.env['VTD_ROUNDS'] ?? 4);
 const STEPS = 60;
 const REQUESTS = 8;
 const KINDS: readonly Kind[] = ['second', 'first', 'nested'];
