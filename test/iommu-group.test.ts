@@ -21,7 +21,11 @@ function machineWith(driver: string | null): Machine {
 test('a driver that does DMA blocks its group, and the error says which, and what to do', () => {
   const iommu = Iommu.open({ backend: machineWith('nvme') });
   const [, group] = iommu.groups().sort((one, other) => one.members.length - other.members.length);
-  expect(group).toMatchObject({ id: 3, viable: false, blockers: [{ bdf: OTHER, driver: 'nvme', use: 'kernel' }] });
+  expect(group).toMatchObject({
+    id: 3,
+    viable: false,
+    blockers: [{ bdf: OTHER, driver: 'nvme', use: 'kernel' }],
+  });
   const error = errorOf(() => iommu.bind(EDU, { cookie: 1 })) as IommuError;
   expect(error).toMatchObject({ code: 'EPERM', request: 'VFIO_DEVICE_BIND_IOMMUFD' });
   expect(error.hint).toContain(`group 3 is not viable: ${OTHER} is on the driver nvme`);
@@ -39,7 +43,13 @@ test.each([
 ])('driver %s: %s', (driver, use, viable) => {
   const iommu = Iommu.open({ backend: machineWith(driver) });
   const group = iommu.groups().find(({ id }) => id === 3);
-  expect(group).toMatchObject({ viable, members: [{ bdf: EDU, use: 'vfio' }, { bdf: OTHER, use }] });
+  expect(group).toMatchObject({
+    viable,
+    members: [
+      { bdf: EDU, use: 'vfio' },
+      { bdf: OTHER, use },
+    ],
+  });
   iommu.close();
   expect(errorOf(() => iommu.groups())).toMatchObject({ code: 'EBADF' });
 });

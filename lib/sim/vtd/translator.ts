@@ -20,7 +20,7 @@ import {
   markFirstStage,
   walkFirstStage,
 } from './first-stage';
-import { Iotlb, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
+import { Iotlb, KIND_PASS_THROUGH, KIND_SECOND_STAGE, OUTPUT_HIGH, SNOOP } from './iotlb';
 import { joinHalves } from './layout';
 import {
   PagingStructureCache,
@@ -56,12 +56,14 @@ export class Translator {
   find(entry: CachedPasid, kind: number, high: number, low: number): number {
     const at = this.iotlb.slot(entry.tag, high, low);
     if (at >= 0 && ((this.iotlb.words[at + 2]! >>> kind) & 1) !== 0) {
-      this.walk.high = this.iotlb.words[at + 3]!;
+      this.walk.high = this.iotlb.words[at + 3]! & OUTPUT_HIGH;
+      this.walk.snoop = (this.iotlb.words[at + 3]! & SNOOP) !== 0;
       this.walk.low = this.iotlb.words[at + 2]! & ~PAGE_OFFSET;
       this.walk.allowed = this.iotlb.words[at + 2]! & KINDS_ALL;
       this.walk.shift = this.iotlb.shiftAt(at);
       if (this.strict !== null && entry.kind !== KIND_PASS_THROUGH) {
-        const { high: outHigh, low: outLow } = this.walk;
+        const outHigh = this.iotlb.words[at + 3]!;
+        const { low: outLow } = this.walk;
         const differs = (): boolean => this.differs(entry, kind, high, low, 0, outHigh, outLow);
         const inner = `IOTLB invalidation of domain ${entry.did}`;
         this.strict.checkPath(at, differs, missing(entry, high, low), inner);
@@ -79,12 +81,13 @@ export class Translator {
     if (reason !== 0) return reason;
     const { walk } = this;
     walk.allowed &= entry.kinds;
+    walk.snoop ||= entry.snoop;
     const { tag, first } = entry;
     const index = this.iotlb.insert(
       tag,
       high,
       low,
-      walk.high,
+      withSnoop(walk, entry),
       walk.low,
       walk.shift,
       entry.kind,
@@ -105,8 +108,9 @@ export class Translator {
     low: number,
     reason: number,
   ): void {
-    const { cachedAt, high: outHigh, low: outLow } = this.walk;
+    const { cachedAt, low: outLow } = this.walk;
     if (entry.kind === KIND_PASS_THROUGH || cachedAt < 0) return;
+    const outHigh = withSnoop(this.walk, entry);
     const differs = (): boolean => this.differs(entry, kind, high, low, reason, outHigh, outLow);
     strict.checkStructures(cachedAt, differs, `${missing(entry, high, low)} with IH = 0`);
   }
@@ -140,7 +144,7 @@ export class Translator {
           checkSecondStage(first.nested, fresh, kind & ACCESS_WRITE);
       }
     }
-    return now !== reason || (now === 0 && (fresh.high !== outHigh || fresh.low !== outLow));
+    return now !== reason || (now === 0 && (withSnoop(fresh, entry) !== outHigh || fresh.low !== outLow));
   }
 
   /** Keeps the entries above the leaf of a walk that ended well. */
@@ -222,6 +226,7 @@ export class Translator {
       structures?.remember(tag, STRUCTURES_SECOND_STAGE, walk.high, walk.low, nestedWalk, null);
     walk.high = nestedWalk.high;
     walk.low = nestedWalk.low;
+    walk.snoop = nestedWalk.snoop;
     walk.shift = Math.min(walk.shift, nestedWalk.shift);
     walk.allowed &= nestedWalk.allowed;
     return reason;
@@ -235,8 +240,14 @@ export class Translator {
     this.walk.low = low & ~PAGE_OFFSET;
     this.walk.shift = 12;
     this.walk.allowed = KINDS_ALL;
+    this.walk.snoop = false;
     return 0;
   }
+}
+
+/** The high half of a walk's address as the IOTLB has it. */
+function withSnoop(walk: Walk, entry: CachedPasid): number {
+  return walk.snoop || entry.snoop ? walk.high | SNOOP : walk.high;
 }
 
 /** What a cached translation goes by. */
