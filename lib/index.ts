@@ -61,6 +61,7 @@ export { VirtualDevice, VirtualIommu, type VirtualIommuOptions } from './virtual
 export { EventQueue, type EventQueueOptions } from './event-queue';
 export type { LostEvents, RawEvent, SmmuEvent, Tegra241Event, VirtualEvent } from './virtual-event';
 export { HardwareQueue, type HardwareQueueOptions } from './hardware-queue';
+export { NoSnoopWatch, type EnforceSnoop } from './no-snoop';
 export type { IovaRange, IovaRangeInput, MappedRange } from './iova';
 export type { LockedMemory } from './locked-memory';
 export { Mapping } from './mapping';

@@ -15,10 +15,23 @@ import {
 } from './iova';
 import { hex } from './map-request';
 import type { NestedAddressSpace } from './nested-address-space';
+import {
+  checkEnforceSnoop,
+  NOT_ENFORCING,
+  requireEnforcement,
+  setEnforceSnoop,
+  type EnforceSnoop,
+} from './no-snoop';
 import { getOption, setOption } from './option';
 import { allocatePageTable, destroyPageTable, PageTable, type Base, type PageTableForm } from './page-table';
 import * as uapi from './uapi';
 import { findUnpinnable } from './unpinnable';
+
+/** What all kernel-managed spaces can be told. */
+export interface KernelManagedForm extends PageTableForm {
+  /** Whether all DMA through the space snoops the processors' caches. Default 'auto'. */
+  enforceSnoop?: EnforceSnoop | undefined;
+}
 
 /**
  * A kernel-managed I/O address space: an IOAS of iommufd, with hardware page tables of its own where an option asks
@@ -33,6 +46,8 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   readonly nestParent: boolean;
   /** Whether trackDirty() can be used. */
   readonly dirtyTracking: boolean;
+  /** Whether all DMA through it snoops. */
+  readonly enforceSnoop: EnforceSnoop;
   /** @internal Spaces nested on this one, and explicit page tables; closed first. */
   readonly children = new Set<Handle>();
   /** @internal Those of the children that follow what is mapped here. */
@@ -40,24 +55,33 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   /** @internal Memory that hardware queues have pinned. */
   readonly pinned = new Set<IovaRange>();
   readonly #form: PageTableForm;
+  /** The kernel refuses devices whose IOMMU cannot enforce snooping, where that is asked for. */
+  readonly #kernelEnforces: boolean;
   readonly #dirty = new DirtyReader();
   /** Undefined: nobody has asked yet. */
   #tracking: boolean | undefined;
 
   /** @internal */
-  protected constructor(context: Context, options: PageTableForm) {
+  protected constructor(context: Context, options: KernelManagedForm) {
     context.requireOpen({ request: 'IOMMU_IOAS_ALLOC' });
     options.faults?.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
     super(context, { pasid: options.pasid ?? false, faults: options.faults });
     this.#form = { ...options };
     this.nestParent = options.nestParent ?? false;
     this.dirtyTracking = options.dirtyTracking ?? false;
+    this.enforceSnoop = checkEnforceSnoop(options.enforceSnoop);
     if (this.nestParent && this.faults)
       throw refusal('EOPNOTSUPP', 'a parent space cannot report faults', {
         request: 'IOMMU_HWPT_ALLOC',
         hint: 'give the fault queue to the user-managed space that nests on it',
       });
     this.ioasId = call(context.kernel, context.fd, uapi.IOMMU_IOAS_ALLOC, {}).out_ioas_id;
+    try {
+      this.#kernelEnforces = setEnforceSnoop(context, this.ioasId, this.enforceSnoop);
+    } catch (error) {
+      destroy(context, this.ioasId);
+      throw error;
+    }
     this.register();
   }
 
@@ -185,6 +209,7 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
 
   /** @internal */
   override connect(attempt: AttachAttempt): PageTable | undefined {
+    this.#requireSnoop(attempt.device);
     const refuse = (result: number) => attempt.failure(result, this.#whyRefused(attempt.device, result));
     if (!this.faults && !this.pasid && !this.nestParent && !this.dirtyTracking) {
       const result = attempt.attach(this.ioasId);
@@ -200,10 +225,17 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
     throw refuse(result);
   }
 
+  /** Throws IommuError for a device that a space with enforceSnoop: 'enable' cannot have. */
+  #requireSnoop(device: BoundDevice): void {
+    if (this.enforceSnoop === 'enable') requireEnforcement(device, this.label, this.#kernelEnforces);
+  }
+
   /** What the kernel's errno does not say. For EFAULT, the first mapping whose memory is gone: it pins only now. */
   #whyRefused(device: BoundDevice, result: number): string | undefined {
     if (result === -uapi.errno.EINVAL && this.nestParent && this.#readOnlyUnder(device))
       return 'under a nested table its IOMMU takes no read-only mappings (erratum 772415): map with write, or without nestParent';
+    if (result === -uapi.errno.EINVAL && this.enforceSnoop === 'enable')
+      return `its IOMMU may be one that cannot enforce snooping: ${NOT_ENFORCING}`;
     if (result !== -uapi.errno.EFAULT) return undefined;
     const gone = findUnpinnable(this.context, device.id, this.ioasId, this.reachable);
     const which = gone
@@ -220,6 +252,7 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
 
   /** @internal What page tables for `device` are made on. */
   baseFor(device: BoundDevice): Base {
+    this.#requireSnoop(device);
     return {
       id: this.ioasId,
       space: this,

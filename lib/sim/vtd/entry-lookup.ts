@@ -206,6 +206,7 @@ export class EntryLookup {
         tag: this.iotlb.tagOf(entry.DID, 0),
         kind: passThrough ? KIND_PASS_THROUGH : KIND_SECOND_STAGE,
         kinds: KINDS_ALL,
+        snoop: false,
         reasons: LEGACY_REASONS,
         first: null,
         second: passThrough ? null : legacySecondStageOf(entry, capabilities),
@@ -287,6 +288,8 @@ export class EntryLookup {
       tag: this.iotlb.tagOf(entry.DID, pasid),
       kind: KIND_OF_PGTT.get(entry.PGTT)!,
       kinds,
+      // Of a second stage alone the leaves say it.
+      snoop: entry.PGSNP !== 0 && entry.PGTT !== PGTT_SECOND_STAGE,
       reasons: SCALABLE_REASONS,
       first: firstStage,
       second: entry.PGTT === PGTT_SECOND_STAGE ? secondStageOf(entry, this.capabilities) : null,

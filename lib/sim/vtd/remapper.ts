@@ -27,7 +27,7 @@ import {
   SCT_8_PRE_CLEAR,
   TranslationReasons,
 } from './fault-reasons';
-import { Iotlb } from './iotlb';
+import { Iotlb, OUTPUT_HIGH, SNOOP } from './iotlb';
 import { joinHalves } from './layout';
 import { ProtectedMemory } from './protected-memory';
 import { StrictChecker } from './strict';
@@ -91,7 +91,9 @@ export class Remapper {
         const words = this.iotlb.words;
         const word2 = words[at + 2]!;
         if (((word2 >>> ((access & this.lastKindMask) | this.lastKindBits)) & 1) !== 0) {
-          return words[at + 3]! * 2 ** 32 + (((word2 & ~PAGE_OFFSET) | (low & PAGE_OFFSET)) >>> 0);
+          return (
+            (words[at + 3]! & OUTPUT_HIGH) * 2 ** 32 + (((word2 & ~PAGE_OFFSET) | (low & PAGE_OFFSET)) >>> 0)
+          );
         }
       }
     }
@@ -116,6 +118,12 @@ export class Remapper {
     if (reason !== 0) return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, reason);
     const { walk } = this.translator;
     return joinHalves(walk.high, walk.low | (low & PAGE_OFFSET));
+  }
+
+  /** See VtdUnit.forcesSnoop. The request that was translated last has left its translation in the IOTLB. */
+  forcesSnoop(high: number, low: number): boolean {
+    const at = this.iotlb.slot(this.lastTag, high, low);
+    return at >= 0 && (this.iotlb.words[at + 3]! & SNOOP) !== 0;
   }
 
   /** A request with an address from the device's own cache (section 4.2.4). */

@@ -20,7 +20,7 @@ import {
   markFirstStage,
   walkFirstStage,
 } from './first-stage';
-import { Iotlb, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
+import { Iotlb, KIND_PASS_THROUGH, KIND_SECOND_STAGE, OUTPUT_HIGH, SNOOP } from './iotlb';
 import { joinHalves } from './layout';
 import {
   PagingStructureCache,
@@ -59,7 +59,8 @@ export class Translator {
   find(entry: CachedPasid, kind: number, high: number, low: number, completes = false): number {
     const at = this.iotlb.slot(entry.tag, high, low);
     if (at >= 0 && ((this.iotlb.words[at + 2]! >>> kind) & 1) !== 0) {
-      this.walk.high = this.iotlb.words[at + 3]!;
+      this.walk.high = this.iotlb.words[at + 3]! & OUTPUT_HIGH;
+      this.walk.snoop = (this.iotlb.words[at + 3]! & SNOOP) !== 0;
       this.walk.low = this.iotlb.words[at + 2]! & ~PAGE_OFFSET;
       this.walk.allowed = this.iotlb.words[at + 2]! & KINDS_ALL;
       this.walk.shift = this.iotlb.shiftAt(at);
@@ -84,12 +85,13 @@ export class Translator {
     if (reason !== 0) return reason;
     const { walk } = this;
     walk.allowed &= entry.kinds;
+    walk.snoop ||= entry.snoop;
     const { tag, first } = entry;
     const index = this.iotlb.insert(
       tag,
       high,
       low,
-      walk.high,
+      walk.snoop ? walk.high | SNOOP : walk.high,
       walk.low,
       walk.shift,
       entry.kind,
@@ -142,6 +144,7 @@ export class Translator {
     const now = this.walkAfresh(entry, kind, high, low, fresh);
     if (now !== reason || now !== 0) return now !== reason;
     if (fresh.high !== walk.high || fresh.low !== walk.low) return true;
+    if (fresh.snoop !== walk.snoop && !entry.snoop) return true;
     const plain = kind & ~(ACCESS_WRITE | ACCESS_EXECUTE);
     return (
       completes && (fresh.shift !== walk.shift || (((fresh.allowed ^ walk.allowed) >>> plain) & 1) !== 0)
@@ -254,6 +257,7 @@ export class Translator {
       structures?.remember(tag, STRUCTURES_SECOND_STAGE, walk.high, walk.low, nestedWalk, null);
     walk.high = nestedWalk.high;
     walk.low = nestedWalk.low;
+    walk.snoop = nestedWalk.snoop;
     walk.shift = Math.min(walk.shift, nestedWalk.shift);
     walk.allowed &= nestedWalk.allowed;
     return reason;
@@ -267,6 +271,7 @@ export class Translator {
     this.walk.low = low & ~PAGE_OFFSET;
     this.walk.shift = 12;
     this.walk.allowed = KINDS_ALL;
+    this.walk.snoop = false;
     return 0;
   }
 }

@@ -79,6 +79,7 @@ describe('translation requests', () => {
       privileged: false,
       global: false,
       untranslatedOnly: false,
+      snooped: false,
     });
     expect(bench.request(0x1000n)).toMatchObject({ read: true, write: false });
     expect(bench.request(0x2000n, ACCESS_WRITE)).toMatchObject({ read: true, write: false, low: 0x8000 });

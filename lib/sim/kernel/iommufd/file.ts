@@ -6,6 +6,7 @@ import { OpenFile } from '../file';
 import type { IommuGroup } from '../iommu/core';
 import type { SimulatedProcess } from '../process';
 import type { System } from '../system';
+import { noSnoopHandlers, NoSnoopWatch } from '../proposal/no-snoop';
 import { changeProcessHandlers } from './change-process';
 import { copyStruct, handler, type Command, type Handler } from './command';
 import { deviceHandlers, IommufdGroup } from './device';
@@ -45,6 +46,7 @@ const handlers: ReadonlyMap<number, Handler> = new Map(
     ...hwQueueHandlers,
     ...noIommuHandlers,
     ...vfioCompatHandlers,
+    ...noSnoopHandlers,
   ].map((entry) => [entry.row.request, entry]),
 );
 
@@ -57,6 +59,7 @@ export class IommufdFile extends OpenFile {
   /** Pinned memory counts against the limit of the process that mapped it, not against its user's. */
   accountsPerProcess = false;
   readonly mmapTable = new MmapTable();
+  readonly noSnoop = new NoSnoopWatch(this);
   /** A group that no IOMMU is in front of was put into it, as into a VFIO container. */
   noIommuMode = false;
   #compatIoas: Ioas | undefined;
@@ -82,6 +85,11 @@ export class IommufdFile extends OpenFile {
     return igroup;
   }
 
+  /** Groups of which devices are bound here. */
+  get groups(): Iterable<IommufdGroup> {
+    return this.#groups.values();
+  }
+
   /** A device of the group is bound here. */
   hasGroup(group: IommuGroup): boolean {
     return this.#groups.has(group);
@@ -95,7 +103,9 @@ export class IommufdFile extends OpenFile {
     const number = request & 0xff;
     const { selftest } = this.system;
     const last = selftest ? selftestHandler.row.request & 0xff : LAST_NUMBER;
-    if (number < FIRST_NUMBER || number > last) return vfioCompatIoctl(this, process, request, argument);
+    // What Linux does not have is beyond its numbers.
+    if ((number < FIRST_NUMBER || number > last) && !handlers.has(request))
+      return vfioCompatIoctl(this, process, request, argument);
     const user = process.userBytes(argument);
     if (!user || user.length < 4) return -errno.EFAULT;
     const isTest = selftest && request === selftestHandler.row.request;
@@ -125,5 +135,6 @@ export class IommufdFile extends OpenFile {
 
   protected override release(): void {
     this.objects.destroyAll();
+    this.noSnoop.close();
   }
 }
