@@ -211,7 +211,9 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   override connect(attempt: AttachAttempt): PageTable | undefined {
     this.#requireSnoop(attempt.device);
     const refuse = (result: number) => attempt.failure(result, this.#whyRefused(attempt.device, result));
-    if (!this.faults && !this.pasid && !this.nestParent && !this.dirtyTracking) {
+    const plain = !this.faults && !this.pasid && !this.nestParent && !this.dirtyTracking;
+    // Whatever the tables of others can do: this device has none.
+    if (plain || attempt.device.softwareMediated) {
       const result = attempt.attach(this.ioasId);
       if (result < 0) throw refuse(result);
       return undefined;

@@ -44,6 +44,7 @@ function setUp(limit?: number) {
     ioasids: new Set(),
     queues: new Set(),
     buffers: new Set(),
+    machines: new Set(),
     requireOpen: () => {},
   };
   const device = { rid: 2, defaultPasid: NO_PASID, cookie: 0xc0ffeen };
