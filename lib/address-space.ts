@@ -2,17 +2,16 @@ import type { Context } from './context';
 import { DmaBuffer } from './dma-buffer';
 import { refusal } from './errors';
 import { checkRange } from './iova';
-import { KernelManagedSpace } from './kernel-managed-space';
+import { KernelManagedSpace, type KernelManagedForm } from './kernel-managed-space';
 import { mapMemory } from './map-request';
 import { Mapping } from './mapping';
 import { MappingIndex, requireWhole } from './mapping-index';
-import type { PageTableForm } from './page-table';
 import * as uapi from './uapi';
 
 const U64_MAX = 2n ** 64n - 1n;
 
 /** Options of a kernel-managed address space: what the page tables can do that attaching makes. */
-export interface AddressSpaceOptions extends PageTableForm {
+export interface AddressSpaceOptions extends KernelManagedForm {
   owner?: 'kernel' | undefined;
   /** Of nested spaces only. */
   parent?: undefined;

@@ -1,5 +1,5 @@
 import { NO_PASID, PASID_LIMIT, type AttachData, type IommuDev } from './attach-data';
-import { AttachTarget, type Attachment } from './attach-target';
+import { AttachTarget, type AttachAttempt, type Attachment } from './attach-target';
 import type { Context } from './context';
 import { refusal, type IommuError } from './errors';
 import { Handle, runAll } from './handle';
@@ -15,6 +15,11 @@ export interface AttachOptions {
   pasid?: number | undefined;
   /** Switch from the space attached now, at once and without a gap, instead of refusing (EEXIST). */
   replace?: boolean | undefined;
+  /**
+   * Whether the device is really used for DMA that does not snoop (RFC, section 1.5): false where it could, and its driver
+   * never does. Holds for all of the device's attachments, until it is said otherwise. EOPNOTSUPP on Linux.
+   */
+  noSnoop?: boolean | undefined;
 }
 
 /** What fills a routing slot [device] or [device, PASID]. */
@@ -38,6 +43,7 @@ export abstract class BoundDevice extends Handle {
   readonly #slots = new Map<number, Slot>();
   readonly #hardwareInfo = new Map<HardwareType | undefined, HardwareInfo>();
   #virtualDevice: VirtualDevice | undefined;
+  #noSnoop: boolean | undefined;
 
   /** @internal */
   protected constructor(context: Context, cookie: bigint, id: number) {
@@ -137,23 +143,31 @@ export abstract class BoundDevice extends Handle {
     const { pasid, replace = false } = options;
     const key = checkPasid(pasid);
     const old = this.#slots.get(key);
-    if (old?.target === target) return;
+    if (options.noSnoop !== undefined && typeof options.noSnoop !== 'boolean')
+      throw new TypeError(`noSnoop is true or false, not ${String(options.noSnoop)}`);
+    if (old?.target === target) return this.#hint(options.noSnoop);
     if (old && !replace) throw this.#taken(old, target);
     const { attachData } = this.context;
     attachData.check(this.iommuDev, pasid);
     if (pasid === undefined) this.#checkBesidePasids(target);
     else this.#checkPasidAttach(target, pasid);
 
+    const hinted = this.#noSnoop;
+    this.#hint(options.noSnoop);
     let hwptId = 0;
-    const table = target.connect({
-      device: this,
-      attach: (ptId) => {
-        hwptId = this.attachTo(ptId, pasid, old !== undefined);
-        return hwptId;
+    const table = this.#connect(
+      target,
+      {
+        device: this,
+        attach: (ptId) => {
+          hwptId = this.attachTo(ptId, pasid, old !== undefined);
+          return hwptId;
+        },
+        failure: (result, hint) =>
+          this.#refused(this.attachRequest, pasid, result, hint ?? this.whyRefused(result, pasid, target)),
       },
-      failure: (result, hint) =>
-        this.#refused(this.attachRequest, pasid, result, hint ?? this.whyRefused(result, pasid, target)),
-    });
+      hinted,
+    );
     const slot: Slot = { device: this, pasid, target, table, hwptId };
     this.#slots.set(key, slot);
     table?.users.add(slot);
@@ -163,6 +177,33 @@ export abstract class BoundDevice extends Handle {
     this.#abandonFaults(left);
     if (old) this.#release(old);
   }
+
+  /** Attaches. If that fails, what was said of no-snoop before holds again. */
+  #connect(target: AttachTarget, attempt: AttachAttempt, hinted: boolean | undefined): PageTable | undefined {
+    try {
+      return target.connect(attempt);
+    } catch (error) {
+      if (this.#noSnoop !== hinted) {
+        this.hintNoSnoop(hinted);
+        this.#noSnoop = hinted;
+      }
+      throw error;
+    }
+  }
+
+  /** Whether the device is used for DMA that does not snoop, as attach() was told; undefined: as the kernel knows it. */
+  get noSnoop(): boolean | undefined {
+    return this.#noSnoop;
+  }
+
+  #hint(noSnoop: boolean | undefined): void {
+    if (noSnoop === undefined || noSnoop === this.#noSnoop) return;
+    this.hintNoSnoop(noSnoop);
+    this.#noSnoop = noSnoop;
+  }
+
+  /** Tells the kernel; undefined takes it back. Throws IommuError. */
+  protected abstract hintNoSnoop(used: boolean | undefined): void;
 
   /** The error for an attach or detach; the flag is VFIO's, which mock devices do not have. */
   #refused(request: string, pasid: number | undefined, result: number, hint?: string): IommuError {

@@ -17,7 +17,11 @@ export function createAddressSpace(
     options.faults.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
     throw new TypeError('the fault queue belongs to another Iommu');
   }
-  if (isUserManaged(options)) return new UserAddressSpace(context, options);
+  if (isUserManaged(options)) {
+    if ('enforceSnoop' in options)
+      throw new TypeError('a user-managed address space snoops as its parent does');
+    return new UserAddressSpace(context, options);
+  }
   if (options.pageTable !== undefined || options.pasidTable !== undefined)
     throw new TypeError('a kernel-managed address space has no table of the user’s own');
   return options.parent === undefined

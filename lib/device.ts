@@ -10,6 +10,7 @@ import { Interrupt, InterruptLines, type InterruptKind } from './interrupt';
 import { attempt, attemptBytes, call } from './ioctl';
 import { whyNotViable } from './iommu-group';
 import { COMMAND, COMMAND_MASTER, MemoryDecoding } from './memory-decoding';
+import { hintNoSnoop } from './no-snoop';
 import { Region, type RegionDescription } from './region';
 import { NO_CAPABILITIES, readRegionCapabilities } from './region-capabilities';
 import type { DeviceDescription } from './sysfs';
@@ -89,6 +90,10 @@ export class Device extends BoundDevice {
         );
     }
     return undefined;
+  }
+
+  protected override hintNoSnoop(used: boolean | undefined): void {
+    hintNoSnoop(this.context, this.fd, used);
   }
 
   protected override attachTo(ptId: number, pasid: number | undefined): number {

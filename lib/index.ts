@@ -51,7 +51,7 @@ export { PageTable } from './page-table';
 export type { PageTableOptions } from './explicit-page-table';
 export type { AmdTable, RawTable, SmmuTable, UserPageTable, UserPasidTable, VtdTable } from './table-data';
 export type {
-  Cache,
+  CacheType,
   CacheInvalidation,
   Invalidation,
   RawInvalidation,
@@ -64,6 +64,7 @@ export { VirtualDevice, VirtualIommu, type VirtualIommuOptions } from './virtual
 export { EventQueue, type EventQueueOptions } from './event-queue';
 export type { LostEvents, RawEvent, SmmuEvent, Tegra241Event, VirtualEvent } from './virtual-event';
 export { HardwareQueue, type HardwareQueueOptions } from './hardware-queue';
+export { NoSnoopWatch, type EnforceSnoop } from './no-snoop';
 export type { IovaRange, IovaRangeInput, MappedRange } from './iova';
 export type { LockedMemory } from './locked-memory';
 export { Mapping } from './mapping';

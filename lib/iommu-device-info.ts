@@ -85,7 +85,7 @@ function pageSizes({ vtd }: HardwareInfo, smallest: number): number[] {
 }
 
 /** Snoop Control of VT-d; AMD's always does. An SMMUv3's is in firmware tables that the kernel does not pass on. */
-function enforcesSnoop({ type, vtd }: HardwareInfo): boolean | undefined {
+export function enforcesSnoop({ type, vtd }: HardwareInfo): boolean | undefined {
   if (vtd) return vtd.ecap.SC === 1;
   return type === 'amd' ? true : undefined;
 }

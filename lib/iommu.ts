@@ -21,6 +21,7 @@ import { createMdev, listMdevTypes, removeMdev, type MdevOptions, type MdevType 
 import { createMockDevice, type MockDevice } from './mock-device';
 import { readLockedMemory, type LockedMemory } from './locked-memory';
 import type { NestedAddressSpace, NestedAddressSpaceOptions } from './nested-address-space';
+import { needsNoSnoop, NoSnoopWatch } from './no-snoop';
 import { chooseBackend, type Backend, type Choice } from './open-kernel';
 import { getOption, setOption } from './option';
 import { PageTable } from './page-table';
@@ -50,6 +51,7 @@ export class Iommu extends Handle {
   /** Why that one, as a sentence. */
   readonly reason: string;
   readonly #context: Context;
+  #noSnoopWatch: NoSnoopWatch | undefined;
 
   private constructor(choice: Choice) {
     super();
@@ -235,6 +237,27 @@ export class Iommu extends Handle {
   }
 
   /**
+   * Whether any attached device may do DMA that does not snoop the processors' caches, so that KVM has to let the guest flush
+   * them (RFC, section 1.5). Throws IommuError EOPNOTSUPP on Linux, where KVM asks VFIO about each device.
+   */
+  needsNoSnoop(): boolean {
+    this.requireOpen({ request: 'IOMMU_NO_SNOOP_QUERY' });
+    return needsNoSnoop(this.#context);
+  }
+
+  /** Tells when needsNoSnoop() changes. An Iommu has one watch at a time. Throws IommuError EBUSY, EOPNOTSUPP. */
+  watchNoSnoop(): NoSnoopWatch {
+    const request = 'IOMMU_NO_SNOOP_NOTIFY';
+    this.requireOpen({ request });
+    if (this.#noSnoopWatch && !this.#noSnoopWatch.closed)
+      throw refusal('EBUSY', 'no-snoop changes are watched already', {
+        request,
+        hint: 'close that watch first',
+      });
+    return (this.#noSnoopWatch = new NoSnoopWatch(this.#context));
+  }
+
+  /**
    * The devices and PASIDs of a virtual machine, by the descriptor of its file: KVM's, or `machine.createVm().fd` of a
    * simulated machine. No KVM has this; its methods throw IommuError EOPNOTSUPP there.
    */
@@ -310,6 +333,7 @@ export class Iommu extends Handle {
       ...closing(spaces),
       ...closing(queues),
       ...closing(buffers),
+      () => this.#noSnoopWatch?.close(),
       () => void this.kernel.close(this.fd),
     ]);
   }

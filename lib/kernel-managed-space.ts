@@ -15,10 +15,23 @@ import {
 } from './iova';
 import { hex } from './map-request';
 import type { NestedAddressSpace } from './nested-address-space';
+import {
+  checkEnforceSnoop,
+  NOT_ENFORCING,
+  requireEnforcement,
+  setEnforceSnoop,
+  type EnforceSnoop,
+} from './no-snoop';
 import { getOption, setOption } from './option';
 import { allocatePageTable, destroyPageTable, PageTable, type Base, type PageTableForm } from './page-table';
 import * as uapi from './uapi';
 import { findUnpinnable } from './unpinnable';
+
+/** What all kernel-managed spaces can be told. */
+export interface KernelManagedForm extends PageTableForm {
+  /** Whether all DMA through the space snoops the processors' caches. Default 'auto'. */
+  enforceSnoop?: EnforceSnoop | undefined;
+}
 
 /**
  * A kernel-managed I/O address space: an IOAS of iommufd, with hardware page tables of its own where an option asks
@@ -33,6 +46,8 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   readonly nestParent: boolean;
   /** Whether trackDirty() can be used. */
   readonly dirtyTracking: boolean;
+  /** Whether all DMA through it snoops. */
+  readonly enforceSnoop: EnforceSnoop;
   /** @internal Spaces nested on this one, and explicit page tables; closed first. */
   readonly children = new Set<Handle>();
   /** @internal Those of the children that follow what is mapped here. */
@@ -40,24 +55,33 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   /** @internal Memory that hardware queues have pinned. */
   readonly pinned = new Set<IovaRange>();
   readonly #form: PageTableForm;
+  /** The kernel refuses devices whose IOMMU cannot enforce snooping, where that is asked for. */
+  readonly #kernelEnforces: boolean;
   readonly #dirty = new DirtyReader();
   /** Undefined: nobody has asked yet. */
   #tracking: boolean | undefined;
 
   /** @internal */
-  protected constructor(context: Context, options: PageTableForm) {
+  protected constructor(context: Context, options: KernelManagedForm) {
     context.requireOpen({ request: 'IOMMU_IOAS_ALLOC' });
     options.faults?.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
     super(context, { pasid: options.pasid ?? false, faults: options.faults });
     this.#form = { ...options };
     this.nestParent = options.nestParent ?? false;
     this.dirtyTracking = options.dirtyTracking ?? false;
+    this.enforceSnoop = checkEnforceSnoop(options.enforceSnoop);
     if (this.nestParent && this.faults)
       throw refusal('EOPNOTSUPP', 'a parent space cannot report faults', {
         request: 'IOMMU_HWPT_ALLOC',
         hint: 'give the fault queue to the user-managed space that nests on it',
       });
     this.ioasId = call(context.kernel, context.fd, uapi.IOMMU_IOAS_ALLOC, {}).out_ioas_id;
+    try {
+      this.#kernelEnforces = setEnforceSnoop(context, this.ioasId, this.enforceSnoop);
+    } catch (error) {
+      destroy(context, this.ioasId);
+      throw error;
+    }
     this.register();
   }
 
@@ -68,15 +92,11 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   abstract get reachable(): readonly MappedRange[];
 
   /**
-   * @internal What is mapped now: spaces nested here reach it too. Does nothing where they do. Throws IommuError if one
-   * of them cannot, and then none does.
+   * @internal What is mapped now: spaces nested here reach it too. Does nothing where they do. Throws IommuError where one
+   * of them cannot: then it must be taken out, here and there.
    */
   protected publish(range: MappedRange): void {
-    try {
-      for (const follower of this.followers) follower.follow(range);
-    } catch (error) {
-      throwAfter(error, [() => this.withdraw(range)]);
-    }
+    for (const follower of this.followers) follower.follow(range);
   }
 
   /** @internal Spaces nested here do not reach it any more. */
@@ -95,10 +115,11 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
       for (const range of gone) this.withdraw(range);
       return Number(call(this.context.kernel, this.context.fd, uapi.IOMMU_IOAS_UNMAP, values).length);
     } catch (error) {
-      throwAfter(
-        error,
-        gone.map((range) => () => this.publish(range)),
-      );
+      const first = () => {
+        throw error;
+      };
+      runAll([first, ...gone.map((range) => () => this.publish(range))]);
+      throw error;
     }
   }
 
@@ -188,6 +209,7 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
 
   /** @internal */
   override connect(attempt: AttachAttempt): PageTable | undefined {
+    this.#requireSnoop(attempt.device);
     const refuse = (result: number) => attempt.failure(result, this.#whyRefused(attempt.device, result));
     const plain = !this.faults && !this.pasid && !this.nestParent && !this.dirtyTracking;
     // Whatever the tables of others can do: this device has none.
@@ -205,8 +227,17 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
     throw refuse(result);
   }
 
-  /** For EFAULT, the first mapping whose memory is gone: the kernel pins only now, and says no more. */
+  /** Throws IommuError for a device that a space with enforceSnoop: 'enable' cannot have. */
+  #requireSnoop(device: BoundDevice): void {
+    if (this.enforceSnoop === 'enable') requireEnforcement(device, this.label, this.#kernelEnforces);
+  }
+
+  /** What the kernel's errno does not say. For EFAULT, the first mapping whose memory is gone: it pins only now. */
   #whyRefused(device: BoundDevice, result: number): string | undefined {
+    if (result === -uapi.errno.EINVAL && this.nestParent && this.#readOnlyUnder(device))
+      return 'under a nested table its IOMMU takes no read-only mappings (erratum 772415): map with write, or without nestParent';
+    if (result === -uapi.errno.EINVAL && this.enforceSnoop === 'enable')
+      return `its IOMMU may be one that cannot enforce snooping: ${NOT_ENFORCING}`;
     if (result !== -uapi.errno.EFAULT) return undefined;
     const gone = findUnpinnable(this.context, device.id, this.ioasId, this.reachable);
     const which = gone
@@ -215,8 +246,15 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
     return `memory is pinned when the first device attaches, and that ${which} is not there: unmap it`;
   }
 
+  #readOnlyUnder(device: BoundDevice): boolean {
+    return (
+      device.hardwareInfo().vtd?.noReadOnlyParents === true && this.reachable.some(({ write }) => !write)
+    );
+  }
+
   /** @internal What page tables for `device` are made on. */
   baseFor(device: BoundDevice): Base {
+    this.#requireSnoop(device);
     return {
       id: this.ioasId,
       space: this,
@@ -261,13 +299,4 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   protected override releaseObjects(): void {
     destroy(this.context, this.ioasId);
   }
-}
-
-/** Throws `error` once every step has run. */
-function throwAfter(error: unknown, steps: readonly (() => void)[]): never {
-  const first = () => {
-    throw error;
-  };
-  runAll([first, ...steps]);
-  throw error;
 }

@@ -60,6 +60,13 @@ export class MockDevice extends BoundDevice {
     return result < 0 ? result : out.pasid_attach.pt_id;
   }
 
+  protected override hintNoSnoop(): void {
+    throw refusal('EOPNOTSUPP', `${this.name} has no VFIO file to say it to`, {
+      request: 'VFIO_DEVICE_NO_SNOOP_HINT',
+      hint: 'leave noSnoop out',
+    });
+  }
+
   protected override detachFrom(pasid: number | undefined): number {
     if (pasid === undefined)
       return Math.min(

@@ -2,18 +2,17 @@ import type { Context } from './context';
 import { refusal } from './errors';
 import { runAll } from './handle';
 import type { IovaRangeInput, MappedRange } from './iova';
-import { KernelManagedSpace } from './kernel-managed-space';
+import { KernelManagedSpace, type KernelManagedForm } from './kernel-managed-space';
 import { hex, mapMemory } from './map-request';
 import { Mapping } from './mapping';
 import { MappingIndex, requireWhole } from './mapping-index';
 import { intersect, NestedMapping, type ShadowPiece } from './nested-mapping';
-import type { PageTableForm } from './page-table';
 import * as uapi from './uapi';
 
 const U64_MAX = 2n ** 64n - 1n;
 
 /** Options of a kernel-managed address space on top of another. */
-export interface NestedAddressSpaceOptions extends PageTableForm {
+export interface NestedAddressSpaceOptions extends KernelManagedForm {
   owner?: 'kernel' | undefined;
   /** The space that this one's output addresses are in. */
   parent: KernelManagedSpace;

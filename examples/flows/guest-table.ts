@@ -2,8 +2,9 @@
 import type { DmaBuffer } from 'iommufd';
 
 const PAGE = 4096n;
-/** Present, writable, for user-mode requests. */
-const PRESENT = 0b111n;
+/** Present, for user-mode requests; and writable. */
+const PRESENT = 0b101n;
+const WRITABLE = 0b010n;
 const LEVELS = 4;
 
 export class GuestTable {
@@ -21,14 +22,16 @@ export class GuestTable {
   }
 
   /** Leads the page at `address` to the guest-physical page `target`, or nowhere. */
-  set(address: bigint, target: bigint | undefined): void {
+  set(address: bigint, target: bigint | undefined, writable = true): void {
     let table = 0;
     for (let level = LEVELS - 1; level > 0; level--) {
       const at = table * 512 + index(address, level);
-      if (this.#words[at] === 0n) this.#words[at] = (this.gpa + BigInt(this.#next++) * PAGE) | PRESENT;
+      if (this.#words[at] === 0n)
+        this.#words[at] = (this.gpa + BigInt(this.#next++) * PAGE) | PRESENT | WRITABLE;
       table = Number(((this.#words[at] & ~0xfffn) - this.gpa) / PAGE);
     }
-    this.#words[table * 512 + index(address, 0)] = target === undefined ? 0n : target | PRESENT;
+    this.#words[table * 512 + index(address, 0)] =
+      target === undefined ? 0n : target | PRESENT | (writable ? WRITABLE : 0n);
   }
 }
 

@@ -18,6 +18,11 @@ export const ACCESS_PRIVILEGED = 1 << 2;
 /** The address comes from the device's own translation cache (AT = translated). */
 export const ACCESS_TRANSLATED = 1 << 3;
 
+/** The No Snoop attribute: memory is accessed without a look into the processors' caches (PCIe 6.0, 2.2.6.5). */
+export const ACCESS_NO_SNOOP = 1 << 4;
+/** An AtomicOp (PCIe base specification, FetchAdd, Swap, CAS): a read and a write of the same bytes. */
+export const ACCESS_ATOMIC = 1 << 5;
+
 /** A translation completion (PCIe ATS, section 10.2.3): one translated range. */
 export interface TranslationCompletion {
   /** Completion status: false is Unsupported Request or Completer Abort, and the rest is meaningless. */
@@ -35,6 +40,8 @@ export interface TranslationCompletion {
   readonly global: boolean;
   /** U: only untranslated requests may use this range. */
   readonly untranslatedOnly: boolean;
+  /** N: requests that use this range must not have the No Snoop attribute. */
+  readonly snooped: boolean;
 }
 
 /** "No translation" (R = W = 0): the page is not mapped, or not as asked. */
@@ -49,6 +56,7 @@ export const NOT_MAPPED: TranslationCompletion = Object.freeze({
   privileged: false,
   global: false,
   untranslatedOnly: false,
+  snooped: false,
 });
 
 /** Unsupported Request: who may not ask gets this. */

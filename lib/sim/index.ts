@@ -19,6 +19,7 @@ export type { Capability, ExtendedCapability } from './devices/capabilities';
 export type { BarDescription, ConfigSpace, FunctionDescription } from './devices/config-space';
 export { Machine, type DeviceOptions, type MachineOptions, type VtdOptions } from './machine';
 export { PhysicalMemory } from './memory';
+export type { UnsnoopedDma } from './root-complex';
 export type { RefusedDma } from './kernel/intel/fault-log';
 export type { Credentials, ProcessCapability, ProcessOptions } from './kernel/credentials';
 export type { SimulatedProcess } from './kernel/process';

@@ -14,7 +14,7 @@ import { SimulatedProcess } from './kernel/process';
 import { Pasids, type PasidSpaces } from './kernel/pasids';
 import { System, type AccessRule } from './kernel/system';
 import { PhysicalMemory } from './memory';
-import { RootComplex, type MessageSink } from './root-complex';
+import { RootComplex, type MessageSink, type UnsnoopedDma } from './root-complex';
 import { SimulatedVm } from './vm';
 import { describeStaleUse, VtdUnit, type StaleUse, type VtdCapabilities } from './vtd';
 
@@ -179,6 +179,14 @@ export class Machine {
   /** DMAs that the IOMMU refused and the kernel logged, oldest first, the last 256 at most. */
   get refusedDma() {
     return this.#driver?.faults.entries ?? [];
+  }
+
+  /**
+   * DMA that did not look into the processors' caches: it had the No Snoop attribute, and the tables let it. Oldest first,
+   * the last 256 at most.
+   */
+  get unsnoopedDma(): readonly UnsnoopedDma[] {
+    return this.#root.unsnooped;
   }
 
   /** Interrupt messages that the IOMMU blocked and the kernel logged, likewise. */

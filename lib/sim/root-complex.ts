@@ -3,6 +3,7 @@
  * one; what it translates goes to memory, and writes to the interrupt window become interrupts.
  */
 import {
+  ACCESS_NO_SNOOP,
   ACCESS_READ,
   ACCESS_TRANSLATED,
   ACCESS_WRITE,
@@ -21,11 +22,26 @@ import type { VtdUnit } from './vtd';
 
 const PAGE = 4096;
 
+/** DMA that came with the No Snoop attribute, and that no table made snoop all the same. */
+export interface UnsnoopedDma {
+  readonly rid: number;
+  readonly write: boolean;
+  /** The address of the request; of one with a translated address, the physical one. */
+  readonly address: bigint;
+  /** Bytes, within a page. */
+  readonly length: number;
+}
+
+/** Entries that are kept of it; older ones go. */
+const MOST_UNSNOOPED = 256;
+
 /** Takes an interrupt message. */
 export type MessageSink = (addressLow: number, data: number) => void;
 
 export class RootComplex {
   readonly #functions = new Map<number, PciFunction>();
+  /** DMA that has not looked into the processors' caches, oldest first. */
+  readonly unsnooped: UnsnoopedDma[] = [];
   /** By the number of the bus behind each. */
   readonly #bridges = new Map<number, PciBridge>();
 
@@ -51,6 +67,11 @@ export class RootComplex {
     pci?.disconnect();
     this.#functions.delete(rid);
     if (pci instanceof PciBridge) this.#bridges.delete(pci.bus);
+  }
+
+  noteUnsnooped(entry: UnsnoopedDma): void {
+    this.unsnooped.push(entry);
+    if (this.unsnooped.length > MOST_UNSNOOPED) this.unsnooped.shift();
   }
 
   /** The requester ID under which what leaves the function at `rid` as `requester` comes up here. */
@@ -135,6 +156,14 @@ class Port implements DmaPort {
     return 4;
   }
 
+  /** A request with No Snoop, which went through. A translated one is not looked up: the device was told what it may do. */
+  #noteUnsnooped(high: number, low: number, length: number, access: number): void {
+    const { unit } = this.root;
+    if (!(access & ACCESS_TRANSLATED) && unit?.forcesSnoop(high, low)) return;
+    const address = (BigInt(high) << 32n) | BigInt(low >>> 0);
+    this.root.noteUnsnooped({ rid: this.rid, write: (access & ACCESS_WRITE) !== 0, address, length });
+  }
+
   /** Page by page: translation holds up to the end of a 4 KiB page. Returns the bytes before the first refusal. */
   #transfer(
     pasid: number,
@@ -158,6 +187,7 @@ class Port implements DmaPort {
         ? memory.copyOut(physical, bytes, at + done, part)
         : memory.copyIn(physical, bytes, at + done, part);
       if (!moved) break;
+      if (access & ACCESS_NO_SNOOP) this.#noteUnsnooped(high, low, part, access);
       done += part;
       low = (low + part) >>> 0;
       if (low === 0) high = (high + 1) >>> 0;

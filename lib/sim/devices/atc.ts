@@ -42,6 +42,7 @@ const EXECUTE = 1 << 2;
 const PRIVILEGED = 1 << 3;
 const GLOBAL = 1 << 4;
 const UNTRANSLATED_ONLY = 1 << 5;
+const SNOOPED = 1 << 6;
 
 function completionFlags(completion: TranslationCompletion): number {
   return (
@@ -50,7 +51,8 @@ function completionFlags(completion: TranslationCompletion): number {
     (completion.execute ? EXECUTE : 0) |
     (completion.privileged ? PRIVILEGED : 0) |
     (completion.global ? GLOBAL : 0) |
-    (completion.untranslatedOnly ? UNTRANSLATED_ONLY : 0)
+    (completion.untranslatedOnly ? UNTRANSLATED_ONLY : 0) |
+    (completion.snooped ? SNOOPED : 0)
   );
 }
 
@@ -104,6 +106,11 @@ export class TranslationCache {
   /** U was set: the range must be accessed with untranslated requests. */
   untranslatedOnly(entry: number): boolean {
     return (this.flags[entry] & UNTRANSLATED_ONLY) !== 0;
+  }
+
+  /** N was set: requests to the range have no No Snoop attribute. */
+  snooped(entry: number): boolean {
+    return (this.flags[entry] & SNOOPED) !== 0;
   }
 
   /**

@@ -9,7 +9,7 @@
  * | 0x010  | DESTINATION      | 8     | RW     | address to write                                                     |
  * | 0x018  | LENGTH           | 4     | RW     | bytes: 1 to 16 MiB, for READ and WRITE to 2 KiB                      |
  * | 0x01c  | PASID            | 4     | RW     | 19:0 PASID; 31 requests carry it                                     |
- * | 0x020  | CONTROL          | 4     | RW     | 0 START, 1 ABORT (read as 0), 5:4 operation, 8 to 12 flags           |
+ * | 0x020  | CONTROL          | 4     | RW     | 0 START, 1 ABORT (read as 0), 5:4 operation, 8 to 13 flags           |
  * | 0x024  | STATUS           | 4     | R, W1C | 0 BUSY, 1 DONE (write 1 to clear), 2 WAITING, 3 FAULT_WRITE, 15:8 error |
  * | 0x028  | FAULT_ADDRESS    | 8     | R      | where the access that ended the command began                        |
  * | 0x030  | COMPLETED        | 4     | R      | bytes transferred                                                    |
@@ -77,6 +77,8 @@ export const CONTROL_PRIVILEGED = 1 << 10;
 export const CONTROL_EXECUTE = 1 << 11;
 /** Source pages are translated for writing too (NW = 0), as before a later write to them. */
 export const CONTROL_REQUEST_WRITE = 1 << 12;
+/** Reads and writes have the No Snoop attribute, where Device Control and the translation let them. */
+export const CONTROL_NO_SNOOP = 1 << 13;
 
 // STATUS
 export const STATUS_BUSY = 1 << 0;

@@ -7,6 +7,7 @@
  */
 import {
   ACCESS_EXECUTE,
+  ACCESS_NO_SNOOP,
   ACCESS_PRIVILEGED,
   ACCESS_READ,
   ACCESS_TRANSLATED,
@@ -52,7 +53,8 @@ const CONTROL_FLAGS =
   reg.CONTROL_PAGE_REQUESTS |
   reg.CONTROL_PRIVILEGED |
   reg.CONTROL_EXECUTE |
-  reg.CONTROL_REQUEST_WRITE;
+  reg.CONTROL_REQUEST_WRITE |
+  reg.CONTROL_NO_SNOOP;
 const REGISTERS_SIZE = REG.INVALIDATIONS + 4;
 
 export class DmaEngine extends PciFunction {
@@ -279,7 +281,9 @@ export class DmaEngine extends PciFunction {
     const low = pageLow(side.target) + side.offset;
     // A translated request has no PASID prefix, and what the prefix says was checked with the translation.
     const pasid = side.translated ? NO_PASID : this.pasid;
-    const access = side.translated ? (side.access & ACCESS_WRITE) | ACCESS_TRANSLATED : side.access;
+    const noSnoop = (this.registers[REG.CONTROL / 4] & reg.CONTROL_NO_SNOOP) !== 0 && !side.snooped;
+    const asked = side.translated ? (side.access & ACCESS_WRITE) | ACCESS_TRANSLATED : side.access;
+    const access = noSnoop ? asked | ACCESS_NO_SNOOP : asked;
     return side.write
       ? this.dmaWrite(pasid, high, low, bytes, at, length, access)
       : this.dmaRead(pasid, high, low, bytes, at, length, access);
@@ -292,6 +296,7 @@ export class DmaEngine extends PciFunction {
     const ats = (this.registers[REG.CONTROL / 4] & reg.CONTROL_ATS) !== 0;
     side.target = side.page;
     side.translated = false;
+    side.snooped = false;
     if (!ats) return true;
     const entry = this.atc?.find(this.pasid, side.page, side.wanted) ?? -1;
     if (this.atc === undefined || entry < 0) {
@@ -299,6 +304,7 @@ export class DmaEngine extends PciFunction {
       return false;
     }
     this.registers[REG.CACHE_HITS / 4]++;
+    side.snooped = this.atc.snooped(entry);
     if (this.atc.untranslatedOnly(entry)) return true;
     side.target = this.atc.translate(entry, side.page);
     side.translated = true;

@@ -1,7 +1,7 @@
 /**
  * What a function may do at the moment, decoded once per write to configuration space, because every DMA asks.
  */
-import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_TRANSLATED, NO_PASID } from '../bus';
+import { ACCESS_EXECUTE, ACCESS_NO_SNOOP, ACCESS_PRIVILEGED, ACCESS_TRANSLATED, NO_PASID } from '../bus';
 import type { ConfigSpace } from './config-space';
 import * as pci from './pci-registers';
 
@@ -10,9 +10,12 @@ export class Enables {
   memory = false;
   /** Bus Master Enable: the function may read and write memory (PCI 3.0, 6.2.2). */
   busMaster = false;
+  /** Enable No Snoop: requests may have the attribute (PCIe 6.0, 7.5.3.4). */
+  noSnoop = false;
   /** Address translation services (PCIe 6.0, 10.5.1.3). */
   ats = false;
 
+  private readonly expressAt: number;
   private readonly atsAt: number;
   private readonly pasidAt: number;
   private readonly pasidLimit: number;
@@ -20,6 +23,7 @@ export class Enables {
   private pasidAccess = -1;
 
   constructor(private readonly config: ConfigSpace) {
+    this.expressAt = config.capability(pci.CAPABILITY_EXPRESS);
     this.atsAt = config.extendedCapability(pci.EXTENDED_CAPABILITY_ATS);
     this.pasidAt = config.extendedCapability(pci.EXTENDED_CAPABILITY_PASID);
     const capability = this.pasidAt === 0 ? 0 : config.read(this.pasidAt + pci.PASID_CAPABILITY, 2);
@@ -33,6 +37,8 @@ export class Enables {
     this.busMaster = awake && config.busMasterEnabled;
     this.ats =
       this.atsAt !== 0 && (config.read(this.atsAt + pci.ATS_CONTROL, 2) & pci.ATS_CONTROL_ENABLE) !== 0;
+    const express = this.expressAt === 0 ? 0 : config.read(this.expressAt + pci.EXPRESS_DEVICE_CONTROL, 2);
+    this.noSnoop = (express & pci.EXPRESS_NO_SNOOP) !== 0;
     const control = this.pasidAt === 0 ? 0 : config.read(this.pasidAt + pci.PASID_CONTROL, 2);
     this.pasidAccess = -1;
     if ((control & pci.PASID_CONTROL_ENABLE) === 0) return;
@@ -53,5 +59,10 @@ export class Enables {
     // Execute and privileged are fields of the PASID prefix.
     const modes = access & (ACCESS_EXECUTE | ACCESS_PRIVILEGED);
     return pasid === NO_PASID ? modes === 0 : (modes & ~this.pasidAccess) === 0;
+  }
+
+  /** Access bits as the function sends them: without what it may not set, and does not need. */
+  sent(access: number): number {
+    return this.noSnoop ? access : access & ~ACCESS_NO_SNOOP;
   }
 }

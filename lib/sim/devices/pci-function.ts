@@ -244,7 +244,8 @@ export abstract class PciFunction implements AtsEndpoint {
 
   /**
    * Reads memory: `length` bytes at an address into `into` at `at`. Returns the bytes read before the first page that
-   * was refused: 0 without Bus Master Enable, or with a PASID, mode or translated address that is not enabled.
+   * was refused: 0 without Bus Master Enable, or with a PASID, mode or translated address that is not enabled. No Snoop is
+   * left out where it is not enabled.
    */
   protected dmaRead(
     pasid: number,
@@ -256,7 +257,7 @@ export abstract class PciFunction implements AtsEndpoint {
     access = ACCESS_READ,
   ): number {
     if (this.port === undefined || !this.enables.allowsRequest(pasid, access)) return 0;
-    return this.port.read(pasid, high, low, into, at, length, access);
+    return this.port.read(pasid, high, low, into, at, length, this.enables.sent(access));
   }
 
   /** Writes memory, likewise. */
@@ -270,7 +271,7 @@ export abstract class PciFunction implements AtsEndpoint {
     access = ACCESS_WRITE,
   ): number {
     if (this.port === undefined || !this.enables.allowsRequest(pasid, access)) return 0;
-    return this.port.write(pasid, high, low, from, at, length, access);
+    return this.port.write(pasid, high, low, from, at, length, this.enables.sent(access));
   }
 
   /** ATS is declared and enabled. */

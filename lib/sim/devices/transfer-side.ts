@@ -12,6 +12,8 @@ export class TransferSide {
   // Where the next access goes: set by resolve().
   target = 0;
   translated = false;
+  /** The translation forbids No Snoop. */
+  snooped = false;
 
   constructor(readonly write: boolean) {}
 

@@ -56,6 +56,8 @@ export class PciDevice implements KernelPciDevice {
   resetWorks = false;
   /** It was closed without a reset. */
   needsReset = false;
+  /** Its Enable No Snoop bit is not hardwired to 0: it is 1 after reset. Conventional PCI has no such attribute. */
+  readonly canNoSnoop: boolean;
   /** Requester IDs under which its requests come up. */
   readonly dmaAliases: readonly DmaAlias[];
   /** Configuration as it was when the device was opened. */
@@ -77,6 +79,9 @@ export class PciDevice implements KernelPciDevice {
     bus.add(this);
     if (subordinate) subordinate.self = this;
     this.dmaAliases = dmaAliasesOf(this);
+    const express = pci.config.capability(registers.CAPABILITY_EXPRESS);
+    const control = express ? pci.config.read(express + registers.EXPRESS_DEVICE_CONTROL, 2) : 0;
+    this.canNoSnoop = (control & registers.EXPRESS_NO_SNOOP) !== 0;
   }
 
   /** Number of the bus behind a bridge; 0 where there is none. */

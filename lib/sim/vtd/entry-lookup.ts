@@ -29,6 +29,7 @@ import { firstStageOf } from './first-stage';
 import { Iotlb, KIND_FIRST_STAGE, KIND_NESTED, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
 import {
   LEGACY_CONTEXT_ENTRY_BYTES,
+  LEGACY_IGNORED_LOW,
   legacyContextEntryAddress,
   lookUpLegacyContext,
   TT_ALL,
@@ -85,6 +86,8 @@ export class EntryLookup {
     private readonly capabilities: VtdCapabilities,
     private readonly iotlb: Iotlb,
     private readonly strict: StrictChecker | null,
+    /** Called when everything was dropped: tags mean something else from then on. */
+    private readonly dropped: () => void,
   ) {
     this.contextReserved = contextReservedBits(capabilities);
     this.faults = iotlb.faults;
@@ -106,6 +109,7 @@ export class EntryLookup {
     this.pasids.invalidateAll();
     this.faults?.clear();
     this.iotlb.reset();
+    this.dropped();
   }
 
   /** The request's context entry, with the checks it decides; null: see {@link reason}. */
@@ -131,7 +135,9 @@ export class EntryLookup {
       }
       this.contexts.insert(context);
     } else if (this.strict !== null) {
-      this.strict.checkEntry('context-cache', context.source, `context-cache invalidation of the function`);
+      const ignored = context.legacy === null ? 0 : LEGACY_IGNORED_LOW;
+      const missing = 'context-cache invalidation of the function';
+      this.strict.checkEntry('context-cache', context.source, missing, ignored);
     }
     this.reason = 0;
     const entry = context.scalable;
@@ -200,6 +206,7 @@ export class EntryLookup {
         tag: this.iotlb.tagOf(entry.DID, 0),
         kind: passThrough ? KIND_PASS_THROUGH : KIND_SECOND_STAGE,
         kinds: KINDS_ALL,
+        snoop: false,
         reasons: LEGACY_REASONS,
         first: null,
         second: passThrough ? null : legacySecondStageOf(entry, capabilities),
@@ -281,6 +288,8 @@ export class EntryLookup {
       tag: this.iotlb.tagOf(entry.DID, pasid),
       kind: KIND_OF_PGTT.get(entry.PGTT)!,
       kinds,
+      // Of a second stage alone the leaves say it.
+      snoop: entry.PGSNP !== 0 && entry.PGTT !== PGTT_SECOND_STAGE,
       reasons: SCALABLE_REASONS,
       first: firstStage,
       second: entry.PGTT === PGTT_SECOND_STAGE ? secondStageOf(entry, this.capabilities) : null,

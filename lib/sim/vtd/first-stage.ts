@@ -220,6 +220,7 @@ function finish(
   walk.shift = shift;
   walk.high = entryHigh & 0xf_ffff;
   walk.low = (entryLow & mask) | (low & ~mask & ~PAGE_OFFSET);
+  walk.snoop = false;
   walk.allowed = KINDS_ALL & ~((common & FS_US) === 0 ? stage.supervisorDenies : stage.userDenies);
   if ((common & FS_RW) === 0) walk.allowed &= ~stage.readOnlyDenies;
   if (anyHigh !== 0) walk.allowed &= ~stage.noExecuteDenies;

@@ -5,7 +5,7 @@
  *   0  input address 43:12
  *   1  input address 63:44 in bits 31:12, tag in 11:0 (0: empty)
  *   2  output address 31:12, page size code in 11:10, kind in 9:8, allowed requests in 7:0
- *   3  output address 63:32
+ *   3  output address 51:32 in 19:0, snoop in 31
  * A tag is a small number for (domain id, PASID). A larger page is cached as the granules that were used, and any
  * invalidation that touches the page drops them all. Nothing but an invalidation or a colliding insert removes an entry:
  * stale entries are served.
@@ -28,6 +28,10 @@ export const KIND_SECOND_STAGE = 0;
 export const KIND_FIRST_STAGE = 1;
 export const KIND_NESTED = 2;
 export const KIND_PASS_THROUGH = 3;
+
+// Word 3.
+export const OUTPUT_HIGH = 0xf_ffff;
+export const SNOOP = 1 << 31;
 
 const KIND_SHIFT = 8;
 const SIZE_SHIFT = 10;
@@ -84,7 +88,10 @@ export class Iotlb {
     return this.words[at] === word0 && this.words[at + 1] === ((high & ~TAG_MASK) | tag) ? at : -1;
   }
 
-  /** Caches a granule, at the index it returns. `shift`: log2 of its page; `outLow`, `outHigh`: its output address. */
+  /**
+   * Caches a granule, at the index it returns. `shift`: log2 of its page; `outLow`, `outHigh`: its output address, the
+   * high half with SNOOP or without.
+   */
   insert(
     tag: number,
     high: number,

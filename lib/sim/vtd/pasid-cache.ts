@@ -22,6 +22,8 @@ export interface CachedPasid {
   readonly kind: number;
   /** Request kinds SRE and ERE let through. */
   readonly kinds: number;
+  /** PGSNP: all requests snoop. */
+  readonly snoop: boolean;
   readonly reasons: TranslationReasons;
   /** Set for PGTT 1 and 3. */
   readonly first: FirstStage | null;

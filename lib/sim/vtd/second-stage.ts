@@ -176,6 +176,7 @@ function finish(
   walk.shift = shift;
   walk.high = entryHigh & 0xf_ffff;
   walk.low = (entryLow & mask) | (low & ~mask & ~0xfff);
+  walk.snoop = (entryLow & SS_SNP) !== 0;
   walk.allowed =
     ((permissions & SS_R) !== 0 ? KINDS_ALL & ~KINDS_WRITE : 0) |
     ((permissions & SS_W) !== 0 ? KINDS_WRITE : 0);

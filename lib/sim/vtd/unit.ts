@@ -185,6 +185,14 @@ export class VtdUnit {
     return this.remapper.translate(rid, pasid, high | 0, low | 0, access);
   }
 
+  /**
+   * Whether a request that {@link translate} has just let through at this address, untranslated, snoops the processors'
+   * caches even with the No Snoop attribute: SNP of a second-stage leaf, or PGSNP (sections 9.9 and 9.6).
+   */
+  forcesSnoop(high: number, low: number): boolean {
+    return this.translationEnabled && this.remapper.forcesSnoop(high | 0, low | 0);
+  }
+
   /** True for 0xFEEx_xxxx: where an untranslated request without PASID is an interrupt message, never translated. */
   isInterruptAddress(high: number, low: number): boolean {
     return isInterruptAddress(high, low);

@@ -30,6 +30,8 @@ export class Walk {
   /** log2 of the page that was mapped. */
   shift = PAGE_SHIFT_4K;
   allowed = 0;
+  /** Requests snoop the processors' caches, whatever their attribute says. */
+  snoop = false;
   /** First-stage walks: flags that all entries have (low words), and that one of them has (high words). */
   common = 0;
   anyHigh = 0;

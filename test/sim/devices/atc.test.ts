@@ -19,6 +19,7 @@ const completion = (change: Partial<TranslationCompletion> = {}): TranslationCom
   privileged: false,
   global: false,
   untranslatedOnly: false,
+  snooped: false,
   ...change,
 });
 

@@ -27,7 +27,7 @@ describe('registers', () => {
       [R.ID, reg.DMA_ENGINE_ID],
       [R.SOURCE + 4, 0xffffffff],
       [R.PASID, 0x800fffff],
-      [R.CONTROL, 0x1f30],
+      [R.CONTROL, 0x3f30],
       [R.STATUS, 0],
       [R.FAULT_ADDRESS, 0],
       [R.COMPLETED, 0],

@@ -21,6 +21,7 @@ export interface Mapping {
   execute: boolean;
   global: boolean;
   untranslatedOnly: boolean;
+  snooped: boolean;
 }
 
 export interface Message {
@@ -58,6 +59,7 @@ export class FakePort implements DmaPort {
       execute: false,
       global: false,
       untranslatedOnly: false,
+      snooped: false,
       ...options,
     };
     for (let i = 0; i < mapping.pages; i++) this.mappings.set(`${pasid}/${page + i}`, mapping);
@@ -116,6 +118,7 @@ export class FakePort implements DmaPort {
       privileged: (access & ACCESS_PRIVILEGED) !== 0,
       global: found?.global ?? false,
       untranslatedOnly: found?.untranslatedOnly ?? false,
+      snooped: found?.snooped ?? false,
     };
   }
 

@@ -300,3 +300,12 @@ test('a parent that is pulled out stays until its devices are closed', () => {
   device.close();
   expect(iommu.devices().some(({ uuid }) => uuid !== undefined)).toBe(false);
 });
+
+test('what a device is used for counts for KVM’s query, as its parent’s would', () => {
+  const device = bindNew(iommu, 'channel', 1n);
+  const space = iommu.createAddressSpace({ enforceSnoop: 'disable' });
+  device.attach(space);
+  expect(iommu.needsNoSnoop()).toBe(true);
+  device.attach(space, { noSnoop: false });
+  expect(iommu.needsNoSnoop()).toBe(false);
+});

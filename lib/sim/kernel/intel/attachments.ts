@@ -99,6 +99,8 @@ export class IntelAttachments {
     if (domain instanceof VtdIdentityDomain)
       return pt.encodePasidEntry({ ...common, PGTT: pt.PGTT_PASS_THROUGH });
     const paging = domain instanceof VtdNestedDomain ? domain.parent : domain;
+    // A second stage alone says it in its leaves.
+    const PGSNP = Number(paging.table.snoop);
     const levels = paging.table.levels;
     // AW_39_BIT is 1, for three levels, and so on.
     const AW = levels - 3 + pt.AW_39_BIT;
@@ -108,6 +110,7 @@ export class IntelAttachments {
       return pt.encodePasidEntry({
         ...common,
         PGTT: pt.PGTT_NESTED,
+        PGSNP,
         AW,
         SSPTPTR: paging.table.root,
         FSPM: addr_width === 57 ? pt.FSPM_5_LEVEL : pt.FSPM_4_LEVEL,
@@ -122,6 +125,7 @@ export class IntelAttachments {
     return pt.encodePasidEntry({
       ...common,
       PGTT: pt.PGTT_FIRST_STAGE,
+      PGSNP,
       FSPM: levels === 5 ? pt.FSPM_5_LEVEL : pt.FSPM_4_LEVEL,
       FSPTPTR: domain.table.root,
     });

@@ -7,6 +7,7 @@ import {
   iommu_hwpt_vtd_s1_invalidate,
 } from '../../../uapi/iommufd';
 import type { Values } from '../../../uapi/layout';
+import type { VtdCapabilities } from '../../vtd/capabilities';
 import * as inv from '../../vtd/invalidation-descriptors';
 import { IOMMU_WRITE, type NestedDomain, type PagingDomain } from '../iommu/core';
 import type { DeviceState } from './device-state';
@@ -82,11 +83,16 @@ export class VtdPagingDomain extends VtdDomain implements PagingDomain {
     readonly table: PageTable,
     readonly apertureLast: bigint,
     readonly nestParent: boolean,
-    /** The hardware caches entries that are not present. */
-    readonly cachingMode: boolean,
+    /** Of the unit: CM, and SC, are what matters here. */
+    readonly capabilities: VtdCapabilities,
   ) {
     super(did, queue, freeDid);
     this.pageSizes = table.pageSizes;
+  }
+
+  enforceCoherency(): boolean {
+    this.table.snoop = this.capabilities.SC === 1;
+    return this.table.snoop;
   }
 
   get secondStage(): boolean {
@@ -98,7 +104,7 @@ export class VtdPagingDomain extends VtdDomain implements PagingDomain {
     if (this.nestParent && !(protection & IOMMU_WRITE)) return -errno.EINVAL;
     const result = this.table.map(page, physical, pages, protection);
     // With caching mode (CAP_REG.CM) hardware may have cached that there was nothing; of a first stage it never does.
-    if (result === 0 && this.cachingMode && this.secondStage)
+    if (result === 0 && this.capabilities.CM && this.secondStage)
       this.queue.submit(...this.#iotlbDescriptors(blockOf(page, pages), false));
     return result;
   }

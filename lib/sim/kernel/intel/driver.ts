@@ -169,7 +169,7 @@ export class IntelIommu implements IommuDriver {
     if (data) return -errno.EOPNOTSUPP;
     // Linux prefers the first stage; a nesting parent must be a second stage.
     const nestParent = (flags & IOMMU_HWPT_ALLOC_NEST_PARENT) !== 0;
-    const { NEST, FSTS, SSTS, FS1GP, SSLPS, FS5LP, SAGAW, MGAW, CM } = this.unit.capabilities;
+    const { NEST, FSTS, SSTS, FS1GP, SSLPS, FS5LP, SAGAW, MGAW } = this.unit.capabilities;
     if (flags & ~(IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID)) return -errno.EOPNOTSUPP;
     if (nestParent && !NEST) return -errno.EOPNOTSUPP;
     const second = nestParent || !FSTS;
@@ -188,7 +188,7 @@ export class IntelIommu implements IommuDriver {
     const bits = Math.min(MGAW + 1, 12 + 9 * levels) - (second ? 0 : 1);
     const free = (freed: number) => this.#attachments.freeDid(freed);
     const last = (1n << BigInt(bits)) - 1n;
-    return new VtdPagingDomain(did, this.#queue, free, table, last, nestParent, CM === 1);
+    return new VtdPagingDomain(did, this.#queue, free, table, last, nestParent, this.unit.capabilities);
   }
 
   allocateNested(

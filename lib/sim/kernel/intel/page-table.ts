@@ -18,6 +18,8 @@ export interface Format {
   readonly leaf: (protection: number) => number;
   /** Added to a leaf above the lowest level. */
   readonly large: number;
+  /** Makes requests that reach a leaf snoop. 0: the format has nothing for it. */
+  readonly snoop: number;
   /** An entry with none of these bits is empty. */
   readonly present: number;
 }
@@ -28,6 +30,8 @@ export const FIRST_STAGE: Format = {
   // The format has no "write but not read". A and D are set beforehand: nobody here looks at them.
   leaf: (protection) => fs.FS_P | fs.FS_US | fs.FS_A | (protection & IOMMU_WRITE ? fs.FS_RW | fs.FS_D : 0),
   large: fs.FS_PS,
+  // PGSNP of the PASID entry does it for all.
+  snoop: 0,
   present: fs.FS_P,
 };
 
@@ -36,12 +40,15 @@ export const SECOND_STAGE: Format = {
   table: ss.SS_R | ss.SS_W,
   leaf: (protection) => (protection & IOMMU_READ ? ss.SS_R : 0) | (protection & IOMMU_WRITE ? ss.SS_W : 0),
   large: ss.SS_PS,
+  snoop: ss.SS_SNP,
   present: ss.SS_R | ss.SS_W,
 };
 
 export class PageTable {
   /** Physical address of the top table. */
   readonly root: number;
+  /** Leaves that are written from now on make requests snoop. */
+  snoop = false;
   /** Entries in use, for each table but the top one. */
   readonly #used = new Map<number, number>();
 
@@ -83,7 +90,7 @@ export class PageTable {
 
   /** Maps `pages` 4 KiB pages at page number `page`. 0, or -ENOMEM and then nothing is mapped. */
   map(page: number, physical: number, pages: number, protection: number): number {
-    const leaf = this.format.leaf(protection);
+    const leaf = this.format.leaf(protection) | (this.snoop ? this.format.snoop : 0);
     let done = 0;
     while (done < pages) {
       const level = this.#leafLevel(page + done, physical / PAGE + done, pages - done);

@@ -19,6 +19,8 @@ export const IOMMU_WRITE = 2;
 /** A device behind an IOMMU. */
 export interface KernelDevice {
   readonly group: IommuGroup;
+  /** It can make requests that do not snoop; absent where nobody knows, and then it has to be assumed. */
+  readonly canNoSnoop?: boolean;
   /** Page requests whose group is not complete. */
   readonly partialFaults: PartialFaults;
 }
@@ -79,6 +81,11 @@ export interface PagingDomain extends Domain {
   physicalOf?(iova: bigint): number;
   /** Present in a table made for it (IOMMU_HWPT_ALLOC_DIRTY_TRACKING). */
   readonly dirty?: DirtyTracking | undefined;
+  /**
+   * Makes all DMA through the table coherent with caches, whatever the devices ask for: before anything is mapped. False:
+   * not possible.
+   */
+  enforceCoherency?(): boolean;
   /**
    * Maps `pages` pages at IOVA `page` × granule to the memory from `physical` on. 0 or -errno, and then nothing is mapped.
    */

@@ -2,6 +2,7 @@
 import { errno } from '../../../uapi/errno';
 import * as rows from '../../../uapi/iommufd-ioctls';
 import { IOMMU_HW_INFO_FLAG_INPUT_TYPE, IOMMU_HW_INFO_TYPE_DEFAULT } from '../../../uapi/iommufd';
+import { VFIO_DEVICE_NO_SNOOP_DEFAULT } from '../../../uapi/proposal/no-snoop';
 import {
   IOMMU_NO_PASID,
   type AttachHandle,
@@ -52,6 +53,8 @@ class Handle implements AttachHandle {
 export class IommufdDevice extends IommufdObject {
   /** Present while a virtual IOMMU knows the device. */
   vdevice: Vdevice | undefined;
+  /** VFIO_DEVICE_NO_SNOOP_*: what the user says of its DMA. */
+  noSnoopHint: number = VFIO_DEVICE_NO_SNOOP_DEFAULT;
 
   /** `keepsFile`: whoever bound the device keeps the iommufd alive by it. */
   constructor(
@@ -173,6 +176,7 @@ export class IommufdDevice extends IommufdObject {
     const paging = pagingOf(hwpt);
     if (paging && pasid === IOMMU_NO_PASID) paging.ioas.table.unreserve(this.device);
     this.#release(hwpt);
+    this.file.noSnoop.update();
   }
 
   #attach(pasid: number, hwpt: Hwpt): number {
@@ -193,6 +197,7 @@ export class IommufdDevice extends IommufdObject {
       devices: new Set([...(attachment?.devices ?? []), this]),
     });
     hwpt.users++;
+    this.file.noSnoop.update();
     return 0;
   }
 
@@ -215,6 +220,7 @@ export class IommufdDevice extends IommufdObject {
     attachment.hwpt = hwpt;
     hwpt.users += devices.length;
     for (const _ of devices) this.#release(old);
+    this.file.noSnoop.update();
     return 0;
   }
 

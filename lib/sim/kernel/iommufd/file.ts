@@ -5,6 +5,7 @@ import * as rows from '../../../uapi/iommufd-ioctls';
 import { OpenFile } from '../file';
 import type { IommuGroup } from '../iommu/core';
 import type { SimulatedProcess } from '../process';
+import { noSnoopHandlers, NoSnoopWatch } from '../proposal/no-snoop';
 import { slotOwnerHandlers } from '../proposal/slot-owner';
 import type { System } from '../system';
 import { changeProcessHandlers } from './change-process';
@@ -51,7 +52,7 @@ const handlers: ReadonlyMap<number, Handler> = new Map(
 
 /** What only the RFC has: numbers behind Linux's. */
 const proposals: ReadonlyMap<number, Handler> = new Map(
-  slotOwnerHandlers.map((entry) => [entry.row.request, entry]),
+  [...slotOwnerHandlers, ...noSnoopHandlers].map((entry) => [entry.row.request, entry]),
 );
 
 /** Numbers (the request's low byte) of the first and the last ioctl that the uAPI has. */
@@ -63,6 +64,7 @@ export class IommufdFile extends OpenFile {
   /** Pinned memory counts against the limit of the process that mapped it, not against its user's. */
   accountsPerProcess = false;
   readonly mmapTable = new MmapTable();
+  readonly noSnoop = new NoSnoopWatch(this);
   /** A group that no IOMMU is in front of was put into it, as into a VFIO container. */
   noIommuMode = false;
   #compatIoas: Ioas | undefined;
@@ -86,6 +88,11 @@ export class IommufdFile extends OpenFile {
     let igroup = this.#groups.get(group);
     if (!igroup) this.#groups.set(group, (igroup = new IommufdGroup(group)));
     return igroup;
+  }
+
+  /** Groups of which devices are bound here. */
+  get groups(): Iterable<IommufdGroup> {
+    return this.#groups.values();
   }
 
   /** A device of the group is bound here. */
@@ -133,5 +140,6 @@ export class IommufdFile extends OpenFile {
 
   protected override release(): void {
     this.objects.destroyAll();
+    this.noSnoop.close();
   }
 }

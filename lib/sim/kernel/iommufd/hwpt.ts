@@ -7,6 +7,10 @@ import {
   IOMMU_HWPT_FAULT_ID_VALID,
   IOMMU_HW_CAP_DIRTY_TRACKING,
 } from '../../../uapi/iommufd';
+import {
+  IOMMU_IOASID_ENFORCE_SNOOP_DISABLE,
+  IOMMU_IOASID_ENFORCE_SNOOP_ENABLE,
+} from '../../../uapi/proposal/no-snoop';
 import type { Domain, IommuDriver, NestedDomain, PagingDomain, UserData } from '../iommu/core';
 import type { IommufdDevice } from './device';
 import type { FaultObject } from './fault';
@@ -68,9 +72,13 @@ export class HwptPaging extends Hwpt {
     )
       return -errno.EOPNOTSUPP;
     if (flags & IOMMU_HWPT_FAULT_ID_VALID && flags & IOMMU_HWPT_ALLOC_NEST_PARENT) return -errno.EOPNOTSUPP;
+    const canEnforce = driver.enforcesCoherency?.(device.device) ?? false;
+    if (ioas.enforceSnoop === IOMMU_IOASID_ENFORCE_SNOOP_ENABLE && !canEnforce) return -errno.EINVAL;
     const domain = driver.allocatePaging(device.device, flags & ~IOMMU_HWPT_FAULT_ID_VALID, data);
     if (typeof domain === 'number') return domain;
-    const enforcesCoherency = driver.enforcesCoherency?.(device.device) ?? false;
+    const wanted = canEnforce && ioas.enforceSnoop !== IOMMU_IOASID_ENFORCE_SNOOP_DISABLE;
+    // Before anything is mapped: some formats say it in every entry.
+    const enforcesCoherency = wanted && (domain.enforceCoherency?.() ?? true);
     return new HwptPaging(ioas, domain, flags, driver.behind ?? driver, enforcesCoherency);
   }
 

@@ -7,6 +7,7 @@ import {
   IOMMU_IOAS_MAP_WRITEABLE,
   iommu_iova_range,
 } from '../../../uapi/iommufd';
+import { IOMMU_IOASID_ENFORCE_SNOOP_AUTO } from '../../../uapi/proposal/no-snoop';
 import { DmaBuf } from '../dma-buf';
 import type { OpenFile } from '../file';
 import { IOMMU_READ, IOMMU_WRITE } from '../iommu/core';
@@ -31,6 +32,8 @@ export class Ioas extends IommufdObject {
   readonly table = new IoPageTable();
   /** In the order of their creation. */
   readonly hwpts: HwptPaging[] = [];
+  /** IOMMU_IOASID_ENFORCE_SNOOP_*: whether its tables make DMA snoop. */
+  enforceSnoop: number = IOMMU_IOASID_ENFORCE_SNOOP_AUTO;
 
   destroy(): void {
     this.table.unmapAll();

@@ -115,6 +115,11 @@ export class MdevDevice implements KernelDevice {
     this.source = this.own;
   }
 
+  /** What its parent can do, it can. */
+  get canNoSnoop(): boolean {
+    return this.parent.pci.canNoSnoop;
+  }
+
   /** vPASIDs in use. */
   get pasidsInUse(): number {
     return this.#pasids.size;

@@ -4,6 +4,7 @@
  */
 import { O_RDONLY, type DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
+import { VFIO_DEVICE_NO_SNOOP_HINT } from '../../../uapi/proposal/no-snoop';
 import { PASID_CPU, PASID_CPU_VIRT } from '../../../uapi/proposal/pasid';
 import * as vfio from '../../../uapi/vfio';
 import { CHANNEL_ENGINE_VENDOR_ID } from '../../devices/channel-engine-registers';
@@ -12,6 +13,7 @@ import { DMA_ENGINE_DEVICE_ID } from '../../devices/dma-engine-registers';
 import * as pci from '../../devices/pci-registers';
 import { OpenFile } from '../file';
 import type { SimulatedProcess } from '../process';
+import { noSnoopHint } from '../proposal/no-snoop';
 import type { System } from '../system';
 import { answerBind, iommufdOf, readBind } from '../vfio/bind';
 import { answerInfo } from '../vfio/device-info';
@@ -65,6 +67,8 @@ export class MdevFile extends OpenFile implements MdevUser {
         return user ? this.#attach(bound, user) : -errno.EFAULT;
       case vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT.request:
         return user ? this.#detach(bound, user) : -errno.EFAULT;
+      case VFIO_DEVICE_NO_SNOOP_HINT.request:
+        return this.#noSnoopHint(bound, user);
       case vfio.VFIO_DEVICE_GET_INFO.request:
         return user ? this.#info(user) : -errno.EFAULT;
       case vfio.VFIO_DEVICE_GET_REGION_INFO.request:
@@ -177,6 +181,12 @@ export class MdevFile extends OpenFile implements MdevUser {
     const { struct, minimumSize } = vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT;
     const pasid = pasidOf(user, minimumSize, vfio.VFIO_DEVICE_DETACH_PASID, struct.offsets.pasid);
     return pasid !== undefined && pasid < 0 ? pasid : binding.detach(pasid);
+  }
+
+  /** Where the driver does the DMA, the processor's caches see all of it. */
+  #noSnoopHint({ binding }: Bound, user: Uint8Array | undefined): number {
+    if (!(binding instanceof IsolatedBinding)) return -errno.EOPNOTSUPP;
+    return user ? noSnoopHint(binding.device, user) : -errno.EFAULT;
   }
 
   #info(user: Uint8Array): number {

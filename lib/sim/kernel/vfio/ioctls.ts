@@ -1,11 +1,13 @@
 /** The ioctls of a device that is bound: what each of them takes, checks and answers. */
 import { errno } from '../../../uapi/errno';
+import { VFIO_DEVICE_NO_SNOOP_HINT } from '../../../uapi/proposal/no-snoop';
 import { PASID_CPU } from '../../../uapi/proposal/pasid';
 import * as vfio from '../../../uapi/vfio';
 import { IOMMU_NO_PASID } from '../iommu/core';
 import type { IommufdDevice } from '../iommufd/device';
 import type { PciDevice } from '../pci';
 import type { SimulatedProcess } from '../process';
+import { noSnoopHint } from '../proposal/no-snoop';
 import type { VirtualConfig } from './config';
 import { answerInfo } from './device-info';
 import type { DmaBufs } from './dma-buf';
@@ -123,4 +125,5 @@ export const answers: ReadonlyMap<number, Answer> = new Map<number, Answer>([
   [vfio.VFIO_DEVICE_PCI_HOT_RESET.request, ({ pci, device }, user) => hotReset(pci, device.file, user)],
   [vfio.VFIO_DEVICE_IOEVENTFD.request, ({ ioeventfds }, user, process) => ioeventfds.set(process, user)],
   [vfio.VFIO_DEVICE_FEATURE.request, ({ features }, user, process) => features.call(process, user)],
+  [VFIO_DEVICE_NO_SNOOP_HINT.request, ({ device }, user) => noSnoopHint(device, user)],
 ]);
