@@ -7,10 +7,11 @@ import type { Context } from './context';
 import { check, checkObject, failure, refusal, IommuError } from './errors';
 import { EventStream, type WaitOptions } from './event-stream';
 import { Handle, runAll } from './handle';
-import { attempt, attemptRead, call, refused } from './ioctl';
+import { attemptRead, call } from './ioctl';
 import { enforcesSnoop } from './iommu-device-info';
 import { EFD_CLOEXEC, EFD_NONBLOCK, POLLIN, type Watch } from './kernel';
-import { errno, type Ioctl, type Struct } from './uapi';
+import { propose } from './proposal';
+import { errno } from './uapi';
 import * as uapi from './uapi/proposal/no-snoop';
 
 /**
@@ -30,24 +31,6 @@ export function checkEnforceSnoop(mode: EnforceSnoop = 'auto'): EnforceSnoop {
   if (!Object.hasOwn(MODES, mode))
     throw new TypeError(`enforceSnoop is 'enable', 'disable' or 'auto', not ${String(mode)}`);
   return mode;
-}
-
-/** A call that mainline Linux does not have. Throws IommuError: EOPNOTSUPP from such a kernel, with `feature` named. */
-function propose<S extends Struct>(
-  { kernel }: Context,
-  fd: number,
-  row: Ioctl<S>,
-  values: Parameters<S['encode']>[0],
-  missing: { readonly feature: string; readonly hint: string },
-): ReturnType<S['decode']> {
-  const { result, out } = attempt(kernel, fd, row, values);
-  if (result === -errno.ENOTTY)
-    throw refusal('EOPNOTSUPP', `mainline Linux has no ${missing.feature}`, {
-      request: row.name,
-      hint: missing.hint,
-    });
-  if (result < 0) throw refused(kernel, row, values, result);
-  return out;
 }
 
 /**

@@ -4,22 +4,19 @@ import { attempt, refused } from './ioctl';
 import type { Kernel } from './kernel';
 import { errno, type Ioctl, type Struct } from './uapi';
 
-/**
- * Makes such a request on a file and returns its result, 0 or more.
- * Throws IommuError, EOPNOTSUPP where the kernel does not know it; `feature` is for that message.
- */
+const HINT = "a simulated machine (backend: 'simulated', or a Machine of iommufd/sim) has it";
+
+/** A call that mainline Linux does not have. Throws IommuError: EOPNOTSUPP from such a kernel, with `feature` named. */
 export function propose<S extends Struct>(
-  kernel: Kernel,
+  { kernel }: { readonly kernel: Kernel },
   fd: number,
   row: Ioctl<S>,
   values: Parameters<S['encode']>[0],
-  feature: string,
-): number {
-  const { result } = attempt(kernel, fd, row, values);
-  if (result >= 0) return result;
-  if (result !== -errno.ENOTTY) throw refused(kernel, row, {}, result);
-  throw refusal('EOPNOTSUPP', `${feature}: the RFC has it, ${kernel.version} does not`, {
-    request: row.name,
-    hint: "a simulated machine (backend: 'simulated', or a Machine of iommufd/sim) has it",
-  });
+  { feature, hint = HINT }: { readonly feature: string; readonly hint?: string },
+): ReturnType<S['decode']> {
+  const { result, out } = attempt(kernel, fd, row, values);
+  if (result === -errno.ENOTTY)
+    throw refusal('EOPNOTSUPP', `mainline Linux has no ${feature}`, { request: row.name, hint });
+  if (result < 0) throw refused(kernel, row, values, result);
+  return out;
 }

@@ -201,6 +201,25 @@ describe('the portal', () => {
     expect(written(buffer)).toBe(false);
   });
 
+  test('is not for another virtual machine, whose processor may not translate', () => {
+    const { device, buffer } = guest.ready();
+    const other = guest.machine.createVm();
+    expect(other.mapRegion(PORTAL, device.fd, REGION)).toBe(EACCES);
+    other.vcpu.ia32Pasid = IA32_PASID_VALID + SPACES.global;
+    expect(other.vcpu.enqcmd(PORTAL, command(IOVA))).toEqual({ kind: 'exit', reason: EXIT_EPT_VIOLATION });
+    // Nor for the one it was in, once it is in another.
+    device.detach({ pasid: 7 });
+    guest.vm.removeDevice(device);
+    const second = guest.iommu.openVm(other.fd);
+    second.addDevice(device);
+    second.enablePasidTranslation();
+    expect(other.mapRegion(PORTAL, device.fd, REGION)).toBe(0);
+    expect(guest.enqcmd(7)).toEqual({ kind: 'exit', reason: EXIT_EPT_VIOLATION });
+    guest.machine.idle();
+    expect(written(buffer)).toBe(false);
+    other.close();
+  });
+
   test('is there for devices that take ENQCMD only, and takes nothing else', () => {
     const { device } = guest.ready();
     guest.add('pasid', 2n);

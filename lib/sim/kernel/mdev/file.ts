@@ -111,7 +111,7 @@ export class MdevFile extends OpenFile implements MdevUser {
       return -errno.EINVAL;
     if (!this.mdev.type.enqcmd || length > REGISTERS_SIZE) return -errno.EINVAL;
     // Until the processor translates, whatever PASID a guest put into a command would reach the hardware.
-    return this.#portalOpen ? new Portal(this.mdev, () => this.#portalOpen) : -errno.EACCES;
+    return this.#portalVm ? new Portal(this.mdev, () => this.#portalVm) : -errno.EACCES;
   }
 
   protected override release(): void {
@@ -126,8 +126,9 @@ export class MdevFile extends OpenFile implements MdevUser {
     if (parent.gone && !this.system.mdevs.inUse(parent)) this.system.releaseDevice(parent);
   }
 
-  get #portalOpen(): boolean {
-    return this.#bound !== undefined && (this.vm?.translatesPasids ?? false);
+  /** Whose guest may use the portal. */
+  get #portalVm(): MdevVm | undefined {
+    return this.#bound && this.vm?.translatesPasids ? this.vm : undefined;
   }
 
   #bind(process: SimulatedProcess, argument: Uint8Array | number): number {
@@ -226,7 +227,7 @@ export class MdevFile extends OpenFile implements MdevUser {
   #regionFlags(index: number): number {
     if (this.#regionSize(index) === 0) return 0;
     if (index === PORTAL_INDEX)
-      return this.#portalOpen ? vfio.VFIO_REGION_INFO_FLAG_WRITE | vfio.VFIO_REGION_INFO_FLAG_MMAP : 0;
+      return this.#portalVm ? vfio.VFIO_REGION_INFO_FLAG_WRITE | vfio.VFIO_REGION_INFO_FLAG_MMAP : 0;
     return vfio.VFIO_REGION_INFO_FLAG_READ | vfio.VFIO_REGION_INFO_FLAG_WRITE;
   }
 
