@@ -25,8 +25,9 @@ const region = (index: number, argsz = 32) => {
 
 describe('information', () => {
   test('flags and counts', () => {
+    // The device has PASIDs, of which the RFC's capability tells.
     expect(bench.call(uapi.VFIO_DEVICE_GET_INFO, {}, bench.vfio).flags).toBe(
-      uapi.VFIO_DEVICE_FLAGS_PCI | uapi.VFIO_DEVICE_FLAGS_RESET,
+      uapi.VFIO_DEVICE_FLAGS_PCI | uapi.VFIO_DEVICE_FLAGS_RESET | uapi.VFIO_DEVICE_FLAGS_CAPS,
     );
     const irq = (index: number) => bench.call(uapi.VFIO_DEVICE_GET_IRQ_INFO, { index }, bench.vfio);
     expect(irq(MSI)).toMatchObject({ count: 4, flags: 9 });

@@ -15,6 +15,8 @@ import {
   type SimulatedVm,
 } from '../../../lib/sim';
 import { attemptBytes } from '../../../lib/ioctl';
+import { PROT_WRITE } from '../../../lib/kernel';
+import type { EnqueueTarget } from '../../../lib/sim/cpu/enqcmd';
 import * as uapi from '../../../lib/uapi';
 import { errorOf } from '../../contract/support';
 import {
@@ -179,16 +181,20 @@ describe('ENQCMD', () => {
 
 describe('the portal', () => {
   const flags = (device: Device) => device.region(REGION).flags;
+  const mapPortal = ({ fd }: Device): unknown =>
+    guest.iommu.kernel.mmap(fd, REGION * 2 ** 40, PAGE, PROT_WRITE);
 
   test('is blocked until the processor translates, and again afterwards', () => {
     const device = guest.add('enqcmd', 1n);
     const { space, buffer } = spaceWith(guest.iommu, IOVA, { pasid: true });
     device.attach(space, { pasid: 7 });
     expect(guest.hardware.mapRegion(PORTAL, device.fd, REGION)).toBe(EACCES);
+    expect(mapPortal(device)).toBe(EACCES);
     expect(flags(device)).toBe(0);
     device.region(REGION).close();
     guest.vm.enablePasidTranslation();
     expect(flags(device)).toBe(uapi.VFIO_REGION_INFO_FLAG_WRITE | uapi.VFIO_REGION_INFO_FLAG_MMAP);
+    const mapping = mapPortal(device) as EnqueueTarget;
     expect(guest.hardware.mapRegion(PORTAL, device.fd, REGION)).toBe(0);
     guest.vm.mapPasid(7, space);
     expect(guest.enqcmd(7)).toEqual(accepted);
@@ -197,6 +203,7 @@ describe('the portal', () => {
     device.detach({ pasid: 7 });
     guest.vm.removeDevice(device);
     expect(guest.enqcmd(7)).toEqual({ kind: 'exit', reason: EXIT_EPT_VIOLATION });
+    expect(mapping.enqueue(0, command(IOVA, { pasid: SPACES.global }))).toBe('fault');
     guest.machine.idle();
     expect(written(buffer)).toBe(false);
   });
