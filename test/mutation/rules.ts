@@ -1,4 +1,5 @@
 /** Rules of the proposal's items, each with a way to take it out of the compiled package. */
+import { GROUP_RULES } from './group-rules';
 import type { Rule } from './mutant';
 
 export const RULES: readonly Rule[] = [
@@ -74,4 +75,5 @@ export const RULES: readonly Rule[] = [
     to: ');\n        for (const child',
     tests: ['isolation/isolation'],
   },
+  ...GROUP_RULES,
 ];
