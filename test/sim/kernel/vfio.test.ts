@@ -25,8 +25,9 @@ const region = (index: number, argsz = 32) => {
 
 describe('information', () => {
   test('flags and counts', () => {
+    // It has PASIDs, and so the capability that the RFC adds: Linux would say PCI and RESET.
     expect(bench.call(uapi.VFIO_DEVICE_GET_INFO, {}, bench.vfio).flags).toBe(
-      uapi.VFIO_DEVICE_FLAGS_PCI | uapi.VFIO_DEVICE_FLAGS_RESET,
+      uapi.VFIO_DEVICE_FLAGS_PCI | uapi.VFIO_DEVICE_FLAGS_RESET | uapi.VFIO_DEVICE_FLAGS_CAPS,
     );
     const irq = (index: number) => bench.call(uapi.VFIO_DEVICE_GET_IRQ_INFO, { index }, bench.vfio);
     expect(irq(MSI)).toMatchObject({ count: 4, flags: 9 });
