@@ -40,10 +40,10 @@ export class EduDriver {
     if ((id & 0xff) !== 0xed) throw new Error(`this is no edu device: its ID is 0x${id.toString(16)}`);
   }
 
-  /** Binds the machine's edu device. */
-  static open(iommu: Iommu, cookie: bigint): EduDriver {
-    const found = iommu.devices().find((d) => d.vendorId === VENDOR_ID && d.deviceId === DEVICE_ID);
-    if (!found) throw new Error('this machine has no edu device');
+  /** Binds the machine's edu device; `which`, where it has several: 0 is the first. */
+  static open(iommu: Iommu, cookie: bigint, which = 0): EduDriver {
+    const found = iommu.devices().filter((d) => d.vendorId === VENDOR_ID && d.deviceId === DEVICE_ID)[which];
+    if (!found) throw new Error(`this machine has no edu device${which > 0 ? ` ${which}` : ''}`);
     return new EduDriver(iommu.bind(found, { cookie }));
   }
 

@@ -4,9 +4,9 @@ import type { Context } from './context';
 import { refusal, type IommuError } from './errors';
 import { Handle, runAll } from './handle';
 import { readHardwareInfo, type HardwareInfo, type HardwareType } from './hardware-info';
-import { refused } from './ioctl';
+import { attempt, refused } from './ioctl';
 import type { PageTable } from './page-table';
-import { VFIO_DEVICE_ATTACH_PASID } from './uapi';
+import { errno, IOMMU_SLOT_OWNER, VFIO_DEVICE_ATTACH_PASID } from './uapi';
 import type { VirtualDevice } from './virtual-iommu';
 
 /** Options of `attach`. */
@@ -58,6 +58,11 @@ export abstract class BoundDevice extends Handle {
   /** The device for people: its address or kind. */
   abstract get name(): string;
 
+  /** @internal Its driver reaches memory through iommufd itself (an access object): there is no page table for it. */
+  get softwareMediated(): boolean {
+    return false;
+  }
+
   /** The name of the ioctl that attaches, and of the one that detaches. */
   protected abstract readonly attachRequest: string;
   protected abstract readonly detachRequest: string;
@@ -87,6 +92,11 @@ export abstract class BoundDevice extends Handle {
     this.requireOpen({ request: 'IOMMU_GET_HW_INFO' });
     const known = this.#hardwareInfo.get(type);
     if (known) return known;
+    if (this.softwareMediated)
+      throw refusal('EOPNOTSUPP', `no IOMMU takes part in the DMA of ${this.name}: its driver does it`, {
+        request: 'IOMMU_GET_HW_INFO',
+        hint: 'attach it to an address space, without PASIDs and page faults',
+      });
     const info = readHardwareInfo(this.context, this.id, type);
     this.#hardwareInfo.set(type, info);
     return info;
@@ -113,7 +123,7 @@ export abstract class BoundDevice extends Handle {
   }
 
   /** @internal The HWPT that translates this slot now. */
-  protected hwptId(pasid: number | undefined): number | undefined {
+  tableId(pasid: number | undefined): number | undefined {
     return this.#slots.get(checkPasid(pasid))?.hwptId;
   }
 
@@ -198,6 +208,16 @@ export abstract class BoundDevice extends Handle {
   /** The error for an attach or detach; the flag is VFIO's, which mock devices do not have. */
   #refused(request: string, pasid: number | undefined, result: number, hint?: string): IommuError {
     const flags = pasid === undefined ? 0 : VFIO_DEVICE_ATTACH_PASID;
+    const owner = result === -errno.EEXIST ? slotOwner(this.context, this.id, pasid) : undefined;
+    if (owner)
+      return refusal(
+        'EEXIST',
+        `${describe(this)} would fill the routing slot [RID, PASID] of ${describe(owner)}, and their faults could not be told apart`,
+        {
+          request,
+          hint: 'give the devices different vPASIDs, or put them into different virtual machines',
+        },
+      );
     return refused(this.context.kernel, { name: request }, { flags }, result, { hint });
   }
 
@@ -311,6 +331,26 @@ export abstract class BoundDevice extends Handle {
 
   /** Gives the device back, once nothing is attached. */
   protected abstract unbind(): void;
+}
+
+function describe({ cookie, name }: BoundDevice): string {
+  return `device 0x${cookie.toString(16)} (${name})`;
+}
+
+/** The device that fills the slot that a PASID of `id` leads to, as far as the kernel tells. */
+function slotOwner(context: Context, id: number, pasid: number | undefined): BoundDevice | undefined {
+  const { result, out } = attempt(context.kernel, context.fd, IOMMU_SLOT_OWNER, {
+    dev_id: id,
+    pasid: pasid ?? NO_PASID,
+  });
+  if (result < 0 || out.out_dev_id === id) return undefined;
+  return [...context.devices].find((device) => device.id === out.out_dev_id);
+}
+
+/** Checks a vPASID. Throws TypeError, RangeError. */
+export function toPasid(pasid: number): number {
+  if (pasid === undefined) throw new TypeError('pasid must be a number');
+  return checkPasid(pasid);
 }
 
 /** The key of a slot. Throws TypeError, RangeError. */

@@ -5,6 +5,7 @@ import type { DmaBuffer } from './dma-buffer';
 import type { FaultQueue } from './fault-queue';
 import type { IoAddressSpace } from './io-address-space';
 import type { Kernel } from './kernel';
+import type { VirtualMachine } from './virtual-machine';
 import { call } from './ioctl';
 import { IOMMU_DESTROY, toU64 } from './uapi';
 import { refusal, type Where } from './errors';
@@ -20,6 +21,7 @@ export interface Context {
   readonly ioasids: Set<number>;
   readonly queues: Set<FaultQueue>;
   readonly buffers: Set<DmaBuffer>;
+  readonly machines: Set<VirtualMachine>;
   /** Throws EBADF when the Iommu is closed; `where` is the call that would have been made. */
   requireOpen(where: Partial<Where>): void;
 }

@@ -12,7 +12,7 @@ import type { Handle } from './handle';
 import { KernelManagedSpace } from './kernel-managed-space';
 import { NestedAddressSpace } from './nested-address-space';
 import { PageTable } from './page-table';
-import { listDevices, type DeviceDescription } from './sysfs';
+import { listPciDevices, type PciDescription } from './sysfs';
 import { UserAddressSpace } from './user-address-space';
 import { VirtualIommu } from './virtual-iommu';
 
@@ -112,7 +112,7 @@ export interface IommuDescription {
 
 export function describeContext(context: Context): IommuDescription {
   const { kernel, fd, devices, spaces, buffers, queues } = context;
-  const known = listDevices(kernel);
+  const known = listPciDevices(kernel);
   const numbers = new Map([...buffers].map((buffer, number) => [buffer, number]));
   const made = [...spaces]
     .filter((space) => space instanceof KernelManagedSpace)
@@ -138,7 +138,7 @@ function tablesOn(children: Iterable<Handle>): PageTable[] {
   });
 }
 
-function describeDevice(device: BoundDevice, known: readonly DeviceDescription[]): DescribedDevice {
+function describeDevice(device: BoundDevice, known: readonly PciDescription[]): DescribedDevice {
   return {
     cookie: hex(device.cookie),
     name: device.name,
@@ -149,10 +149,7 @@ function describeDevice(device: BoundDevice, known: readonly DeviceDescription[]
   };
 }
 
-function describeGroups(
-  devices: readonly BoundDevice[],
-  known: readonly DeviceDescription[],
-): DescribedGroup[] {
+function describeGroups(devices: readonly BoundDevice[], known: readonly PciDescription[]): DescribedGroup[] {
   const bound = new Map(devices.map(({ name, cookie }) => [name, hex(cookie)]));
   const ids = known.filter(({ bdf }) => bound.has(bdf)).map(({ iommuGroup }) => iommuGroup);
   return [...new Set(ids)]

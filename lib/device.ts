@@ -2,6 +2,7 @@ import type { AttachTarget } from './attach-target';
 import { BoundDevice } from './bound-device';
 import type { Context } from './context';
 import { probeFeatures, setLowPower, type DeviceFeatures } from './device-features';
+import { readDeviceInfo, type DeviceInfo } from './device-info';
 import { failure, refusal } from './errors';
 import { runAll } from './handle';
 import { hotReset, hotResetDevices, type HotResetDevice } from './hot-reset';
@@ -15,16 +16,6 @@ import { NO_CAPABILITIES, readRegionCapabilities } from './region-capabilities';
 import type { DeviceDescription } from './sysfs';
 import * as uapi from './uapi';
 
-/** What VFIO_DEVICE_GET_INFO says. */
-export interface DeviceInfo {
-  /** The device can be reset with reset(). */
-  readonly canReset: boolean;
-  /** It is a PCI function. */
-  readonly pci: boolean;
-  readonly regions: number;
-  readonly interrupts: number;
-}
-
 /** Regions of a PCI function by name, in the order of VFIO_PCI_*_REGION_INDEX. */
 const REGION_NAMES = ['bar0', 'bar1', 'bar2', 'bar3', 'bar4', 'bar5', 'rom', 'config', 'vga'] as const;
 export type RegionName = (typeof REGION_NAMES)[number];
@@ -33,6 +24,8 @@ export type RegionName = (typeof REGION_NAMES)[number];
 export class Device extends BoundDevice {
   /** PCI address, such as '0000:00:04.0'; undefined where the device has none. */
   readonly bdf: string | undefined;
+  /** The name of a mediated device; undefined for others. */
+  readonly uuid: string | undefined;
   /** Its character device, such as '/dev/vfio/devices/vfio0'. */
   readonly path: string;
   /** Number of its IOMMU group; undefined where it has no PCI address. `iommu.groups()` has all of it. */
@@ -44,6 +37,7 @@ export class Device extends BoundDevice {
   readonly #regions = new Map<number, Region>();
   readonly #lines = new Map<InterruptKind, InterruptLines>();
   #decoding: MemoryDecoding | undefined;
+  #softwareMediated: boolean | undefined;
   /** Low power is allowed: an access through a mapping would kill the process. */
   #mayRest = false;
 
@@ -55,19 +49,28 @@ export class Device extends BoundDevice {
       id: number;
       fd: number;
       path: string;
-      bdf: string | undefined;
-      iommuGroup: number | undefined;
+      description: DeviceDescription | undefined;
     },
   ) {
     super(context, values.cookie, values.id);
     this.fd = values.fd;
     this.path = values.path;
-    this.bdf = values.bdf;
-    this.iommuGroup = values.iommuGroup;
+    this.bdf = values.description?.bdf;
+    this.uuid = values.description?.uuid;
+    this.iommuGroup = values.description?.bdf === undefined ? undefined : values.description.iommuGroup;
   }
 
   override get name(): string {
-    return this.bdf ?? this.path;
+    return this.bdf ?? this.uuid ?? this.path;
+  }
+
+  /** @internal Such a device is no DEVICE object of iommufd's: the kernel does not know the ID as one. */
+  override get softwareMediated(): boolean {
+    if (this.uuid === undefined) return false;
+    const { kernel, fd } = this.context;
+    this.#softwareMediated ??=
+      attempt(kernel, fd, uapi.IOMMU_GET_HW_INFO, { dev_id: this.id }).result === -uapi.errno.ENOENT;
+    return this.#softwareMediated;
   }
 
   /** The group's devices are in one space: which of them is in another. */
@@ -116,18 +119,7 @@ export class Device extends BoundDevice {
   /** What the device offers. Throws IommuError. */
   info(): DeviceInfo {
     this.requireOpen({ request: 'VFIO_DEVICE_GET_INFO' });
-    const { flags, num_regions, num_irqs } = call(
-      this.context.kernel,
-      this.fd,
-      uapi.VFIO_DEVICE_GET_INFO,
-      {},
-    );
-    return {
-      canReset: (flags & uapi.VFIO_DEVICE_FLAGS_RESET) !== 0,
-      pci: (flags & uapi.VFIO_DEVICE_FLAGS_PCI) !== 0,
-      regions: num_regions,
-      interrupts: num_irqs,
-    };
+    return readDeviceInfo(this.context.kernel, this.fd);
   }
 
   /**
@@ -303,7 +295,6 @@ export function bindDevice(
 ): Device {
   const { kernel } = context;
   const { path, description } = target;
-  const bdf = description?.bdf;
   const fd = kernel.open(path, openFlags);
   if (fd < 0) throw failure(fd, { syscall: 'open', path });
   const row = uapi.VFIO_DEVICE_BIND_IOMMUFD;
@@ -313,6 +304,5 @@ export function bindDevice(
     const blocked = result === -uapi.errno.EPERM && description && whyNotViable(kernel, description);
     throw failure(result, { syscall: 'ioctl', request: row.name, path, hint: blocked || undefined });
   }
-  const iommuGroup = description?.iommuGroup;
-  return new Device(context, { cookie, id: out.out_devid, fd, path, bdf, iommuGroup });
+  return new Device(context, { cookie, id: out.out_devid, fd, path, description });
 }

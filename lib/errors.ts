@@ -113,6 +113,7 @@ const TEXTS: Readonly<Record<Errno, string>> = {
   EBADFD: 'not an iommufd',
   EMSGSIZE: 'buffer too small',
   EOPNOTSUPP: 'not supported',
+  EUSERS: 'too many users',
   EADDRINUSE: 'address in use',
   ETIMEDOUT: 'timed out',
   ESTALE: 'no longer there',

@@ -24,7 +24,7 @@ const EXTENSIONS = {
   /** Groups of more than one device. */
   EXT_MULTIDEV_GROUP: { row: uapi.IOMMU_IOAS_ALLOC },
   /** Address spaces that let DMA leave caches alone, and the query that KVM needs then. */
-  EXT_NO_SNOOP: { row: IOMMU_NO_SNOOP_QUERY },
+  EXT_DMA_NO_SNOOP: { row: IOMMU_NO_SNOOP_QUERY },
   /** Which memory devices have written. */
   EXT_DIRTY_TRACKING: { row: uapi.IOMMU_HWPT_SET_DIRTY_TRACKING },
   /** Page faults reported to the user. */

@@ -11,9 +11,11 @@ export { Iommu, type OpenOptions } from './iommu';
 export type { Backend, MachineLike } from './open-kernel';
 export { IommuError } from './errors';
 export type { GroupMember, IommuGroup, MemberUse } from './iommu-group';
-export type { DeviceDescription } from './sysfs';
+export type { MdevOptions, MdevType } from './mdev';
+export type { DeviceDescription, MdevDescription, PciDescription } from './sysfs';
 export { BoundDevice, type AttachOptions } from './bound-device';
-export { Device, type DeviceInfo, type RegionName } from './device';
+export { Device, type RegionName } from './device';
+export type { DeviceInfo, PasidCapability } from './device-info';
 export type { DeviceFeatures, FeatureName } from './device-features';
 export type { HotResetDevice } from './hot-reset';
 export type { AmdInfo, HardwareInfo, HardwareType, SmmuInfo, Tegra241Info, VtdInfo } from './hardware-info';
@@ -49,7 +51,7 @@ export { PageTable } from './page-table';
 export type { PageTableOptions } from './explicit-page-table';
 export type { AmdTable, RawTable, SmmuTable, UserPageTable, UserPasidTable, VtdTable } from './table-data';
 export type {
-  Cache,
+  CacheType,
   CacheInvalidation,
   Invalidation,
   RawInvalidation,
@@ -57,6 +59,7 @@ export type {
   VtdInvalidation,
 } from './invalidation';
 export type { DirtyOptions } from './dirty';
+export { VirtualMachine, type GuestPasid, type RestoreOptions, type SavedPasids } from './virtual-machine';
 export { VirtualDevice, VirtualIommu, type VirtualIommuOptions } from './virtual-iommu';
 export { EventQueue, type EventQueueOptions } from './event-queue';
 export type { LostEvents, RawEvent, SmmuEvent, Tegra241Event, VirtualEvent } from './virtual-event';

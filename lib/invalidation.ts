@@ -30,7 +30,7 @@ export type Invalidation =
   'all' | VtdInvalidation | readonly VtdInvalidation[] | SmmuInvalidation | RawInvalidation;
 
 /** Caches of an IOMMU, and of devices with ATS. */
-export type Cache = 'iotlb' | 'device-tlb' | 'pasid';
+export type CacheType = 'iotlb' | 'device-tlb' | 'pasid';
 
 /**
  * What to forget, as the RFC has it (section 2: IOMMU_INVALIDATE_CACHE). What is left out means all. More may be forgotten
@@ -47,17 +47,21 @@ export interface CacheInvalidation {
   /** Of the range only the last-level entries have changed. */
   readonly leaf?: boolean | undefined;
   /** Which caches. Default: 'iotlb' and 'device-tlb'. */
-  readonly caches?: readonly Cache[] | undefined;
+  readonly caches?: readonly CacheType[] | undefined;
 }
 
-const CACHES: readonly unknown[] = ['iotlb', 'device-tlb', 'pasid'] satisfies Cache[];
-const FIELDS = ['device', 'pasid', 'range', 'leaf', 'caches'] satisfies (keyof CacheInvalidation)[];
+const CACHES: readonly unknown[] = ['iotlb', 'device-tlb', 'pasid'] satisfies CacheType[];
+const FIELDS: readonly string[] = [
+  'device',
+  'pasid',
+  'range',
+  'leaf',
+  'caches',
+] satisfies (keyof CacheInvalidation)[];
 
 export function isCacheInvalidation(what: Invalidation | CacheInvalidation): what is CacheInvalidation {
   return (
-    typeof what === 'object' &&
-    !Array.isArray(what) &&
-    Object.keys(what).every((key) => FIELDS.includes(key as never))
+    typeof what === 'object' && !Array.isArray(what) && Object.keys(what).every((key) => FIELDS.includes(key))
   );
 }
 

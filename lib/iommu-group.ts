@@ -4,7 +4,7 @@
  */
 import type { BoundDevice } from './bound-device';
 import type { Kernel } from './kernel';
-import { listDevices, unbindCommand, type DeviceDescription } from './sysfs';
+import { listPciDevices, unbindCommand, type DeviceDescription, type PciDescription } from './sysfs';
 
 /**
  * What a member means for who wants the group. 'bound': it is this Iommu's. 'vfio': a driver has it that gives it to
@@ -14,7 +14,7 @@ import { listDevices, unbindCommand, type DeviceDescription } from './sysfs';
 export type MemberUse = 'bound' | 'vfio' | 'no-dma' | 'no-driver' | 'kernel';
 
 /** A device of a group. */
-export interface GroupMember extends DeviceDescription {
+export interface GroupMember extends PciDescription {
   readonly use: MemberUse;
 }
 
@@ -32,7 +32,7 @@ export interface IommuGroup {
 /** Drivers that leave DMA alone (`driver_managed_dma` in Linux 7.3), besides VFIO's. */
 const NO_DMA_DRIVERS: ReadonlySet<string> = new Set(['pcieport', 'pci-stub']);
 
-function useOf(device: DeviceDescription, bound: ReadonlySet<string>): MemberUse {
+function useOf(device: PciDescription, bound: ReadonlySet<string>): MemberUse {
   const { bdf, driver, path } = device;
   if (bound.has(bdf)) return 'bound';
   if (driver === undefined) return 'no-driver';
@@ -45,7 +45,7 @@ function useOf(device: DeviceDescription, bound: ReadonlySet<string>): MemberUse
 export function listGroups(kernel: Kernel, devices: Iterable<BoundDevice>): IommuGroup[] {
   const bound = new Set([...devices].map(({ name }) => name));
   const groups = new Map<number, GroupMember[]>();
-  for (const device of listDevices(kernel)) {
+  for (const device of listPciDevices(kernel)) {
     if (device.iommuGroup === undefined) continue;
     const members = groups.get(device.iommuGroup) ?? [];
     groups.set(device.iommuGroup, [...members, { ...device, use: useOf(device, bound) }]);

@@ -17,6 +17,7 @@ import { readDeviceInfo, type IommuDeviceInfo } from './iommu-device-info';
 import { call } from './ioctl';
 import type { AllocateOptions, Kernel } from './kernel';
 import { O_CLOEXEC, O_RDWR } from './kernel';
+import { createMdev, listMdevTypes, removeMdev, type MdevOptions, type MdevType } from './mdev';
 import { createMockDevice, type MockDevice } from './mock-device';
 import { readLockedMemory, type LockedMemory } from './locked-memory';
 import type { NestedAddressSpace, NestedAddressSpaceOptions } from './nested-address-space';
@@ -24,9 +25,10 @@ import { needsNoSnoop, NoSnoopWatch } from './no-snoop';
 import { chooseBackend, type Backend, type Choice } from './open-kernel';
 import { getOption, setOption } from './option';
 import { PageTable } from './page-table';
-import { listDevices, resolveDevice, type DeviceDescription } from './sysfs';
+import { listDevices, resolveDevice, type DeviceDescription, type MdevDescription } from './sysfs';
 import * as uapi from './uapi';
 import type { UserAddressSpace, UserAddressSpaceOptions } from './user-address-space';
+import { VirtualMachine } from './virtual-machine';
 import { VirtualIommu, type VirtualIommuOptions } from './virtual-iommu';
 
 /** Options of `Iommu.open`. */
@@ -66,6 +68,7 @@ export class Iommu extends Handle {
       ioasids: new Set<number>(),
       queues: new Set<FaultQueue>(),
       buffers: new Set<DmaBuffer>(),
+      machines: new Set<VirtualMachine>(),
       requireOpen: (where) => this.requireOpen(where),
     };
   }
@@ -92,10 +95,40 @@ export class Iommu extends Handle {
     return 'the Iommu';
   }
 
-  /** The PCI devices of the machine, ours to take or not, by address. */
+  /** The PCI devices of the machine, ours to take or not, by address, and the mediated devices made of them. */
   devices(): DeviceDescription[] {
     this.requireOpen({ syscall: 'readdir' });
     return listDevices(this.kernel);
+  }
+
+  /** The types of mediated devices that can be made here, by parent. */
+  mdevTypes(): MdevType[] {
+    this.requireOpen({ syscall: 'readdir' });
+    return listMdevTypes(this.kernel);
+  }
+
+  /**
+   * Makes a mediated device of a parent's, which bind() takes by its UUID. It outlives this Iommu: removeMdev() ends it.
+   *
+   * Throws TypeError (no UUID); IommuError ENOENT (no such parent or type), EEXIST (the UUID is in use), EUSERS (the parent
+   * has no more), EACCES.
+   */
+  createMdev(options: MdevOptions): MdevDescription {
+    this.requireOpen({ syscall: 'write' });
+    return createMdev(this.kernel, options);
+  }
+
+  /** Ends a mediated device. Throws TypeError; IommuError EBUSY (it is bound), ENOENT (there is none), EACCES. */
+  removeMdev(uuid: string): void {
+    this.requireOpen({ syscall: 'write' });
+    const device = this.bound.find((one) => 'uuid' in one && one.uuid === String(uuid).toLowerCase());
+    // Linux waits until the device is closed, which a program that waits cannot do.
+    if (device)
+      throw refusal('EBUSY', `${uuid} is bound, as 0x${device.cookie.toString(16)}`, {
+        syscall: 'write',
+        hint: 'close the device first',
+      });
+    removeMdev(this.kernel, uuid);
   }
 
   /**
@@ -134,7 +167,8 @@ export class Iommu extends Handle {
   /**
    * Takes a device: from now on its DMA is blocked, until it is attached to an address space.
    *
-   * `target` is a PCI address ('0000:00:04.0'), a path ('/dev/vfio/devices/vfio0') or one of devices(). `cookie`
+   * `target` is a PCI address ('0000:00:04.0'), a mediated device's UUID, a path ('/dev/vfio/devices/vfio0') or one of
+   * devices(). `cookie`
    * is a 64-bit number of your choice, unique in this Iommu, which names the device in fault reports.
    *
    * Throws IommuError: EEXIST (cookie in use), EBUSY (bound here already), ENODEV (no such device, not bound to
@@ -224,6 +258,17 @@ export class Iommu extends Handle {
   }
 
   /**
+   * The devices and PASIDs of a virtual machine, by the descriptor of its file: KVM's, or `machine.createVm().fd` of a
+   * simulated machine. No KVM has this; its methods throw IommuError EOPNOTSUPP there.
+   */
+  openVm(fd: number): VirtualMachine {
+    this.requireOpen({ request: uapi.KVM_DEV_VFIO_FILE_ADD.name });
+    if (!Number.isInteger(fd) || fd < 0)
+      throw new TypeError(`${String(fd)} is no descriptor of a virtual machine`);
+    return new VirtualMachine(this.#context, fd);
+  }
+
+  /**
    * Whose limit pinned memory counts against: the user's (the sum of all processes of the user), or this process's
    * (RLIMIT_MEMLOCK; IOMMU_OPTION_RLIMIT_MODE). 'user' at first. To be set before anything is made, with CAP_SYS_RESOURCE;
    * else throws IommuError EBUSY, EPERM.
@@ -281,8 +326,9 @@ export class Iommu extends Handle {
 
   /** Detaches and unbinds every device, closes spaces, queues and buffers, then /dev/iommu itself. */
   protected override release(): void {
-    const { devices, spaces, queues, buffers } = this.#context;
+    const { devices, spaces, queues, buffers, machines } = this.#context;
     runAll([
+      ...closing(machines),
       ...closing(devices),
       ...closing(spaces),
       ...closing(queues),

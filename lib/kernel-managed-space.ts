@@ -79,7 +79,8 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
     try {
       this.#kernelEnforces = setEnforceSnoop(context, this.ioasId, this.enforceSnoop);
     } catch (error) {
-      throwAfter(error, [() => destroy(context, this.ioasId)]);
+      destroy(context, this.ioasId);
+      throw error;
     }
     this.register();
   }
@@ -91,15 +92,11 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   abstract get reachable(): readonly MappedRange[];
 
   /**
-   * @internal What is mapped now: spaces nested here reach it too. Does nothing where they do. Throws IommuError if one
-   * of them cannot, and then none does.
+   * @internal What is mapped now: spaces nested here reach it too. Does nothing where they do. Throws IommuError where one
+   * of them cannot: then it must be taken out, here and there.
    */
   protected publish(range: MappedRange): void {
-    try {
-      for (const follower of this.followers) follower.follow(range);
-    } catch (error) {
-      throwAfter(error, [() => this.withdraw(range)]);
-    }
+    for (const follower of this.followers) follower.follow(range);
   }
 
   /** @internal Spaces nested here do not reach it any more. */
@@ -118,10 +115,11 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
       for (const range of gone) this.withdraw(range);
       return Number(call(this.context.kernel, this.context.fd, uapi.IOMMU_IOAS_UNMAP, values).length);
     } catch (error) {
-      throwAfter(
-        error,
-        gone.map((range) => () => this.publish(range)),
-      );
+      const first = () => {
+        throw error;
+      };
+      runAll([first, ...gone.map((range) => () => this.publish(range))]);
+      throw error;
     }
   }
 
@@ -213,7 +211,9 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   override connect(attempt: AttachAttempt): PageTable | undefined {
     this.#requireSnoop(attempt.device);
     const refuse = (result: number) => attempt.failure(result, this.#whyRefused(attempt.device, result));
-    if (!this.faults && !this.pasid && !this.nestParent && !this.dirtyTracking) {
+    const plain = !this.faults && !this.pasid && !this.nestParent && !this.dirtyTracking;
+    // Whatever the tables of others can do: this device has none.
+    if (plain || attempt.device.softwareMediated) {
       const result = attempt.attach(this.ioasId);
       if (result < 0) throw refuse(result);
       return undefined;
@@ -232,8 +232,10 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
     if (this.enforceSnoop === 'enable') requireEnforcement(device, this.label, this.#kernelEnforces);
   }
 
-  /** For EFAULT, the first mapping whose memory is gone: the kernel pins only now, and says no more. */
+  /** What the kernel's errno does not say. For EFAULT, the first mapping whose memory is gone: it pins only now. */
   #whyRefused(device: BoundDevice, result: number): string | undefined {
+    if (result === -uapi.errno.EINVAL && this.nestParent && this.#readOnlyUnder(device))
+      return 'under a nested table its IOMMU takes no read-only mappings (erratum 772415): map with write, or without nestParent';
     if (result === -uapi.errno.EINVAL && this.enforceSnoop === 'enable')
       return `its IOMMU may be one that cannot enforce snooping: ${NOT_ENFORCING}`;
     if (result !== -uapi.errno.EFAULT) return undefined;
@@ -242,6 +244,12 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
       ? `of the mapping at ${hex(gone.iova)}, ${gone.length} bytes,`
       : 'mapped by a raw call';
     return `memory is pinned when the first device attaches, and that ${which} is not there: unmap it`;
+  }
+
+  #readOnlyUnder(device: BoundDevice): boolean {
+    return (
+      device.hardwareInfo().vtd?.noReadOnlyParents === true && this.reachable.some(({ write }) => !write)
+    );
   }
 
   /** @internal What page tables for `device` are made on. */
@@ -291,13 +299,4 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
   protected override releaseObjects(): void {
     destroy(this.context, this.ioasId);
   }
-}
-
-/** Throws `error` once every step has run. */
-function throwAfter(error: unknown, steps: readonly (() => void)[]): never {
-  const first = () => {
-    throw error;
-  };
-  runAll([first, ...steps]);
-  throw error;
 }

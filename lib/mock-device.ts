@@ -122,7 +122,7 @@ export class MockDevice extends BoundDevice {
       length % uapi.MOCK_PAGE_SIZE
     )
       throw new RangeError(`iova, offset and length must be multiples of ${uapi.MOCK_PAGE_SIZE}`);
-    const table = this.hwptId(options.pasid);
+    const table = this.tableId(options.pasid);
     if (table === undefined) return false;
     const check_map = { iova: start, length, uptr: buffer.address + BigInt(offset) };
     const values = { op: uapi.IOMMU_TEST_OP_MD_CHECK_MAP, id: table, check_map };
@@ -148,7 +148,7 @@ export class MockDevice extends BoundDevice {
       page_size: uapi.MOCK_PAGE_SIZE,
       uptr: kernel.addressOf(bitmap),
     };
-    const id = this.hwptId(options.pasid) ?? 0;
+    const id = this.tableId(options.pasid) ?? 0;
     call(kernel, fd, uapi.IOMMU_TEST_CMD, { op: uapi.IOMMU_TEST_OP_DIRTY, id, dirty }, bitmap);
   }
 

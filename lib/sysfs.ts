@@ -1,10 +1,10 @@
-/** PCI devices as sysfs shows them, and why one of them cannot be bound. */
+/** Devices as sysfs shows them, and why one of them cannot be bound. */
 import { posix } from 'node:path';
 import { refusal } from './errors';
 import type { Kernel } from './kernel';
 
 /** A PCI function. */
-export interface DeviceDescription {
+export interface PciDescription {
   /** Domain, bus, device and function: '0000:00:04.0'. */
   readonly bdf: string;
   readonly vendorId: number;
@@ -17,72 +17,150 @@ export interface DeviceDescription {
   readonly iommuGroup: number | undefined;
   /** Its VFIO character device, such as '/dev/vfio/devices/vfio0'. */
   readonly path: string | undefined;
+  /** Of mediated devices only. */
+  readonly uuid?: undefined;
 }
 
+/** A mediated device: a part of another, its parent. */
+export interface MdevDescription {
+  /** Its name, as it was made. */
+  readonly uuid: string;
+  /** The parent: a PCI address, or another name in /sys/class/mdev_bus. */
+  readonly parent: string;
+  /** Which of the parent's types it is. */
+  readonly type: string;
+  readonly driver: string | undefined;
+  readonly iommuGroup: number | undefined;
+  /** Its VFIO character device. */
+  readonly path: string | undefined;
+  /** Of PCI functions only. */
+  readonly bdf?: undefined;
+  readonly vendorId?: undefined;
+  readonly deviceId?: undefined;
+  readonly classCode?: undefined;
+}
+
+/** A device that programs can have, once it is VFIO's. */
+export type DeviceDescription = PciDescription | MdevDescription;
+
 const PCI_DEVICES = '/sys/bus/pci/devices';
+export const MDEV_DEVICES = '/sys/bus/mdev/devices';
 const CDEVS = '/dev/vfio/devices';
 const CDEV = /^\/dev\/vfio\/devices\/vfio\d+$/;
 const BDF = /^(?:[0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/i;
+export const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** Every PCI function the kernel knows, by address, then every mediated device. */
+export function listDevices(kernel: Kernel): DeviceDescription[] {
+  const names = kernel.readdir(MDEV_DEVICES);
+  const uuids = typeof names === 'number' ? [] : names;
+  return [...listPciDevices(kernel), ...uuids.map((uuid) => describeMdev(kernel, uuid))];
+}
 
 /** Every PCI function the kernel knows, by address. */
-export function listDevices(kernel: Kernel): DeviceDescription[] {
+export function listPciDevices(kernel: Kernel): PciDescription[] {
   const names = kernel.readdir(PCI_DEVICES);
   return typeof names === 'number' ? [] : names.map((bdf) => describe(kernel, bdf));
 }
 
-function describe(kernel: Kernel, bdf: string): DeviceDescription {
+/** The mediated device of that name, if there is one. */
+export function findMdev(kernel: Kernel, uuid: string): MdevDescription | undefined {
+  const name = uuid.toLowerCase();
+  const names = kernel.readdir(MDEV_DEVICES);
+  return typeof names !== 'number' && names.includes(name) ? describeMdev(kernel, name) : undefined;
+}
+
+function describe(kernel: Kernel, bdf: string): PciDescription {
   const folder = `${PCI_DEVICES}/${bdf}`;
   const value = (name: string) => {
     const text = kernel.readFile(`${folder}/${name}`);
     return typeof text === 'number' ? 0 : Number(text.trim());
   };
-  const target = (name: string) => {
-    const link = kernel.readlink(`${folder}/${name}`);
-    return typeof link === 'number' ? undefined : link.slice(link.lastIndexOf('/') + 1);
-  };
-  const cdevs = kernel.readdir(`${folder}/vfio-dev`);
-  const cdev = typeof cdevs === 'number' ? undefined : cdevs.find((name) => name.startsWith('vfio'));
-  const group = target('iommu_group');
   return {
     bdf,
     vendorId: value('vendor'),
     deviceId: value('device'),
     classCode: value('class'),
-    driver: target('driver'),
+    ...describeBinding(kernel, folder),
+  };
+}
+
+function describeMdev(kernel: Kernel, uuid: string): MdevDescription {
+  const folder = `${MDEV_DEVICES}/${uuid}`;
+  const place = kernel.readlink(folder);
+  return {
+    uuid,
+    parent: typeof place === 'number' ? '' : posix.basename(posix.dirname(place)),
+    type: target(kernel, `${folder}/mdev_type`) ?? '',
+    ...describeBinding(kernel, folder),
+  };
+}
+
+/** The name of what a link leads to. */
+function target(kernel: Kernel, path: string): string | undefined {
+  const link = kernel.readlink(path);
+  return typeof link === 'number' ? undefined : posix.basename(link);
+}
+
+/** Who has a device, and where programs find it. */
+function describeBinding(kernel: Kernel, folder: string) {
+  const cdevs = kernel.readdir(`${folder}/vfio-dev`);
+  const cdev = typeof cdevs === 'number' ? undefined : cdevs.find((name) => name.startsWith('vfio'));
+  const group = target(kernel, `${folder}/iommu_group`);
+  return {
+    driver: target(kernel, `${folder}/driver`),
     iommuGroup: group === undefined ? undefined : Number(group),
     path: cdev === undefined ? undefined : `${CDEVS}/${cdev}`,
   };
 }
 
 /**
- * The character device to open for a PCI address or a path. Throws TypeError for a name that is neither an address nor
+ * The character device to open for a PCI address, a UUID or a path. Throws TypeError for a name that is neither an address nor
  * that of a VFIO device file: opening any other file could do who knows what. IommuError ENODEV for a device that
  * cannot be bound.
  */
 export function resolveDevice(
   kernel: Kernel,
-  target: string | DeviceDescription,
+  wanted: string | DeviceDescription,
 ): { path: string; description: DeviceDescription | undefined } {
-  const name = typeof target === 'string' ? target : target?.bdf;
-  if (typeof name !== 'string') throw new TypeError('bind takes a PCI address, a path or one of devices()');
+  const name = typeof wanted === 'string' ? wanted : (wanted?.bdf ?? wanted?.uuid);
+  if (typeof name !== 'string')
+    throw new TypeError('bind takes a PCI address, a UUID, a path or one of devices()');
   const path = posix.normalize(name);
   if (CDEV.test(path)) return { path, description: listDevices(kernel).find((one) => one.path === path) };
+  if (UUID.test(name)) return resolveMdev(kernel, name);
   if (!BDF.test(name))
     throw new TypeError(
-      `'${name}' is neither a PCI address such as 0000:00:04.0 nor a VFIO device file such as ${CDEVS}/vfio0`,
+      `'${name}' is neither a PCI address such as 0000:00:04.0, nor a UUID, nor a VFIO device file such as ${CDEVS}/vfio0`,
     );
   const bdf = (/^[0-9a-f]{4,}:/i.test(name) ? name : `0000:${name}`).toLowerCase();
   const devices = listDevices(kernel);
-  const description = devices.find((device) => device.bdf === bdf);
+  const description = devices.find((device): device is PciDescription => device.bdf === bdf);
   if (!description) throw unknownAddress(bdf, devices);
   if (!description.path) throw unbindable(kernel, description);
   return { path: description.path, description };
 }
 
+function resolveMdev(kernel: Kernel, uuid: string): { path: string; description: MdevDescription } {
+  const description = findMdev(kernel, uuid);
+  const where = { syscall: 'open', path: `${MDEV_DEVICES}/${uuid}` };
+  if (!description)
+    throw refusal('ENODEV', `there is no mediated device ${uuid}`, {
+      ...where,
+      hint: 'make one with createMdev()',
+    });
+  const { path } = description;
+  if (path !== undefined) return { path, description };
+  throw refusal('ENODEV', `${uuid} has no device file`, {
+    ...where,
+    hint: 'the kernel needs CONFIG_VFIO_DEVICE_CDEV, and the driver of the parent must be one for VFIO',
+  });
+}
+
 const SHOWN = 16;
 
 function unknownAddress(bdf: string, devices: readonly DeviceDescription[]): Error {
-  const known = devices.slice(0, SHOWN).map((device) => device.bdf);
+  const known = devices.slice(0, SHOWN).map((device) => device.bdf ?? device.uuid);
   const more = devices.length > SHOWN ? ` and ${devices.length - SHOWN} more` : '';
   return refusal('ENODEV', `there is no PCI device ${bdf}`, {
     syscall: 'open',
@@ -97,7 +175,7 @@ export function unbindCommand(bdf: string): string {
 }
 
 /** Why a device that exists has no VFIO character device. */
-function unbindable(kernel: Kernel, { bdf, driver, iommuGroup }: DeviceDescription): Error {
+function unbindable(kernel: Kernel, { bdf, driver, iommuGroup }: PciDescription): Error {
   const folder = `${PCI_DEVICES}/${bdf}`;
   const where = { syscall: 'open', path: folder };
   if (iommuGroup === undefined)

@@ -44,6 +44,7 @@ function setUp(limit?: number) {
     ioasids: new Set(),
     queues: new Set(),
     buffers: new Set(),
+    machines: new Set(),
     requireOpen: () => {},
   };
   const device = { rid: 2, defaultPasid: NO_PASID, cookie: 0xc0ffeen };
@@ -166,6 +167,31 @@ describe('fault queue', () => {
     expect(queue.drain()).toEqual([]);
     for (const one of large) one.respond('success');
     expect(queue.drain()).toHaveLength(1);
+  });
+
+  test('while there is no room, nobody watches the descriptor, which stays ready', async () => {
+    const { kernel, queue } = setUp(2);
+    kernel.reads.push(records({ dev_id: 2, cookie: 1 }));
+    const [first] = queue.drain();
+    const waiting = queue.next();
+    await Promise.resolve();
+    expect(kernel.watches.size).toBe(1);
+    kernel.reads.push(records({ dev_id: 2, cookie: 2 }, { dev_id: 2, cookie: 2 }));
+    for (const ready of kernel.watches) ready(1);
+    expect(kernel.watches.size).toBe(0);
+    const later = queue.next();
+    await Promise.resolve();
+    expect(kernel.watches.size).toBe(0);
+    first.respond('success');
+    const [second, third] = [await waiting, await later];
+    expect([second, third].map(({ raw }) => raw.cookie)).toEqual([2, 2]);
+    const last = queue.next();
+    await Promise.resolve();
+    expect(kernel.watches.size).toBe(0);
+    for (const fault of [second, third]) fault.respond('success');
+    expect(kernel.watches.size).toBe(1);
+    queue.close();
+    await expect(last).rejects.toMatchObject({ code: 'EBADF' });
   });
 
   test('an error from read(2) is an IommuError', () => {

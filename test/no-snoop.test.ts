@@ -151,5 +151,5 @@ describe('watchNoSnoop', () => {
 });
 
 test('the whole of it is an extension', () => {
-  expect(open(1).iommu.checkExtension('EXT_NO_SNOOP')).toBe(true);
+  expect(open(1).iommu.checkExtension('EXT_DMA_NO_SNOOP')).toBe(true);
 });

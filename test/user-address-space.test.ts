@@ -4,6 +4,7 @@ import {
   type CacheInvalidation,
   type Device,
   type DmaBuffer,
+  type IommuError,
   type UserAddressSpace,
   type UserAddressSpaceOptions,
 } from '../lib';
@@ -198,6 +199,39 @@ describe('user-managed address space', () => {
     expect(device.attached()).toBeUndefined();
     expect(iommu.createAddressSpace().ioasid).toBe(1);
     iommu.close();
+  });
+
+  test('nests in hardware on a space that is nested in software', async () => {
+    const iommu = Iommu.open({ backend: new Machine({ iommu: { capabilities: { FS5LP: 0 } } }) });
+    const device = iommu.bind('0000:00:05.0', { cookie: 7 });
+    const root = iommu.createAddressSpace();
+    const parent = iommu.createAddressSpace({ parent: root, nestParent: true });
+    const table = new Table(iommu.allocateDma(4 * PAGE));
+    const data = iommu.allocateDma(PAGE);
+    fill(data.bytes, 1);
+    for (const [buffer, at] of [
+      [table.memory, TABLES],
+      [data, DATA],
+    ] as const)
+      parent.map(root.map(buffer), { iova: at });
+    const space = iommu.createAddressSpace({ parent, pageTable: { address: TABLES, width: 48 } });
+    device.attach(space);
+    table.set(ADDRESS, DATA);
+    expect([...(await read(device, ADDRESS)).bytes]).toEqual([...data.bytes.subarray(0, 64)]);
+    root.mappings.find(({ buffer }) => buffer === data)!.unmap();
+    expect((await read(device, ADDRESS)).error).toBe(reg.ERROR_REFUSED);
+    root.close();
+    expect([parent.closed, space.closed, device.attached()]).toEqual([true, true, undefined]);
+  });
+
+  test('a parent with read-only mappings is refused by the erratum’s name', () => {
+    const { device, parent, data, space } = setUp();
+    const readOnly = parent.map(data, { iova: 2n * DATA, write: false });
+    const error = errorOf(() => device.attach(space)) as IommuError;
+    expect(error).toMatchObject({ code: 'EINVAL', request: 'IOMMU_HWPT_ALLOC' });
+    expect(error.hint).toContain('erratum 772415');
+    readOnly.unmap();
+    device.attach(space);
   });
 
   test('tables of the kernel go with their last user', () => {

@@ -20,6 +20,8 @@ export const ACCESS_TRANSLATED = 1 << 3;
 
 /** The No Snoop attribute: memory is accessed without a look into the processors' caches (PCIe 6.0, 2.2.6.5). */
 export const ACCESS_NO_SNOOP = 1 << 4;
+/** An AtomicOp (PCIe base specification, FetchAdd, Swap, CAS): a read and a write of the same bytes. */
+export const ACCESS_ATOMIC = 1 << 5;
 
 /** A translation completion (PCIe ATS, section 10.2.3): one translated range. */
 export interface TranslationCompletion {

@@ -1,6 +1,15 @@
 /** Simulated machines, and the parts they are made of: `iommufd/sim`. */
 export * from './bus';
+export { ChannelEngine } from './devices/channel-engine';
+export * from './devices/channel-engine-registers';
 export { Clock } from './clock';
+export {
+  EXIT_ENQCMD_PASID_TRANSLATION,
+  EXIT_EPT_VIOLATION,
+  IA32_PASID_VALID,
+  Vcpu,
+  type EnqcmdResult,
+} from './cpu/vcpu';
 export { ACS_ISOLATION, PciBridge, type BridgeKind, type BridgeOptions } from './devices/bridge';
 export { DmaEngine } from './devices/dma-engine';
 export * from './devices/dma-engine-registers';
@@ -14,7 +23,9 @@ export type { UnsnoopedDma } from './root-complex';
 export type { RefusedDma } from './kernel/intel/fault-log';
 export type { Credentials, ProcessCapability, ProcessOptions } from './kernel/credentials';
 export type { SimulatedProcess } from './kernel/process';
+export type { PasidSpaces } from './kernel/pasids';
 export type { AccessRule, System } from './kernel/system';
+export { SimulatedVm } from './vm';
 export { describeStaleUse, VtdUnit } from './vtd';
 export type { StaleUse, VtdCapabilities, VtdUnitOptions } from './vtd';
 export * as vtd from './vtd';

@@ -11,9 +11,11 @@ import { IntelIommu } from './kernel/intel/driver';
 import { MockIommu } from './kernel/mock/driver';
 import { parseBdf, VFIO_PCI, type PciDevice } from './kernel/pci';
 import { SimulatedProcess } from './kernel/process';
+import { Pasids, type PasidSpaces } from './kernel/pasids';
 import { System, type AccessRule } from './kernel/system';
 import { PhysicalMemory } from './memory';
 import { RootComplex, type MessageSink, type UnsnoopedDma } from './root-complex';
+import { SimulatedVm } from './vm';
 import { describeStaleUse, VtdUnit, type StaleUse, type VtdCapabilities } from './vtd';
 
 const MEBIBYTE = 2 ** 20;
@@ -79,6 +81,8 @@ export interface MachineOptions {
    * that nobody sees. Default: `edu` at 0000:00:04.0 and a DMA engine with ATS, PRI, PASID at 0000:00:05.0.
    */
   readonly devices?: Readonly<Record<string, PciFunction | DeviceOptions>>;
+  /** Where the PASIDs begin that hardware sees of mediated devices; users never see them. Default 1, and 2^19 for the global ones. */
+  readonly pasids?: PasidSpaces;
   /** True: simulated time passes only in `step` and `idle`. Default: by itself, whenever the program waits. */
   readonly manual?: boolean;
   /** Which files a process may open; default: root all of them, others none. */
@@ -122,6 +126,7 @@ export class Machine {
     this.memory = new PhysicalMemory(options.memory ?? 256 * MEBIBYTE);
     this.system = new System(this.memory, options.permissions);
     this.system.powerManagement = options.powerManagement ?? true;
+    if (options.pasids) this.system.pasids = new Pasids(options.pasids);
     const { iommu = {} } = options;
     const vtd = typeof iommu === 'object' ? iommu : {};
     if (options.selftest ?? iommu === 'mock') this.system.selftest = new MockIommu();
@@ -247,13 +252,21 @@ export class Machine {
 
   /** The kernel as the machine's first process, run by root, sees it: always the same one. */
   process(): Kernel {
-    this.#process ??= this.createProcess();
-    return this.#process;
+    return this.#firstProcess();
   }
 
   /** A new process: root's, unless `options` says otherwise. RangeError for a `memlock` that is no size. */
   createProcess(options: ProcessOptions = { uid: 0 }): SimulatedProcess {
     return new SimulatedProcess(this.system, options);
+  }
+
+  /** A virtual machine whose VMM is `process`, by default the machine's first. */
+  createVm(process = this.#firstProcess()): SimulatedVm {
+    return new SimulatedVm(process);
+  }
+
+  #firstProcess(): SimulatedProcess {
+    return (this.#process ??= this.createProcess());
   }
 
   #makeUnit(options: VtdOptions, message: MessageSink): VtdUnit {

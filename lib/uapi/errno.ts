@@ -35,6 +35,7 @@ export const errno = {
   ELOOP: 40,
   EBADFD: 77,
   EOVERFLOW: 75,
+  EUSERS: 87,
   EADDRINUSE: 98,
   EMSGSIZE: 90,
   EOPNOTSUPP: 95,

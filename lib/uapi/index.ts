@@ -4,6 +4,8 @@ export * from './iommufd';
 export * from './iommufd-ioctls';
 export * from './iommufd-test';
 export * from './layout';
+export * from './proposal/kvm';
+export * from './proposal/pasid';
 export * from './since';
 export * from './vfio';
 export * from './vfio-capabilities';

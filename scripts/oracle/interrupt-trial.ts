@@ -76,8 +76,8 @@ function message(random: Random, index: number): { low: number; data: number } {
   return { low: withSubhandle ? low : (low & ~8) >>> 0, data };
 }
 
-/** Handles of which some are in the table: around its end, and those that are `handle` but for a bit. */
+/** Handles of which some are in the table: around its end, and those that are `handle` but for a bit. None has an entry of another trial. */
 function outside(random: Random, handle: number): number {
   const end = 2 ** (SIZE + 1);
-  return random.pick([end - 1, end, end + 1, handle | 0x8000, handle | 0x4000, random.below(0xffff)]);
+  return random.pick([end - 1, end, end + 1, handle | 0x8000, handle | 0x4000, USED + random.below(0x8000)]);
 }

@@ -76,6 +76,19 @@ export function findKernel(asked: string | undefined, environment: Environment):
   );
 }
 
+/**
+ * The files of modules that were built with an image.
+ * @throws SetupError when one is not there
+ */
+export function findModuleFiles(kernel: string, names: readonly string[]): string[] {
+  const folder = join(dirname(kernel), 'modules');
+  return names.map((name) => {
+    const path = join(folder, `${name}.ko`);
+    if (existsSync(path)) return path;
+    throw new SetupError(`Module not found: --module ${name}, and there is no ${path}. ${KERNEL_HINT}`);
+  });
+}
+
 /** The folder of modules built with an image, beside it, when there is one. */
 export function findModules(kernel: string): string | undefined {
   const modules = join(dirname(kernel), 'modules');

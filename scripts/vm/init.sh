@@ -43,6 +43,16 @@ port() {
   done
 }
 
+# Not every host has insmod; Perl can make the system call (finit_module).
+load_module() {
+  if command -v insmod >/dev/null; then
+    insmod "$1"
+  else
+    perl -e 'open(my $file, "<", $ARGV[0]) or die "$ARGV[0]: $!\n"; my $options = "";
+      syscall(313, fileno($file), $options, 0) == 0 or die "$ARGV[0]: $!\n"' "$1"
+  fi
+}
+
 bind_vfio() {
   echo vfio-pci >"/sys/bus/pci/devices/$1/driver_override"
   echo "$1" >/sys/bus/pci/drivers_probe

@@ -32,6 +32,8 @@ export function passedEnvironment(environment: Environment): Record<string, stri
 
 export interface Job {
   options: Pick<VmOptions, 'bind' | 'shares' | 'command'>;
+  /** Paths of the modules to load, in this order. */
+  modules: readonly string[];
   folder: string;
   environment: Record<string, string>;
   /** What the guest writes at the end of each stream. */
@@ -43,6 +45,7 @@ export function jobScript(job: Job): string {
   const { bind, shares, command } = job.options;
   const lines = [
     `marker=${shellQuote(job.marker)}`,
+    ...job.modules.map((path) => `load_module ${shellQuote(path)}`),
     ...(bind ? EDU_ADDRESSES.map((address) => `bind_vfio ${address}`) : []),
     ...shares.map((path, index) => `mount_share ${shareTag(index)} ${shellQuote(path)}`),
     ...Object.entries(job.environment).map(([name, value]) => `export ${name}=${shellQuote(value)}`),

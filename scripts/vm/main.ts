@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
-import { findKernel, findModules, findQemu, SetupError } from './find';
+import { findKernel, findModuleFiles, findModules, findQemu, SetupError } from './find';
 import { jobMessage, passedEnvironment } from './job';
 import { HELP, memoryBytes, parseOptions, UsageError, type VmOptions } from './options';
 import { qemuArguments } from './qemu';
@@ -54,7 +54,10 @@ function prepare(options: VmOptions, logs: Logs, signal: AbortSignal): Run {
   return {
     qemu: findQemu(options.qemu, process.env),
     arguments: qemuArguments({ kernel, init, options: shared }),
-    job: jobMessage({ options: shared, folder: process.cwd(), environment, marker }),
+    job: jobMessage({
+      ...{ options: shared, folder: process.cwd(), environment, marker },
+      modules: findModuleFiles(kernel, options.modules),
+    }),
     marker: Buffer.from(`\0${marker}`),
     stdout: process.stdout,
     stderr: process.stderr,

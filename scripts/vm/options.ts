@@ -24,6 +24,8 @@ export interface VmOptions {
   devices: string[];
   /** Host folders the guest may write, mounted at the same path. */
   shares: string[];
+  /** Modules that the guest loads, in this order: names of files beside the kernel image, without '.ko'. */
+  modules: string[];
   /** Bind the edu devices to vfio-pci before the command runs. */
   bind: boolean;
   /** Where the dump of the IOMMU's tables goes that COMMAND asks for; see tables.ts. */
@@ -56,6 +58,8 @@ COMMAND's stdout, stderr and exit status come through unchanged.
   --kernel FILE    guest kernel (default: $IOMMUFD_VM_KERNEL, then what scripts/vm/kernel built)
   --append TEXT    more kernel parameters
   --device SPEC    one more QEMU device (may be repeated)
+  --module NAME    load modules/NAME.ko, from beside the kernel image (may be repeated): mdev, then
+                   mtty, make sample mediated devices
   --share DIR      a host folder the guest may write, at the same path (may be repeated)
   --dump-tables FILE
                    COMMAND can run the program that IOMMUFD_VM_DUMP_TABLES names: the tables of the
@@ -77,6 +81,7 @@ const SPECIFICATION = {
   kernel: { type: 'string' },
   append: { type: 'string', default: '' },
   device: { type: 'string', multiple: true, default: [] as string[] },
+  module: { type: 'string', multiple: true, default: [] as string[] },
   share: { type: 'string', multiple: true, default: [] as string[] },
   'dump-tables': { type: 'string' },
   'no-bind': { type: 'boolean', default: false },
@@ -119,6 +124,11 @@ function oneOf<T extends string>(name: string, value: string, choices: readonly 
   return found;
 }
 
+function moduleName(name: string): string {
+  if (/^[\w-]+$/.test(name)) return name;
+  throw new UsageError(`--module is a name such as mtty, not '${name}'`);
+}
+
 function integer(name: string, value: string, low: number, high: number): number {
   const number = /^\d+$/.test(value) ? Number(value) : NaN;
   if (!(number >= low && number <= high)) {
@@ -149,6 +159,7 @@ export function parseOptions(args: string[]): VmOptions | 'help' {
     kernel: values.kernel,
     append: values.append,
     devices: values.device,
+    modules: values.module.map(moduleName),
     shares: values.share,
     bind: !values['no-bind'],
     dumpTables: values['dump-tables'],

@@ -79,9 +79,15 @@ describe('iommufd graph', () => {
       expect([status, stderr.split('\n').length]).toEqual([1, 2]);
       expect(stderr).toContain(name);
     }
-    const { status, stdout, stderr } = run('graph', program('silent.mjs', ''));
-    expect([status, stdout]).toEqual([1, '']);
-    expect(stderr).toBe('silent.mjs exports no Iommu: add `export { iommu }`, and leave it open\n');
+    for (const last of [
+      '',
+      'iommu.close(); export { iommu };',
+      'export const nothing = [null, 1, { describe: 1 }];',
+    ]) {
+      const { status, stdout, stderr } = run('graph', program('silent.mjs', last));
+      expect([status, stdout]).toEqual([1, '']);
+      expect(stderr).toBe('silent.mjs exports no Iommu: add `export { iommu }`, and leave it open\n');
+    }
   });
 
   test('an error of the program is its own', () => {

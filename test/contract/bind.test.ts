@@ -57,7 +57,7 @@ describe('bind', () => {
       const opened = jest.spyOn(iommu.kernel, 'open');
       expect(() => iommu.bind(target, { cookie: 1 })).toThrow(
         new TypeError(
-          `'${target}' is neither a PCI address such as 0000:00:04.0 nor a VFIO device file such as /dev/vfio/devices/vfio0`,
+          `'${target}' is neither a PCI address such as 0000:00:04.0, nor a UUID, nor a VFIO device file such as /dev/vfio/devices/vfio0`,
         ),
       );
       expect(opened).not.toHaveBeenCalled();

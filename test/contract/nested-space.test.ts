@@ -1,5 +1,6 @@
 /** Software nesting: GIOVA → GPA in the child, GPA → memory in the parent, and what both together come to. */
 import { IommuError, NestedAddressSpace, type DmaBuffer, type MappedRange } from '../../lib';
+import * as uapi from '../../lib/uapi';
 import { Edu } from './edu';
 import { IOVA, lowestId, openMock } from './mock-objects';
 import { errorOf, fill, openEdu, PAGE } from './support';
@@ -156,6 +157,19 @@ describe('what the parent does later', () => {
     expect(device.translates(IOVA, buffer, { length: PAGE })).toBe(false);
     parent.map(buffer, { iova: GPA, length: 2 * PAGE });
     expect(device.translates(IOVA, buffer, { length: 2 * PAGE })).toBe(true);
+  });
+
+  test('a mapping that a raw call removed gives way in the child too', () => {
+    const { iommu, device, parent, child, buffer } = setUp();
+    parent.map(buffer, { iova: GPA });
+    child.map({ iova: GPA, length: PAGE }, { iova: IOVA });
+    const raw = uapi.iommu_ioas_unmap.encode({
+      ...{ size: uapi.iommu_ioas_unmap.size, ioas_id: parent.ioasId, iova: GPA, length: buffer.length },
+    });
+    expect(iommu.kernel.ioctl(iommu.fd, uapi.IOMMU_IOAS_UNMAP.request, raw)).toBe(0);
+    const other = iommu.allocateDma(PAGE);
+    parent.map(other, { iova: GPA });
+    expect(device.translates(IOVA, other)).toBe(true);
   });
 
   test('closing it closes what is nested on it; nothing is left behind', () => {

@@ -52,5 +52,5 @@ test('and so is the query for KVM, and its notification', () => {
   const { iommu } = openEdu();
   onlyProposed('query for no-snoop DMA', () => expect(iommu.needsNoSnoop()).toBe(false));
   onlyProposed('query for no-snoop DMA', () => iommu.watchNoSnoop());
-  expect(iommu.checkExtension('EXT_NO_SNOOP')).toBe(!linux);
+  expect(iommu.checkExtension('EXT_DMA_NO_SNOOP')).toBe(!linux);
 });

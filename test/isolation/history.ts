@@ -1,29 +1,16 @@
 /** A random history of one machine: everything a program can do to what devices reach, and DMA in between. */
-import {
-  AddressSpace,
-  Iommu,
-  type Device,
-  type DmaBuffer,
-  type FaultQueue,
-  type NestedAddressSpace,
-} from '../../lib';
+import { Iommu, type Device, type DmaBuffer, type FaultQueue } from '../../lib';
 import { Machine } from '../../lib/sim';
 import type { Random } from '../../scripts/conformance/random';
 import { IsolationModel, PAGE } from './model';
 import { NO_PASID, Prober, type Route } from './prober';
+import { GuestSpace, RootSpace, SoftSpace, type Rights, type TestSpace } from './spaces';
 
 const ADDRESSES = ['0000:00:06.0', '0000:00:07.0', '0000:00:08.0'];
 const PASIDS = [undefined, 1, 2];
 const BUFFER_PAGES = 3;
 /** Pages of I/O address space that are used: few, so that things meet; two of them beyond 4 GiB. */
 const PAGES = [0x10, 0x11, 0x12, 0x13, 0x200, 0x201, 0x202, 0x10_0000, 0x10_0001];
-
-interface Space {
-  readonly id: number;
-  readonly owner: number;
-  readonly object: AddressSpace | NestedAddressSpace;
-  readonly faults: boolean;
-}
 
 interface Bound {
   readonly device: Device;
@@ -36,6 +23,7 @@ type Step =
   | 'close-device'
   | 'space'
   | 'nested'
+  | 'guest'
   | 'close-space'
   | 'buffer'
   | 'close-buffer'
@@ -51,6 +39,7 @@ const WEIGHTS: readonly (readonly [Step, number])[] = [
   ['close-device', 1],
   ['space', 2],
   ['nested', 2],
+  ['guest', 3],
   ['close-space', 1],
   ['buffer', 2],
   ['close-buffer', 1],
@@ -63,7 +52,7 @@ const WEIGHTS: readonly (readonly [Step, number])[] = [
 ];
 
 const BEGINNING: readonly Step[] = [
-  ...['bind', 'bind', 'space', 'space', 'buffer', 'buffer', 'nested', 'nested'],
+  ...['bind', 'bind', 'space', 'space', 'buffer', 'buffer', 'map', 'map', 'nested', 'guest'],
   ...['map', 'map', 'map', 'map', 'attach', 'attach', 'attach', 'attach', 'map', 'map'],
 ] as Step[];
 
@@ -95,7 +84,7 @@ export class History {
   readonly #iommus: Iommu[];
   readonly #queues: FaultQueue[];
   readonly #bound = new Map<string, Bound>();
-  readonly #spaces = new Map<number, Space>();
+  readonly #spaces = new Map<number, TestSpace>();
   readonly #buffers = new Map<number, { owner: number; object: DmaBuffer }>();
   #next = 1;
 
@@ -138,8 +127,11 @@ export class History {
       case 'close-device':
         return this.#closeDevice();
       case 'space':
+        return this.#createRoot();
       case 'nested':
-        return this.#createSpace(step === 'nested');
+        return this.#createNested();
+      case 'guest':
+        return this.#createGuest();
       case 'close-space':
         return this.#closeSpace();
       case 'buffer':
@@ -190,29 +182,51 @@ export class History {
     this.log.push(`close ${bdf}`);
   }
 
-  #createSpace(nested: boolean): void {
+  #createRoot(): void {
     const owner = this.#owner();
-    const faults = this.random.oneIn(2);
-    const id = this.#next++;
-    const options = { pasid: true, ...(faults && { faults: this.#queues[owner] }) };
-    let parent: Space | undefined;
-    if (nested) {
-      parent = this.random.pick([...this.#spaces.values(), undefined]);
-      if (parent === undefined || parent.owner !== owner) return;
-    }
-    const iommu = this.#iommus[owner]!;
-    const object = parent
-      ? iommu.createAddressSpace({ ...options, parent: parent.object })
-      : iommu.createAddressSpace(options);
-    this.#spaces.set(id, { id, owner, object, faults });
+    const nestParent = !this.world.secondStage && this.random.oneIn(2);
+    const faults = nestParent ? undefined : this.#faults(owner);
+    const object = this.#iommus[owner]!.createAddressSpace({ pasid: true, nestParent, faults });
+    this.#add(new RootSpace(this.#next++, owner, faults !== undefined, object));
+  }
+
+  #createNested(): void {
+    const parent = this.#pick(this.#spaces)?.[1];
+    if (!(parent instanceof RootSpace || parent instanceof SoftSpace)) return;
+    const faults = this.#faults(parent.owner);
+    const options = { parent: parent.object, pasid: true, faults };
+    const object = this.#iommus[parent.owner]!.createAddressSpace(options);
+    this.#add(new SoftSpace(this.#next++, parent, faults !== undefined, object));
+  }
+
+  #createGuest(): void {
+    const parents = [...this.#spaces.values()].filter(
+      (space) => space instanceof RootSpace && space.nestParent,
+    );
+    const parent = this.random.pick([...parents, undefined]) as RootSpace | undefined;
+    const used = [...this.#spaces.values()].some(
+      (space) => space instanceof GuestSpace && space.parent === parent,
+    );
+    if (!parent || used) return;
+    this.#add(new GuestSpace(this.#next++, this.#iommus[parent.owner]!, parent));
+  }
+
+  #faults(owner: number): FaultQueue | undefined {
+    return this.random.oneIn(2) ? this.#queues[owner] : undefined;
+  }
+
+  #add(space: TestSpace): void {
+    const { id, owner, parent, faults } = space;
+    this.#spaces.set(id, space);
     this.model.spaces.set(id, { parent: parent?.id, pages: new Map() });
-    this.log.push(`space ${id} of ${owner}${parent ? ` on ${parent.id}` : ''}${faults ? ', faults' : ''}`);
+    const where = `${parent ? ` on ${parent.id}` : ''}${faults ? ', faults' : ''}`;
+    this.log.push(`${space.constructor.name} ${id} of ${owner}${where}`);
   }
 
   #closeSpace(): void {
     const [id, space] = this.#pick(this.#spaces) ?? [];
     if (id === undefined || space === undefined) return;
-    space.object.close();
+    space.close();
     for (const gone of this.model.removeSpace(id)) this.#spaces.delete(gone);
     this.log.push(`close space ${id}`);
   }
@@ -246,36 +260,28 @@ export class History {
   }
 
   /** Maps pages where nothing is mapped; false if there was no room, or nothing to map. */
-  #mapIn(space: Space, first: number, count: number): boolean {
-    const { pages, parent } = this.model.spaces.get(space.id)!;
+  #mapIn(space: TestSpace, first: number, count: number): boolean {
+    const { pages } = this.model.spaces.get(space.id)!;
     const wanted = Array.from({ length: count }, (_, i) => first + i);
-    if (wanted.some((page) => pages.has(page))) return false;
-    const rights = this.random.pick([
-      { read: true, write: true },
-      { read: true, write: true },
-      { read: true, write: false },
-      { read: false, write: true },
-    ]);
-    const iova = first * PAGE;
-    if (space.object instanceof AddressSpace) {
-      const [id, buffer] = this.#pick(this.#buffersOf(space.owner)) ?? [];
-      if (id === undefined || buffer === undefined) return false;
-      const offset = this.random.below(BUFFER_PAGES - count + 1);
-      space.object.map(buffer, { iova, offset: offset * PAGE, length: count * PAGE, ...rights });
-      wanted.forEach((page, i) => pages.set(page, { buffer: id, page: offset + i, ...rights }));
-      this.log.push(
-        `map ${count} of buffer ${id} at page ${first.toString(16)} of ${space.id} ${text(rights)}`,
-      );
-    } else {
-      const from = this.random.pick(PAGES);
-      space.object.map({ iova: from * PAGE, length: count * PAGE }, { iova, ...rights });
-      wanted.forEach((page, i) => pages.set(page, { page: from + i, ...rights }));
-      const source = `page ${from.toString(16)} of ${parent}`;
-      this.log.push(
-        `map ${count} from ${source} at page ${first.toString(16)} of ${space.id} ${text(rights)}`,
-      );
-    }
+    const found = this.#pick(this.#buffersOf(space.owner));
+    if (wanted.some((page) => pages.has(page)) || (!space.parent && !found)) return false;
+    const rights = this.random.pick(space.rights);
+    const page = this.random.below(BUFFER_PAGES - count + 1);
+    const buffer = found && { id: found[0], object: found[1], page };
+    const parentPage = this.#pageOf(space.parent);
+    space.map(first, count, { buffer, parentPage }, rights).forEach((to, i) => pages.set(first + i, to));
+    const from = space.parent
+      ? `page ${parentPage.toString(16)} of ${space.parent.id}`
+      : `buffer ${found?.[0]}`;
+    this.log.push(`map ${count} from ${from} at page ${first.toString(16)} of ${space.id} ${text(rights)}`);
     return true;
+  }
+
+  /** Most of the time one that the space maps. */
+  #pageOf(space: TestSpace | undefined): number {
+    const mapped =
+      space && !this.random.oneIn(4) ? this.#pick(this.model.spaces.get(space.id)!.pages) : undefined;
+    return mapped?.[0] ?? this.random.pick(PAGES);
   }
 
   #buffersOf(owner: number): ReadonlyMap<number, DmaBuffer> {
@@ -285,14 +291,11 @@ export class History {
   #unmap(): void {
     const space = this.#pick(this.#spaces)?.[1];
     if (!space) return;
-    const mappings = [...space.object.mappings];
-    if (mappings.length === 0) return;
-    const mapping = this.random.pick<{ iova: bigint; length: number; unmap: () => void }>(mappings);
-    const first = Number(mapping.iova) / PAGE;
-    mapping.unmap();
+    const removed = space.unmap(this.random);
+    if (!removed) return;
     const { pages } = this.model.spaces.get(space.id)!;
-    for (let page = first; page < first + mapping.length / PAGE; page++) pages.delete(page);
-    this.log.push(`unmap page ${first.toString(16)} of ${space.id}`);
+    for (let i = 0; i < removed.count; i++) pages.delete(removed.first + i);
+    this.log.push(`unmap ${removed.count} at page ${removed.first.toString(16)} of ${space.id}`);
   }
 
   #attach(): void {
@@ -383,5 +386,4 @@ export class History {
 }
 
 const slotOf = (bdf: string, pasid: number | undefined): string => `${bdf} ${pasid ?? 'rid'}`;
-const text = ({ read, write }: { read: boolean; write: boolean }): string =>
-  `${read ? 'r' : ''}${write ? 'w' : ''}`;
+const text = ({ read, write }: Rights): string => `${read ? 'r' : ''}${write ? 'w' : ''}`;

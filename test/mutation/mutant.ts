@@ -43,7 +43,7 @@ export function runTests(tests: readonly string[], change?: Pick<Rule, 'file' | 
     if (change) edit(join(copy, 'dist/lib', change.file), change);
     const report = join(copy, 'report.json');
     // Its output would look like this run's own failures.
-    const env = { ...process.env, IOMMUFD_BACKEND: 'simulated' };
+    const env = { ...process.env, IOMMUFD_BACKEND: 'simulated', ISOLATION_HISTORIES: '1500' };
     spawnSync(process.execPath, [JEST, '--rootDir', copy, '--silent', '--json', '--outputFile', report], {
       cwd: copy,
       timeout: 60_000,

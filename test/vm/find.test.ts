@@ -1,7 +1,14 @@
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { cacheFolder, findKernel, findModules, findQemu, SetupError } from '../../scripts/vm/find';
+import {
+  cacheFolder,
+  findKernel,
+  findModuleFiles,
+  findModules,
+  findQemu,
+  SetupError,
+} from '../../scripts/vm/find';
 
 let folder: string;
 beforeEach(() => {
@@ -83,5 +90,8 @@ describe('the guest kernel', () => {
     expect(findModules(image)).toBeUndefined();
     file('linux-7.3.4/modules/mdev.ko');
     expect(findModules(image)).toBe(join(folder, 'linux-7.3.4/modules'));
+    expect(findModuleFiles(image, ['mdev'])).toEqual([join(folder, 'linux-7.3.4/modules/mdev.ko')]);
+    expect(() => findModuleFiles(image, ['mdev', 'mtty'])).toThrow(SetupError);
+    expect(() => findModuleFiles(image, ['mdev', 'mtty'])).toThrow('modules/mtty.ko');
   });
 });

@@ -24,6 +24,7 @@ function job(changes: Partial<Job> = {}): Job {
     options: { bind: false, shares: [], command: ['true'] },
     folder: '/',
     environment: {},
+    modules: [],
     marker: 'mark',
     ...changes,
   };
@@ -67,13 +68,19 @@ describe('the job for the guest', () => {
     ]);
   });
 
-  it('calls for the binding and the shares before the variables are set', () => {
+  it('calls for the modules, the binding and the shares before the variables are set', () => {
     const options = { bind: true, shares: ["/it's", '/b'], command: ['true'] };
-    const functions = 'bind_vfio() { said="$said bind $1"; }; mount_share() { said="$said $1 $2"; };\n';
-    const script = jobScript(job({ options, environment: { PATH: '/nowhere' } }));
+    const functions =
+      'load_module() { said="$said load $1"; }; ' +
+      'bind_vfio() { said="$said bind $1"; }; mount_share() { said="$said $1 $2"; };\n';
+    const modules = ["/it's/a.ko", '/b.ko'];
+    const script = jobScript(job({ options, modules, environment: { PATH: '/nowhere' } }));
     expect(script.indexOf('mount_share')).toBeLessThan(script.indexOf('PATH'));
     const bound = EDU_ADDRESSES.map((address) => ` bind ${address}`).join('');
-    expect(shell(functions + script, 'said')).toEqual(['true', `${bound} share0 /it's share1 /b`]);
+    expect(shell(functions + script, 'said')).toEqual([
+      'true',
+      ` load /it's/a.ko load /b.ko${bound} share0 /it's share1 /b`,
+    ]);
   });
 
   it('says its length in bytes first', () => {

@@ -17,6 +17,7 @@ describe('the command line of npm run vm', () => {
       kernel: undefined,
       append: '',
       devices: [],
+      modules: [],
       shares: [],
       bind: true,
       dumpTables: undefined,
@@ -29,7 +30,7 @@ describe('the command line of npm run vm', () => {
   it('takes every option', () => {
     const words =
       '--memory 512M --cpus 1 --qemu /q --iommu virtio --accel kvm --kernel /k --append=a=b --device one ' +
-      '--device two,x=y --share /a --share=/b --dump-tables t.json --no-bind --timeout 0 --verbose';
+      '--device two,x=y --module mdev --module mtty --share /a --share=/b --dump-tables t.json --no-bind --timeout 0 --verbose';
     expect(parsed(...words.split(' '), 'true')).toEqual({
       memory: '512M',
       cpus: 1,
@@ -39,6 +40,7 @@ describe('the command line of npm run vm', () => {
       kernel: '/k',
       append: 'a=b',
       devices: ['one', 'two,x=y'],
+      modules: ['mdev', 'mtty'],
       shares: ['/a', '/b'],
       bind: false,
       dumpTables: 't.json',

@@ -199,7 +199,6 @@ function place(columns: readonly Cell[][]): number {
       const group = cell.box?.group;
       const previous = cells[i - 1]?.box?.group;
       if (i > 0) y += GAP;
-      if (previous !== undefined && previous !== group) y += FRAME_SIDE;
       if (group !== undefined && (i === 0 || previous !== group)) y += FRAME_TOP;
       cell.y = y;
       y += cell.height;

@@ -54,7 +54,7 @@ async function describeProgram(path: string): Promise<IommuDescription[]> {
 }
 
 function isDescribable(value: unknown): value is Describable {
-  return (
-    typeof value === 'object' && value !== null && 'describe' in value && typeof value.describe === 'function'
-  );
+  if (typeof value !== 'object' || value === null || !('describe' in value)) return false;
+  const closed = 'closed' in value && value.closed === true;
+  return typeof value.describe === 'function' && !closed;
 }

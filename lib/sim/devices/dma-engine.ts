@@ -58,6 +58,8 @@ const CONTROL_FLAGS =
 const REGISTERS_SIZE = REG.INVALIDATIONS + 4;
 
 export class DmaEngine extends PciFunction {
+  /** Called when a command has ended, after its status is set. For a function that contains the engine. */
+  onEnd: (() => void) | undefined;
   private readonly registers = new Uint32Array(REGISTERS_SIZE / 4);
   private readonly buffer = new DataView(new ArrayBuffer(reg.DMA_ENGINE_BUFFER_SIZE));
   private readonly bufferBytes = new Uint8Array(this.buffer.buffer);
@@ -379,5 +381,6 @@ export class DmaEngine extends PciFunction {
     this.setStatus(reg.STATUS_DONE | (error << reg.STATUS_ERROR_SHIFT), true);
     const vector = error === reg.ERROR_NONE ? 0 : 1;
     if ((this.registers[REG.INTERRUPT_ENABLE / 4] & (1 << vector)) !== 0) this.raiseMsi(vector);
+    this.onEnd?.();
   }
 }

@@ -165,6 +165,19 @@ export abstract class PciFunction implements AtsEndpoint {
     }
   }
 
+  /** The BAR that takes deferrable memory writes, if there is one. */
+  get portalBar(): number | undefined {
+    return undefined;
+  }
+
+  /**
+   * A deferrable memory write, as ENQCMD makes it, at an offset of a BAR: true if it was taken, false if the function asks
+   * to try again. Undefined: nothing here takes such writes.
+   */
+  enqueue(_bar: number, _offset: number, _bytes: Uint8Array): boolean | undefined {
+    return undefined;
+  }
+
   /** Level of the INTx pin: down while Interrupt Disable is set, or MSI or MSI-X is on. */
   get intxAsserted(): boolean {
     return this.intxOutput;

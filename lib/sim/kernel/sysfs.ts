@@ -6,6 +6,13 @@ import { errno } from '../../uapi/errno';
 import { BAR_COUNT } from '../devices/pci-registers';
 import { control, directory, FileTree, link, text, type Directory, type Node } from './file-tree';
 import type { KernelPciDevice } from './iommu/core';
+import {
+  mdevBusDirectory,
+  mdevClassDirectory,
+  mdevVfioEntries,
+  mdevVfioLink,
+  parentEntries,
+} from './mdev/sysfs';
 import { VFIO_PCI, type PciDevice } from './pci';
 import type { System } from './system';
 import { vfioDevices, vfioGroupName } from './vfio/group';
@@ -72,6 +79,7 @@ function deviceDirectory(system: System, device: PciDevice): Directory {
           })),
         }
       : {}),
+    ...parentEntries(system, device),
   }));
 }
 
@@ -124,6 +132,7 @@ function deviceLinks(up: string, devices: Iterable<PciDevice>): Record<string, N
 /** /sys/bus. */
 function busTree(system: System): Directory {
   return directory(() => ({
+    ...(system.mdevs.parents.size > 0 ? { mdev: mdevBusDirectory(system) } : {}),
     pci: directory(() => ({
       devices: directory(() => deviceLinks('../../..', system.devices.values())),
       drivers: directory(() => entriesOf(system.drivers, String, (name) => driverDirectory(system, name))),
@@ -225,9 +234,11 @@ export function sysfsOf(system: System): FileTree {
     bus: busTree(system),
     class: directory(() => ({
       iommu: directory(() => (system.iommu ? { dmar0: link('../../devices/virtual/iommu/dmar0') } : {})),
-      'vfio-dev': directory(() =>
-        perVfioDevice((device, name) => link(`../../devices/${folderOf(device)}/vfio-dev/${name}`)),
-      ),
+      ...(system.mdevs.parents.size > 0 ? { mdev_bus: mdevClassDirectory(system) } : {}),
+      'vfio-dev': directory(() => ({
+        ...perVfioDevice((device, name) => link(`../../devices/${folderOf(device)}/vfio-dev/${name}`)),
+        ...mdevVfioEntries(system, mdevVfioLink),
+      })),
     })),
     devices: devicesTree(system),
     kernel: directory(() => ({ iommu_groups: groupsTree(system) })),
@@ -238,7 +249,7 @@ export function sysfsOf(system: System): FileTree {
   const dev = directory(() => ({
     iommu: node,
     vfio: directory(() => {
-      const nodes = perVfioDevice(() => node);
+      const nodes = { ...perVfioDevice(() => node), ...mdevVfioEntries(system, () => node) };
       const groups = system.groups.filter((group) => vfioDevices(system, group).length > 0);
       return {
         ...entriesOf(

@@ -13,7 +13,10 @@ import type { FileTree, TextFile } from './file-tree';
 import { InterruptController, type MessageSource } from './interrupts';
 import { IommuGroup, type IommuDriver, type KernelPciDevice } from './iommu/core';
 import { IommufdFile } from './iommufd/file';
+import { CHANNEL_DRIVER, MdevBus } from './mdev/bus';
+import { MdevFile } from './mdev/file';
 import type { MockIommu } from './mock/driver';
+import { DEFAULT_PASID_SPACES, Pasids } from './pasids';
 import { MANAGED_DMA_DRIVERS, parseBdf, PciDevice, VFIO_PCI } from './pci';
 import { PciBus } from './pci-bus';
 import { enableAcs, sharedGroup } from './pci-topology';
@@ -52,6 +55,9 @@ export class System {
   readonly drivers = new Set(BUILT_IN_DRIVERS);
   readonly devices = new Map<string, PciDevice>();
   readonly groups: IommuGroup<KernelPciDevice>[] = [];
+  readonly mdevs = new MdevBus(this);
+  /** Hands out the PASIDs that hardware sees of mediated devices. */
+  pasids = new Pasids(DEFAULT_PASID_SPACES);
   /** /sys and /dev. */
   readonly sysfs: FileTree = sysfsOf(this);
   /** Called before a program reads a register: simulated time passes while a driver polls. */
@@ -126,7 +132,7 @@ export class System {
     this.devices.delete(device.bdf);
     device.gone = true;
     if (device.opened) device.opened.deviceGone();
-    else this.releaseDevice(device);
+    else if (!this.mdevs.inUse(device)) this.releaseDevice(device);
   }
 
   /** Nobody uses the device that was pulled out any more. */
@@ -155,15 +161,16 @@ export class System {
         device.noIommu = true;
         device.join(this.#group(this.#freeGroupId(), 'vfio-noiommu'));
       }
-      device.vfioIndex = this.#freeVfioIndex();
+      device.vfioIndex = this.freeVfioIndex();
     } else if (usesDmaApi) group.ownerCount++;
     device.driver = name;
+    if (name === CHANNEL_DRIVER) this.mdevs.probe(device);
     return 0;
   }
 
   unbindDriver(device: PciDevice): number {
     // Linux asks the user for the device and waits; a single-threaded program would wait for itself.
-    if (device.opened) return -errno.EBUSY;
+    if (device.opened || this.mdevs.remove(device)) return -errno.EBUSY;
     if (device.driver && !MANAGED_DMA_DRIVERS.has(device.driver)) device.group.ownerCount--;
     device.driver = undefined;
     device.vfioIndex = -1;
@@ -216,6 +223,8 @@ export class System {
           device.noIommu && !isCapable(credentials, 'CAP_SYS_RAWIO')
             ? -errno.EPERM
             : new VfioFile(this, device);
+    for (const mdev of this.mdevs.devices.values())
+      if (path === `/dev/vfio/devices/vfio${mdev.vfioIndex}`) return () => new MdevFile(this, mdev);
     for (const group of this.groups)
       if (path === `/dev/vfio/${vfioGroupName(this, group)}`)
         return (credentials) => VfioGroupFile.open(this, group, credentials);
@@ -243,8 +252,10 @@ export class System {
     return this.groups.reduce((next, group) => Math.max(next, group.id + 1), 0);
   }
 
-  #freeVfioIndex(): number {
-    const taken = new Set([...this.devices.values()].map(({ vfioIndex }) => vfioIndex));
+  /** The lowest N that no /dev/vfio/devices/vfioN has. */
+  freeVfioIndex(): number {
+    const all = [...this.devices.values(), ...this.mdevs.devices.values()];
+    const taken = new Set(all.map(({ vfioIndex }) => vfioIndex));
     let index = 0;
     while (taken.has(index)) index++;
     return index;

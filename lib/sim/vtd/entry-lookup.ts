@@ -29,6 +29,7 @@ import { firstStageOf } from './first-stage';
 import { Iotlb, KIND_FIRST_STAGE, KIND_NESTED, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
 import {
   LEGACY_CONTEXT_ENTRY_BYTES,
+  LEGACY_IGNORED_LOW,
   legacyContextEntryAddress,
   lookUpLegacyContext,
   TT_ALL,
@@ -85,6 +86,8 @@ export class EntryLookup {
     private readonly capabilities: VtdCapabilities,
     private readonly iotlb: Iotlb,
     private readonly strict: StrictChecker | null,
+    /** Called when everything was dropped: tags mean something else from then on. */
+    private readonly dropped: () => void,
   ) {
     this.contextReserved = contextReservedBits(capabilities);
     this.faults = iotlb.faults;
@@ -106,6 +109,7 @@ export class EntryLookup {
     this.pasids.invalidateAll();
     this.faults?.clear();
     this.iotlb.reset();
+    this.dropped();
   }
 
   /** The request's context entry, with the checks it decides; null: see {@link reason}. */
@@ -131,7 +135,9 @@ export class EntryLookup {
       }
       this.contexts.insert(context);
     } else if (this.strict !== null) {
-      this.strict.checkEntry('context-cache', context.source, `context-cache invalidation of the function`);
+      const ignored = context.legacy === null ? 0 : LEGACY_IGNORED_LOW;
+      const missing = 'context-cache invalidation of the function';
+      this.strict.checkEntry('context-cache', context.source, missing, ignored);
     }
     this.reason = 0;
     const entry = context.scalable;

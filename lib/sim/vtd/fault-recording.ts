@@ -2,7 +2,7 @@
  * Primary fault logging. Intel VT-d Architecture Specification rev. 4.1, sections 7.2.1 "Primary Fault Logging" and
  * 7.3 "Reporting Faults to Software: fault events", registers 11.4.9 (FSTS_REG) and 11.4.14 (FRCD_REG).
  */
-import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_WRITE, NO_PASID } from '../bus';
+import { ACCESS_ATOMIC, ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_WRITE, NO_PASID } from '../bus';
 import { RegisterFile } from './register-file';
 import {
   FECTL_REG,
@@ -23,8 +23,8 @@ export const AT_UNTRANSLATED = 0;
 export const AT_TRANSLATION = 1;
 export const AT_TRANSLATED = 2;
 
-/** Type of a faulted page request: T1 = 0, T2 = 1. */
-const TYPE_PAGE_REQUEST = 1 << 28;
+/** T2: with T1 = 0 a page request, with T1 = 1 an AtomicOp. */
+const TYPE_2 = 1 << 28;
 
 const STATUS = FSTS_PFO | FSTS_PPF | FSTS_IQE | FSTS_ICE | FSTS_ITE;
 
@@ -49,9 +49,11 @@ export class FaultRecorder {
     addressType: number,
     reason: number,
   ): void {
-    // T1 is 1 for reads, in the highest word; T2 stays 0.
-    const read = (access & ACCESS_WRITE) === 0 ? 1 << 30 : 0;
-    this.record(rid, pasid, high, low, access, read | (addressType << 28) | reason, 0);
+    // T1, in the highest word, is 1 for reads and AtomicOps; T2 is 1 for AtomicOps.
+    const atomic = (access & ACCESS_ATOMIC) !== 0;
+    const type1 = atomic || (access & ACCESS_WRITE) === 0 ? 1 << 30 : 0;
+    const top = type1 | (addressType << 28) | reason;
+    this.record(rid, pasid, high, low, access, top, atomic ? TYPE_2 : 0);
   }
 
   /** Records a faulted page request. */
@@ -63,7 +65,7 @@ export class FaultRecorder {
     access: number,
     reason: number,
   ): void {
-    this.record(rid, pasid, high, low, access, reason, TYPE_PAGE_REQUEST);
+    this.record(rid, pasid, high, low, access, reason, TYPE_2);
   }
 
   /** Records a blocked interrupt message: bits 63:48 of the fault info have its interrupt_index. */

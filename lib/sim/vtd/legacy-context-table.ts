@@ -36,6 +36,9 @@ export const LEGACY_CONTEXT_ENTRY = layout(128, {
   DID: [87, 72],
 });
 
+/** IGN in the low word of its 64-bit word, which software may change at any time. */
+export const LEGACY_IGNORED_LOW = 0x78;
+
 export type LegacyContextEntry = ReturnType<typeof LEGACY_CONTEXT_ENTRY.decode>;
 
 /** The 4 words of a legacy context entry; absent fields are 0. */

@@ -13,6 +13,7 @@ import {
   FRCD_BYTES,
   FRCD_F,
   IOTLB_REG,
+  IQA_REG,
   IRTA_EIME,
   IRTA_REG,
   COMMON_REGISTERS,
@@ -25,8 +26,10 @@ import {
   PMEN_EPM,
   PMEN_REG,
   PMR_GRANULE,
+  PQA_REG,
   QUEUE_REGISTERS,
   REGISTER_BYTES,
+  RTADDR_REG,
   VER_6_0,
   VER_REG,
   type WritableWord,
@@ -45,6 +48,9 @@ export class RegisterFile {
     private readonly interrupt: InterruptSink,
   ) {
     for (const word of writableWords(capabilities)) this.declare(...word);
+    // Addresses of tables and queues: bits 63:HAW are not there (section 11.4).
+    for (const high of [RTADDR_REG + 4, IQA_REG + 4, IRTA_REG + 4, PQA_REG + 4])
+      this.writable[high >> 2]! &= 2 ** (capabilities.HAW - 32) - 1;
     this.words[VER_REG >> 2] = capabilities.VER;
     this.words.set(encodeCap(capabilities), CAP_REG_OFFSET >> 2);
     this.words.set(encodeEcap(capabilities), ECAP_REG_OFFSET >> 2);

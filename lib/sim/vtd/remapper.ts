@@ -3,6 +3,7 @@
  * Intel VT-d Architecture Specification rev. 4.1, sections 3.4, 4.1-4.2 (device-TLB) and 7.
  */
 import {
+  ACCESS_ATOMIC,
   ACCESS_EXECUTE,
   ACCESS_PRIVILEGED,
   ACCESS_TRANSLATED,
@@ -57,7 +58,7 @@ export class Remapper {
     private readonly strict: StrictChecker | null,
   ) {
     this.iotlb.faults = capabilities.CM !== 0 ? new FaultCache() : null;
-    this.entries = new EntryLookup(memory, capabilities, this.iotlb, strict);
+    this.entries = new EntryLookup(memory, capabilities, this.iotlb, strict, () => this.forget());
     this.translator = new Translator(
       memory,
       capabilities,
@@ -71,7 +72,6 @@ export class Remapper {
   /** Drops everything cached. */
   dropAll(): void {
     this.entries.dropAll();
-    this.forget();
   }
 
   /** Has to follow every invalidation of contexts or PASIDs. */
@@ -81,10 +81,13 @@ export class Remapper {
 
   /** See VtdUnit.translate; translation is enabled. */
   translate(rid: number, pasid: number, high: number, low: number, access: number): number {
-    if ((access & ACCESS_TRANSLATED) !== 0) {
-      const passed = this.passTranslated(rid, pasid, high, low, access);
+    if ((access & (ACCESS_TRANSLATED | ACCESS_ATOMIC)) !== 0) {
+      const result =
+        (access & ACCESS_TRANSLATED) !== 0
+          ? this.passTranslated(rid, pasid, high, low, access)
+          : this.resolveAtomic(rid, pasid, high, low, access);
       this.strict?.finish(rid, pasid, high, low, access);
-      return passed;
+      return result;
     }
     if (rid === this.lastRid && pasid === this.lastPasid) {
       const at = this.iotlb.slot(this.lastTag, high, low);
@@ -101,6 +104,12 @@ export class Remapper {
     const result = this.resolve(rid, pasid, high, low, access);
     this.strict?.finish(rid, pasid, high, low, access);
     return result;
+  }
+
+  /** Reading and writing have to be permitted. Where writing is not, A can be set nevertheless, as by a read that came before. */
+  private resolveAtomic(rid: number, pasid: number, high: number, low: number, access: number): number {
+    const read = this.resolve(rid, pasid, high, low, access & ~ACCESS_WRITE);
+    return read < 0 ? read : this.resolve(rid, pasid, high, low, access | ACCESS_WRITE);
   }
 
   private resolve(rid: number, pasid: number, high: number, low: number, access: number): number {
@@ -187,7 +196,7 @@ export class Remapper {
     if (pasid < 0 && isInterruptAddress(high, low)) return interruptRange(low);
     const asked = (access & (pasid < 0 ? ACCESS_WRITE : REQUEST_KIND)) | kindBits(context, pasid);
     const found = findBest(this.translator, entry, asked, high, low);
-    if (found >= 0) return complete(this.translator.walk, asked, found);
+    if (found >= 0) return complete(this.translator.walk, asked, found, pasid);
     if (isRecoverable(-found)) return NOT_MAPPED;
     this.refuse(rid, pasid, high, low, access, AT_TRANSLATION, -found);
     return REFUSED;

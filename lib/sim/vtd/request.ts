@@ -3,6 +3,7 @@
  * calls {@link VtdUnit.translate} and {@link VtdUnit.translationRequest} page by page; so does this.
  */
 import {
+  ACCESS_ATOMIC,
   ACCESS_EXECUTE,
   ACCESS_PRIVILEGED,
   ACCESS_READ,
@@ -28,6 +29,8 @@ export interface UnitRequest {
   /** Bytes, 1 at least (default 1). A translation request is for the page of `address`. */
   readonly length?: number | undefined;
   readonly write?: boolean | undefined;
+  /** An AtomicOp: reading and writing have to be permitted. */
+  readonly atomic?: boolean | undefined;
   /** Execute and privileged mode requested; with a PASID only. */
   readonly execute?: boolean | undefined;
   readonly privileged?: boolean | undefined;
@@ -116,8 +119,9 @@ const high = (address: bigint): number => Number(address >> 32n);
 const low = (address: bigint): number => Number(address & 0xffff_ffffn);
 const hex = (address: bigint): string => `0x${address.toString(16)}`;
 
-function accessOf({ write, execute, privileged, kind }: UnitRequest): number {
+function accessOf({ write, atomic, execute, privileged, kind }: UnitRequest): number {
   return (
+    (atomic ? ACCESS_ATOMIC : 0) |
     (write ? ACCESS_WRITE : ACCESS_READ) |
     (execute ? ACCESS_EXECUTE : 0) |
     (privileged ? ACCESS_PRIVILEGED : 0) |

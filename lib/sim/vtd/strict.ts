@@ -68,12 +68,15 @@ export class StrictChecker {
     return source;
   }
 
-  /** The entries that a translation, now in the IOTLB at index `at`, was made from. `inner`: the second stage's, nested. */
-  rememberPath(at: number, walk: Walk, inner: Walk | null): void {
+  /** The entries that a translation, now in the IOTLB at index `at`, was made from. */
+  rememberPath(at: number, walk: Walk): void {
     const source = this.visited(walk, walk.depth);
-    const outer = source.addresses.length;
-    if (inner !== null) this.addVisited(source, inner, inner.depth);
-    this.paths.set(at, { ...source, outer });
+    this.paths.set(at, { ...source, outer: source.addresses.length });
+  }
+
+  /** And, nested, those of a second-stage walk. */
+  extendPath(at: number, inner: Walk): void {
+    this.addVisited(this.paths.get(at)!, inner, inner.depth);
   }
 
   /** The entries that one of the paging-structure caches, of `level` and at index `at`, was made from. */
@@ -95,10 +98,10 @@ export class StrictChecker {
     return source;
   }
 
-  /** A cached context or PASID entry is used. */
-  checkEntry(cache: StaleUse['cache'], source: Source | null, missing: string): void {
+  /** A cached context or PASID entry is used. `ignored`: bits of the low words that say nothing. */
+  checkEntry(cache: StaleUse['cache'], source: Source | null, missing: string, ignored = 0): void {
     if (source === null || this.found !== null) return;
-    const index = this.changed(source, 0);
+    const index = this.changed(source, ignored);
     if (index >= 0) this.found = this.describe(cache, source, index, missing);
   }
 

@@ -42,7 +42,7 @@ export function findBest(
   let first = 0;
   for (const given of CONCESSIONS) {
     if ((asked & given) !== given) continue;
-    const reason = translator.find(entry, asked & ~given, high, low);
+    const reason = translator.find(entry, asked & ~given, high, low, true);
     if (reason === 0) return asked & ~given;
     if (given === 0) first = reason;
     if (!isPermission(reason)) break;
@@ -50,8 +50,8 @@ export function findBest(
   return -first;
 }
 
-/** The completion for the page in `walk`. */
-export function complete(walk: Walk, asked: number, found: number): TranslationCompletion {
+/** The completion for the page in `walk`. Priv answers a PASID's privileged mode requested, never RID_PRIV. */
+export function complete(walk: Walk, asked: number, found: number, pasid: number): TranslationCompletion {
   const plain = asked & ~(ACCESS_WRITE | ACCESS_EXECUTE);
   return {
     success: true,
@@ -61,7 +61,7 @@ export function complete(walk: Walk, asked: number, found: number): TranslationC
     read: ((walk.allowed >>> plain) & 1) !== 0,
     write: (found & ACCESS_WRITE) !== 0,
     execute: (found & ACCESS_EXECUTE) !== 0,
-    privileged: (asked & ACCESS_PRIVILEGED) !== 0,
+    privileged: pasid >= 0 && (asked & ACCESS_PRIVILEGED) !== 0,
     global: false,
     untranslatedOnly: false,
     snooped: walk.snoop,

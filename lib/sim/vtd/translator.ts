@@ -49,11 +49,14 @@ export class Translator {
     private readonly strict: StrictChecker | null,
   ) {
     this.structures = structureCaches ? iotlb.structures : null;
-    if (strict !== null) for (const walk of [this.walk, this.nestedWalk]) walk.traced = true;
+    if (strict !== null) for (const walk of [this.walk, this.table, this.nestedWalk]) walk.traced = true;
   }
 
-  /** Translates through the IOTLB or the tables. 0, with the result in {@link walk}, or a fault reason. */
-  find(entry: CachedPasid, kind: number, high: number, low: number): number {
+  /**
+   * Translates through the IOTLB or the tables. 0, with the result in {@link walk}, or a fault reason. `completes`: for a
+   * translation request.
+   */
+  find(entry: CachedPasid, kind: number, high: number, low: number, completes = false): number {
     const at = this.iotlb.slot(entry.tag, high, low);
     if (at >= 0 && ((this.iotlb.words[at + 2]! >>> kind) & 1) !== 0) {
       this.walk.high = this.iotlb.words[at + 3]! & OUTPUT_HIGH;
@@ -62,9 +65,7 @@ export class Translator {
       this.walk.allowed = this.iotlb.words[at + 2]! & KINDS_ALL;
       this.walk.shift = this.iotlb.shiftAt(at);
       if (this.strict !== null && entry.kind !== KIND_PASS_THROUGH) {
-        const outHigh = this.iotlb.words[at + 3]!;
-        const { low: outLow } = this.walk;
-        const differs = (): boolean => this.differs(entry, kind, high, low, 0, outHigh, outLow);
+        const differs = (): boolean => this.differs(entry, kind, high, low, 0, completes);
         const inner = `IOTLB invalidation of domain ${entry.did}`;
         this.strict.checkPath(at, differs, missing(entry, high, low), inner);
       }
@@ -77,7 +78,10 @@ export class Translator {
     }
     const reason = this.walkTables(entry, kind, high, low);
     if (reason !== 0 && entry.second !== null) faults?.keepPage(entry.tag, kind, high, low, reason);
-    if (this.strict !== null) this.checkStructures(this.strict, entry, kind, high, low, reason);
+    if (this.strict !== null) {
+      const differs = (): boolean => this.differs(entry, kind, high, low, reason, completes);
+      this.checkStructures(this.strict, entry, high, low, differs);
+    }
     if (reason !== 0) return reason;
     const { walk } = this;
     walk.allowed &= entry.kinds;
@@ -87,64 +91,90 @@ export class Translator {
       tag,
       high,
       low,
-      withSnoop(walk, entry),
+      walk.snoop ? walk.high | SNOOP : walk.high,
       walk.low,
       walk.shift,
       entry.kind,
       walk.allowed,
     );
     if (this.strict !== null && entry.kind !== KIND_PASS_THROUGH) {
-      this.strict.rememberPath(index, walk, first?.nested ? this.nestedWalk : null);
+      this.strict.rememberPath(index, walk);
+      if (first?.nested) this.rememberSecondStage(this.strict, index, first.nested);
     }
     return 0;
+  }
+
+  /** Strict mode, nested: the second-stage entries that lead to the page, and to the first stage's tables. */
+  private rememberSecondStage(strict: StrictChecker, index: number, nested: SecondStage): void {
+    const { memory, walk, table } = this;
+    strict.extendPath(index, this.nestedWalk);
+    for (let i = 0; i < walk.depth; i++) {
+      walkSecondStage(memory, nested, walk.guestHigh[i]!, walk.guestLow[i]!, table, null, 0);
+      strict.extendPath(index, table);
+    }
   }
 
   /** Strict mode: a walk has begun with an entry of the paging-structure caches. */
   private checkStructures(
     strict: StrictChecker,
     entry: CachedPasid,
-    kind: number,
     high: number,
     low: number,
-    reason: number,
+    differs: () => boolean,
   ): void {
-    const { cachedAt, low: outLow } = this.walk;
+    const { cachedAt } = this.walk;
     if (entry.kind === KIND_PASS_THROUGH || cachedAt < 0) return;
-    const outHigh = withSnoop(this.walk, entry);
-    const differs = (): boolean => this.differs(entry, kind, high, low, reason, outHigh, outLow);
     strict.checkStructures(cachedAt, differs, `${missing(entry, high, low)} with IH = 0`);
   }
 
-  /** Strict mode: whether the tables alone make something else of a request than `reason`, or than the address there. */
+  /**
+   * Strict mode: whether the tables alone make something else of a request than `reason`, or than {@link walk} has; if it
+   * `completes` a translation request, also its size and whether it can be read count.
+   */
   private differs(
     entry: CachedPasid,
     kind: number,
     high: number,
     low: number,
     reason: number,
-    outHigh: number,
-    outLow: number,
+    completes: boolean,
   ): boolean {
-    const { memory } = this;
-    const { first, second } = entry;
-    let fresh = new Walk();
-    let now = 0;
+    const { walk } = this;
+    const fresh = new Walk();
+    const now = this.walkAfresh(entry, kind, high, low, fresh);
+    if (now !== reason || now !== 0) return now !== reason;
+    if (fresh.high !== walk.high || fresh.low !== walk.low) return true;
+    if (fresh.snoop !== walk.snoop && !entry.snoop) return true;
+    const plain = kind & ~(ACCESS_WRITE | ACCESS_EXECUTE);
+    return (
+      completes && (fresh.shift !== walk.shift || (((fresh.allowed ^ walk.allowed) >>> plain) & 1) !== 0)
+    );
+  }
+
+  /** Translates by the tables alone, without setting A or D. */
+  private walkAfresh(entry: CachedPasid, kind: number, high: number, low: number, walk: Walk): number {
+    const { memory, table } = this;
+    const { second } = entry;
+    let reason = 0;
     if (second !== null) {
-      now =
-        walkSecondStage(memory, second, high, low, fresh, null, 0) || checkSecondStage(second, fresh, kind);
-    } else if (first !== null) {
-      now =
-        walkFirstStage(memory, first, high, low, fresh, this.table, null, 0) ||
-        checkFirstStage(first, fresh, kind);
-      if (now === 0 && first.nested !== null) {
-        const guest = fresh;
-        fresh = new Walk();
-        now =
-          walkSecondStage(memory, first.nested, guest.high, guest.low, fresh, null, 0) ||
-          checkSecondStage(first.nested, fresh, kind & ACCESS_WRITE);
+      reason =
+        walkSecondStage(memory, second, high, low, walk, null, 0) || checkSecondStage(second, walk, kind);
+    } else if (entry.first !== null) {
+      const nested = entry.first.nested && { ...entry.first.nested, accessedDirty: false };
+      const first = { ...entry.first, nested };
+      reason =
+        walkFirstStage(memory, first, high, low, walk, table, null, 0) || checkFirstStage(first, walk, kind);
+      if (reason === 0 && nested !== null) {
+        const { high: guestHigh, low: guestLow, shift, allowed } = walk;
+        reason =
+          walkSecondStage(memory, nested, guestHigh, guestLow, walk, null, 0) ||
+          checkSecondStage(nested, walk, kind & ACCESS_WRITE);
+        walk.shift = Math.min(walk.shift, shift);
+        walk.allowed &= allowed;
       }
     }
-    return now !== reason || (now === 0 && (withSnoop(fresh, entry) !== outHigh || fresh.low !== outLow));
+    if (reason === 0 && isInterruptAddress(walk.high, walk.low)) return entry.reasons.interruptRange;
+    return reason;
   }
 
   /** Keeps the entries above the leaf of a walk that ended well. */
@@ -158,6 +188,7 @@ export class Translator {
 
   private walkTables(entry: CachedPasid, kind: number, high: number, low: number): number {
     const bit = 1 << kind;
+    this.walk.cachedAt = -1;
     if ((entry.kinds & bit) === 0) {
       return (kind & ACCESS_EXECUTE) !== 0 && (entry.kinds & KINDS_EXECUTE) === 0
         ? SPT_5_ERE_CLEAR
@@ -243,11 +274,6 @@ export class Translator {
     this.walk.snoop = false;
     return 0;
   }
-}
-
-/** The high half of a walk's address as the IOTLB has it. */
-function withSnoop(walk: Walk, entry: CachedPasid): number {
-  return walk.snoop || entry.snoop ? walk.high | SNOOP : walk.high;
 }
 
 /** What a cached translation goes by. */

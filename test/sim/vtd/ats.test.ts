@@ -215,6 +215,16 @@ const pageRequest = (changes: Partial<PageRequest> = {}): PageRequest => ({
   ...changes,
 });
 
+test('Priv answers a PASID in privileged mode, and not RID_PRIV: without a PASID there is no such bit', () => {
+  const bench = new Bench({ RPRIVS: 1 });
+  bench.context(RID, { DTE: 1, RID_PRIV: 1 });
+  const root = bench.page();
+  bench.map(root, 4, 0x1000n, 0x8000, FS_P | FS_RW, FS_P | FS_RW);
+  for (const pasid of [0, 1]) bench.pasid(RID, pasid, { PGTT: PGTT_FIRST_STAGE, FSPTPTR: root, SRE: 1 });
+  expect(bench.request(0x1000n)).toMatchObject({ read: true, privileged: false });
+  expect(bench.request(0x1000n, ACCESS_PRIVILEGED, 1)).toMatchObject({ read: true, privileged: true });
+});
+
 describe('page requests', () => {
   test('descriptor bits', () => {
     const words = encodePageRequest(

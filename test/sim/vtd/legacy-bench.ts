@@ -12,6 +12,7 @@ import {
   RTADDR_REG,
   SS_R,
   SS_W,
+  StaleUse,
   VtdCapabilities,
 } from '../../../lib/sim/vtd';
 import { Bench, RID } from './bench';
@@ -30,8 +31,8 @@ export class Legacy extends Bench {
   readonly rootEntry: number;
   readonly entry = legacyContextEntryAddress(this.legacyContexts, RID);
 
-  constructor(capabilities: Partial<VtdCapabilities> = {}) {
-    super({ HAW: 46, ...capabilities });
+  constructor(capabilities: Partial<VtdCapabilities> = {}, strict?: (use: StaleUse) => void) {
+    super({ HAW: 46, ...capabilities }, strict);
     this.rootEntry = this.rootTable;
     this.memory.writeWords(this.rootEntry, encodeLegacyRootEntry(this.legacyContexts));
     this.set({});

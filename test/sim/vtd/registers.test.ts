@@ -28,27 +28,27 @@ test('after reset', () => {
   ]);
 });
 
-/** [offset, bits that keep what is written] from the register figures; every other word of the block ignores writes. */
+/** [offset, bits that keep what is written] from the register figures, with HAW = 46; every other word of the block ignores writes. */
 const WRITABLE: [number, number][] = [
   [0x20, 0xffff_fc00],
-  [0x24, 0xffff_ffff],
+  [0x24, 0x3fff],
   [0x38, 0x8000_0000],
   [0x3c, 0xffff_ffff],
   [0x40, 0xffff_fffc],
   [0x44, 0xffff_ffff],
   [0x88, 0x0007_fff0],
   [0x90, 0xffff_f807],
-  [0x94, 0xffff_ffff],
+  [0x94, 0x3fff],
   [0xa0, 0x8000_0000],
   [0xa4, 0xffff_ffff],
   [0xa8, 0xffff_fffc],
   [0xac, 0xffff_ffff],
   [0xb8, 0xffff_f80f],
-  [0xbc, 0xffff_ffff],
+  [0xbc, 0x3fff],
   [0xc0, 0x0007_ffe0],
   [0xc8, 0x0007_ffe0],
   [0xd0, 0xffff_f007],
-  [0xd4, 0xffff_ffff],
+  [0xd4, 0x3fff],
   [0xe0, 0x8000_0000],
   [0xe4, 0xffff_ffff],
   [0xe8, 0xffff_fffc],
@@ -150,4 +150,14 @@ test('offsets outside the block or between words are refused', () => {
   }
   expect(() => u.write64(0x24, 0, 0)).toThrow(RangeError);
   expect(() => u.write64(4096, 0, 0)).toThrow(RangeError);
+});
+
+test('addresses of tables and queues end at the host address width', () => {
+  for (const HAW of [39, 52]) {
+    const narrow = unit({ HAW });
+    for (const offset of [0x20, 0x90, 0xb8, 0xd0]) {
+      narrow.write64(offset, 0xffff_ffff, 0x1000);
+      expect(narrow.read64(offset)).toBe(((1n << BigInt(HAW)) - (1n << 32n)) | 0x1000n);
+    }
+  }
 });

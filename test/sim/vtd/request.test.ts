@@ -74,6 +74,25 @@ test('a PASID with its privileges', () => {
   expect(unit.submit(supervisor).fault).toMatchObject({ name: 'SGN_2_USER' });
 });
 
+test('an AtomicOp reads and writes: both are asked for, and a fault is recorded as what it is', () => {
+  const bench = new Bench();
+  const root = bench.page();
+  bench.pasid(RID, 0, { PGTT: PGTT_SECOND_STAGE, AW: AW_48_BIT, SSPTPTR: root });
+  bench.map(root, 4, 0x1000n, 0x70_0000, RW, RW);
+  bench.map(root, 4, 0x2000n, 0x50_0000, SS_R, RW);
+  bench.map(root, 4, 0x3000n, 0x50_0000, SS_W, RW);
+  const atomic = (address: bigint) => bench.unit.submit({ rid: RID, address, length: 8, atomic: true });
+  // Twice: the second one comes from the IOTLB.
+  for (let i = 0; i < 2; i++) {
+    expect(atomic(0x1000n)).toEqual({ ranges: [{ address: 0x70_0000n, length: 8 }] });
+    expect(atomic(0x2000n).fault?.name).toBe('SGN_6_WRITE');
+    expect(bench.fault(2 * i)).toMatchObject({ T1: 1, T2: 1, FR: 0x85 });
+    expect(bench.takeFaults()).toEqual([0x85]);
+    expect(atomic(0x3000n).fault?.name).toBe('SGN_7_READ');
+    expect(bench.takeFaults()).toEqual([0x86]);
+  }
+});
+
 test.each([
   [{ rid: 0x1_0000, address: 0 }, /rid 65536/],
   [{ rid: RID, pasid: 2 ** 20, address: 0 }, /pasid 1048576/],

@@ -367,3 +367,20 @@ test('more (domain, PASID) pairs than the IOTLB has tags for', () => {
   expect(bench.translate(0x1000n, ACCESS_READ, 5)).toBe(-0x59);
   expect(bench.translate(0x1000n, ACCESS_READ, count - 1)).toBe(0x1000);
 });
+
+test('tags that translation requests have used up: memory requests of others forget theirs', () => {
+  const bench = new Bench();
+  const [mine, others] = [bench.page(), bench.page()];
+  bench.map(mine, 4, 0n, OLD, RW, RW);
+  bench.map(others, 4, 0n, NEW, RW, RW);
+  bench.pasid(RID, 0, { PGTT: PGTT_SECOND_STAGE, AW: AW_48_BIT, DID, SSPTPTR: mine });
+  expect(bench.translate(0n)).toBe(OLD);
+  const rid = RID + 8;
+  bench.context(rid, { DTE: 1 });
+  const entry = { PGTT: PGTT_SECOND_STAGE, AW: AW_48_BIT, DID: DID + 1, SSPTPTR: others };
+  for (let pasid = 1; pasid <= MAX_TAGS + 10; pasid++) {
+    bench.pasid(rid, pasid, entry);
+    expect(bench.request(0n, ACCESS_READ, pasid, rid).low).toBe(NEW);
+  }
+  expect(bench.translate(0n)).toBe(OLD);
+});

@@ -1,5 +1,11 @@
 /** Strict mode: every stale use is reported, naming what changed and what was left out; what is not stale is not. */
-import { ACCESS_READ, ACCESS_TRANSLATED, ACCESS_WRITE, NO_PASID } from '../../../lib/sim/bus';
+import {
+  ACCESS_PRIVILEGED,
+  ACCESS_READ,
+  ACCESS_TRANSLATED,
+  ACCESS_WRITE,
+  NO_PASID,
+} from '../../../lib/sim/bus';
 import {
   AW_48_BIT,
   describeStaleUse,
@@ -24,6 +30,7 @@ import {
   StaleUse,
 } from '../../../lib/sim/vtd';
 import { Bench, RID } from './bench';
+import { ADDRESS as LEGACY_ADDRESS, Legacy } from './legacy-bench';
 
 const RW = SS_R | SS_W;
 const ALL = FS_P | FS_RW | FS_US;
@@ -148,6 +155,23 @@ describe('a translation', () => {
     expect(bench.take()).toMatchObject({ pasid: 2, entry: outer, missing: outerMissing });
   });
 
+  test('of both stages: where the first stage has its tables', () => {
+    const bench = new Strict();
+    const [was, is] = [bench.page(), bench.page()];
+    const table = bench.map(bench.second, 4, 0x1000n, was, RW, RW);
+    for (const page of [5, 6]) bench.map(bench.second, 4, BigInt(page) << 12n, page << 20, RW, RW);
+    // Entry 0 leads to the table again, from level to level; entry 1 to a page.
+    for (const page of [was, is]) bench.memory.write64(page, 0, 0x1000 | ALL);
+    bench.memory.write64(was + 8, 0, 0x5000 | ALL);
+    bench.memory.write64(is + 8, 0, 0x6000 | ALL);
+    const fields = { PGTT: PGTT_NESTED, AW: AW_48_BIT, DID, SSPTPTR: bench.second, FSPTPTR: 0x1000 };
+    bench.pasid(RID, 2, fields);
+    expect(bench.translate(0x1000n, ACCESS_READ, 2)).toBe(0x50_0000);
+    bench.memory.write64(table, 0, is | RW);
+    expect(bench.translate(0x1000n, ACCESS_READ, 2)).toBe(0x50_0000);
+    expect(bench.take()).toMatchObject({ cache: 'IOTLB', entry: table });
+  });
+
   test('asked for by a device with ATS', () => {
     const bench = new Strict();
     bench.context(RID, { DTE: 1 });
@@ -156,6 +180,18 @@ describe('a translation', () => {
     bench.place(0x60_0000);
     expect(bench.request(ADDRESS).low).toBe(0x50_0000);
     expect(bench.take()).toMatchObject({ cache: 'IOTLB', low: 0x3456_7000 });
+  });
+
+  test('asked for by a device with ATS, which is told of a permission that was not asked for', () => {
+    const bench = new Strict();
+    bench.context(RID, { DTE: 1 });
+    const entry = bench.place(0x50_0000);
+    expect(bench.request(ADDRESS, ACCESS_WRITE)).toMatchObject({ read: true, write: true });
+    bench.place(0x50_0000, SS_W);
+    expect(bench.translate(ADDRESS, ACCESS_WRITE)).toBe(0x50_0000);
+    expect(bench.uses).toEqual([]);
+    expect(bench.request(ADDRESS, ACCESS_WRITE)).toMatchObject({ read: true, write: true });
+    expect(bench.take()).toMatchObject({ cache: 'IOTLB', entry });
   });
 });
 
@@ -227,6 +263,30 @@ describe('not stale', () => {
     bench.place(0x50_0000);
     expect(bench.translate(ADDRESS)).toBe(0x50_0000);
     expect(bench.uses).toEqual([]);
+  });
+
+  test('what the PASID table entry itself refuses', () => {
+    const bench = new Strict();
+    bench.placeFirst(0x50_0000);
+    bench.translate(ADDRESS, ACCESS_READ, 1);
+    bench.map(bench.first, 4, ADDRESS + 0x1000n, 0x60_0000, ALL, ALL);
+    bench.translate(ADDRESS + 0x1000n, ACCESS_READ, 1);
+    bench.memory.write64(bench.first, 0, 0);
+    expect(bench.refusal(ADDRESS, ACCESS_PRIVILEGED, 1)).toBe(0x5d);
+    expect(bench.uses).toEqual([]);
+  });
+
+  test('a legacy context entry whose bits for software have changed', () => {
+    const uses: StaleUse[] = [];
+    const bench = new Legacy({}, (use) => uses.push(use));
+    for (const IGN of [0, 1, 8]) {
+      bench.set({ IGN });
+      bench.translate(LEGACY_ADDRESS);
+      expect(uses).toEqual([]);
+    }
+    bench.set({ DID: 6 });
+    bench.translate(LEGACY_ADDRESS);
+    expect(uses).toMatchObject([{ cache: 'context-cache', entry: bench.entry + 8 }]);
   });
 
   test('pass-through, after tables were used at the same place', () => {

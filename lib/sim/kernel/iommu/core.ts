@@ -153,6 +153,8 @@ export interface HardwareInfo {
 
 /** One IOMMU's driver. Every call returns 0 or more, or -errno. */
 export interface IommuDriver {
+  /** The driver that writes the tables, where this one stands before another: theirs are the formats. */
+  readonly behind?: IommuDriver;
   /** Users own the PASID tables of nested RIDs: faults of PASIDs nobody attached go to the RID's handle. */
   readonly userPasidTable?: boolean;
   /** Present where the IOMMU can be virtualized. */

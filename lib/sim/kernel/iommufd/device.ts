@@ -77,6 +77,11 @@ export class IommufdDevice extends IommufdObject {
     return iommu.isolatedMsi ? IommufdDevice.#claim(file, device, iommu.driver, true) : -errno.EPERM;
   }
 
+  /** The same for a mediated device: its parent's interrupts are the kernel's. */
+  static claimMediated(file: IommufdFile, device: KernelDevice, driver: IommuDriver): IommufdDevice | number {
+    return IommufdDevice.#claim(file, device, driver, true);
+  }
+
   /** The same for a device of the selftest: it sends no interrupts, and it goes with the iommufd. */
   static claimMock(file: IommufdFile, device: KernelDevice, driver: IommuDriver): IommufdDevice | number {
     return IommufdDevice.#claim(file, device, driver, false);

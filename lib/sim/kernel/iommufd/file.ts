@@ -5,8 +5,9 @@ import * as rows from '../../../uapi/iommufd-ioctls';
 import { OpenFile } from '../file';
 import type { IommuGroup } from '../iommu/core';
 import type { SimulatedProcess } from '../process';
-import type { System } from '../system';
 import { noSnoopHandlers, NoSnoopWatch } from '../proposal/no-snoop';
+import { slotOwnerHandlers } from '../proposal/slot-owner';
+import type { System } from '../system';
 import { changeProcessHandlers } from './change-process';
 import { copyStruct, handler, type Command, type Handler } from './command';
 import { deviceHandlers, IommufdGroup } from './device';
@@ -46,8 +47,12 @@ const handlers: ReadonlyMap<number, Handler> = new Map(
     ...hwQueueHandlers,
     ...noIommuHandlers,
     ...vfioCompatHandlers,
-    ...noSnoopHandlers,
   ].map((entry) => [entry.row.request, entry]),
+);
+
+/** What only the RFC has: numbers behind Linux's. */
+const proposals: ReadonlyMap<number, Handler> = new Map(
+  [...slotOwnerHandlers, ...noSnoopHandlers].map((entry) => [entry.row.request, entry]),
 );
 
 /** Numbers (the request's low byte) of the first and the last ioctl that the uAPI has. */
@@ -103,13 +108,13 @@ export class IommufdFile extends OpenFile {
     const number = request & 0xff;
     const { selftest } = this.system;
     const last = selftest ? selftestHandler.row.request & 0xff : LAST_NUMBER;
-    // What Linux does not have is beyond its numbers.
-    if ((number < FIRST_NUMBER || number > last) && !handlers.has(request))
+    const proposal = proposals.get(request);
+    if (!proposal && (number < FIRST_NUMBER || number > last))
       return vfioCompatIoctl(this, process, request, argument);
     const user = process.userBytes(argument);
     if (!user || user.length < 4) return -errno.EFAULT;
     const isTest = selftest && request === selftestHandler.row.request;
-    const entry = isTest ? selftestHandler : handlers.get(request);
+    const entry = isTest ? selftestHandler : (proposal ?? handlers.get(request));
     if (!entry) return -errno.ENOTTY;
     const size = new DataView(user.buffer, user.byteOffset, user.byteLength).getUint32(0, true);
     const { struct, minimumSize } = entry.row;

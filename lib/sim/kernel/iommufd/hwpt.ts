@@ -79,7 +79,7 @@ export class HwptPaging extends Hwpt {
     const wanted = canEnforce && ioas.enforceSnoop !== IOMMU_IOASID_ENFORCE_SNOOP_DISABLE;
     // Before anything is mapped: some formats say it in every entry.
     const enforcesCoherency = wanted && (domain.enforceCoherency?.() ?? true);
-    return new HwptPaging(ioas, domain, flags, driver, enforcesCoherency);
+    return new HwptPaging(ioas, domain, flags, driver.behind ?? driver, enforcesCoherency);
   }
 
   /** Fills the table with the mappings of the IOAS, which it mirrors from now on. 0 or -errno. */
@@ -123,7 +123,8 @@ export class HwptNested extends Hwpt {
   ): HwptNested | number {
     const { driver } = device;
     if (flags & ~NESTED_FLAGS || data.length === 0 || !driver.allocateNested) return -errno.EOPNOTSUPP;
-    if (parent.automatic || !parent.nestParent || parent.driver !== driver) return -errno.EINVAL;
+    if (parent.automatic || !parent.nestParent || parent.driver !== (driver.behind ?? driver))
+      return -errno.EINVAL;
     const driverFlags = flags & ~IOMMU_HWPT_FAULT_ID_VALID;
     const domain = driver.allocateNested(device.device, parent.domain, driverFlags, data);
     if (typeof domain === 'number') return domain;

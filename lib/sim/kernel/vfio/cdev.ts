@@ -4,16 +4,15 @@
  */
 import { O_RDONLY, type DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
-import { VFIO_DEVICE_BIND_FLAG_TOKEN, VFIO_DEVICE_BIND_IOMMUFD, VFIO_DEVICE_RESET } from '../../../uapi/vfio';
+import { VFIO_DEVICE_BIND_IOMMUFD, VFIO_DEVICE_RESET } from '../../../uapi/vfio';
 import { POWER_STATE_D0, POWER_STATE_D3HOT } from '../../devices/pci-registers';
 import { OpenFile } from '../file';
 import { IOMMU_NO_PASID } from '../iommu/core';
-import { copyStruct } from '../iommufd/command';
 import { IommufdDevice } from '../iommufd/device';
-import { IommufdFile } from '../iommufd/file';
 import type { PciDevice } from '../pci';
 import type { SimulatedProcess } from '../process';
 import type { System } from '../system';
+import { answerBind, iommufdOf, readBind } from './bind';
 import { VirtualConfig } from './config';
 import { DmaBufs } from './dma-buf';
 import { DeviceFeatures } from './features';
@@ -23,8 +22,6 @@ import { IoEventfds } from './ioeventfd';
 import { LowPower } from './low-power';
 import { isRegion, mapBar, mappableBars, readRegion, writeRegion } from './regions';
 
-/** A token is a UUID. */
-const TOKEN_BYTES = 16;
 /** Bytes of `argsz`, with which every struct begins. */
 const SIZE_FIELD = 4;
 
@@ -137,23 +134,12 @@ export class VfioFile extends OpenFile {
   }
 
   #bind(process: SimulatedProcess, argument: Uint8Array | number): number {
-    const { struct, minimumSize } = VFIO_DEVICE_BIND_IOMMUFD;
-    const user = process.userBytes(argument);
-    if (!user || user.length < SIZE_FIELD) return -errno.EFAULT;
-    const argsz = new DataView(user.buffer, user.byteOffset).getUint32(0, true);
-    if (argsz < minimumSize) return -errno.EINVAL;
-    const bytes = copyStruct(user, argsz, struct.size);
-    if (typeof bytes === 'number') return bytes;
-    const { iommufd, flags, token_uuid_ptr: token } = struct.decode(bytes);
-    if (iommufd < 0 || flags & ~VFIO_DEVICE_BIND_FLAG_TOKEN) return -errno.EINVAL;
+    const request = readBind(process, argument);
+    if (typeof request === 'number') return request;
     if (this.system.groupFiles.has(this.device.group)) return -errno.EBUSY;
     if (this.#bound) return -errno.EINVAL;
-    // No simulated device is a virtual function: a token has nothing to match.
-    if (flags & VFIO_DEVICE_BIND_FLAG_TOKEN)
-      return process.memory.read(token, TOKEN_BYTES) ? -errno.EINVAL : -errno.EFAULT;
-    const file = process.file(iommufd);
-    if (!file) return -errno.EBADF;
-    if (!(file instanceof IommufdFile)) return -errno.EBADFD;
+    const file = iommufdOf(process, request);
+    if (typeof file === 'number') return file;
     if (this.device.opened) return -errno.EINVAL;
     if (this.device.gone) return -errno.ENODEV;
     const device = IommufdDevice.claim(file, this.device);
@@ -161,7 +147,7 @@ export class VfioFile extends OpenFile {
     this.device.opened = this;
     this.device.enable();
     this.#bound = this.#open(device);
-    struct.write(new DataView(user.buffer, user.byteOffset), 0, { out_devid: device.id });
+    answerBind(request, device.id);
     return 0;
   }
 

@@ -1,6 +1,7 @@
 /** The ioctls of a device that is bound: what each of them takes, checks and answers. */
 import { errno } from '../../../uapi/errno';
 import { VFIO_DEVICE_NO_SNOOP_HINT } from '../../../uapi/proposal/no-snoop';
+import { PASID_CPU } from '../../../uapi/proposal/pasid';
 import * as vfio from '../../../uapi/vfio';
 import { IOMMU_NO_PASID } from '../iommu/core';
 import type { IommufdDevice } from '../iommufd/device';
@@ -8,6 +9,7 @@ import type { PciDevice } from '../pci';
 import type { SimulatedProcess } from '../process';
 import { noSnoopHint } from '../proposal/no-snoop';
 import type { VirtualConfig } from './config';
+import { answerInfo } from './device-info';
 import type { DmaBufs } from './dma-buf';
 import type { DeviceFeatures } from './features';
 import { hotReset, hotResetInfo } from './hot-reset';
@@ -15,9 +17,7 @@ import type { VfioInterrupts } from './interrupts';
 import type { IoEventfds } from './ioeventfd';
 import type { LowPower } from './low-power';
 import { offsetOf, regionCapabilities, regionFlags, regionSize } from './regions';
-
-/** PASIDs above are refused before anything else is looked at: Linux keeps them in an ida. */
-const LAST_PASID = 2 ** 31 - 1;
+import { fillStruct, LAST_PASID, pasidOf } from './structs';
 
 /** What there is of an opened device once it is bound. */
 export interface Bound {
@@ -67,16 +67,15 @@ function detach(bound: Bound, user: Uint8Array): number {
   return 0;
 }
 
-function info({ pci }: Bound, user: Uint8Array): number {
-  const { struct, minimumSize } = vfio.VFIO_DEVICE_GET_INFO;
-  return fillStruct(user, struct.size, minimumSize, (argsz) =>
-    struct.encode({
-      argsz,
-      flags: vfio.VFIO_DEVICE_FLAGS_PCI | (pci.resetWorks ? vfio.VFIO_DEVICE_FLAGS_RESET : 0),
-      num_regions: vfio.VFIO_PCI_NUM_REGIONS,
-      num_irqs: vfio.VFIO_PCI_NUM_IRQS,
-    }),
-  );
+function info({ pci, device }: Bound, user: Uint8Array): number {
+  const hasPasids = (device.driver.hardwareInfo(device.device)?.maxPasidLog2 ?? 0) > 0;
+  return answerInfo(user, {
+    flags: vfio.VFIO_DEVICE_FLAGS_PCI | (pci.resetWorks ? vfio.VFIO_DEVICE_FLAGS_RESET : 0),
+    regions: vfio.VFIO_PCI_NUM_REGIONS,
+    interrupts: vfio.VFIO_PCI_NUM_IRQS,
+    // A PCI device's vPASIDs are its PASIDs: nobody has to translate them.
+    pasid: hasPasids ? (pci.pci.portalBar === undefined ? 0 : PASID_CPU) : undefined,
+  });
 }
 
 function regionInfo({ pci: { pci }, mappable }: Bound, user: Uint8Array): number {
@@ -128,36 +127,3 @@ export const answers: ReadonlyMap<number, Answer> = new Map<number, Answer>([
   [vfio.VFIO_DEVICE_FEATURE.request, ({ features }, user, process) => features.call(process, user)],
   [VFIO_DEVICE_NO_SNOOP_HINT.request, ({ device }, user) => noSnoopHint(device, user)],
 ]);
-
-/** The PASID that ATTACH or DETACH names, undefined where its flag is not set: the RID; or -errno. */
-function pasidOf(user: Uint8Array, minimum: number, flag: number, offset: number): number | undefined {
-  if (user.length < minimum) return -errno.EFAULT;
-  const view = new DataView(user.buffer, user.byteOffset, user.byteLength);
-  const argsz = view.getUint32(0, true);
-  const flags = view.getUint32(4, true);
-  if (argsz < minimum || flags & ~flag) return -errno.EINVAL;
-  if (!(flags & flag)) return undefined;
-  if (argsz < offset + 4) return -errno.EINVAL;
-  return user.length < offset + 4 ? -errno.EFAULT : view.getUint32(offset, true);
-}
-
-/**
- * The way of VFIO's GET_*_INFO: `argsz` must cover what the first kernel knew, and as much is written back as
- * both sides know.
- */
-function fillStruct(
-  user: Uint8Array,
-  size: number,
-  minimum: number,
-  fill: (argsz: number) => Uint8Array | number,
-): number {
-  if (user.length < minimum) return -errno.EFAULT;
-  const argsz = new DataView(user.buffer, user.byteOffset, user.byteLength).getUint32(0, true);
-  if (argsz < minimum) return -errno.EINVAL;
-  const bytes = fill(argsz);
-  if (typeof bytes === 'number') return bytes;
-  const length = Math.min(argsz, size);
-  if (user.length < length) return -errno.EFAULT;
-  user.set(bytes.subarray(0, length));
-  return 0;
-}

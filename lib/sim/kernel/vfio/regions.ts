@@ -6,6 +6,7 @@ import type { DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import * as vfio from '../../../uapi/vfio';
 import { VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, vfio_info_cap_header } from '../../../uapi/vfio-capabilities';
+import type { Enqueued, EnqueueTarget } from '../../cpu/enqcmd';
 import type { Halves, PciFunction } from '../../devices/pci-function';
 import * as registers from '../../devices/pci-registers';
 import { checkAccess } from '../arguments';
@@ -201,7 +202,7 @@ export function mapBar(
   return new BarMapping(system, device, index, start, length);
 }
 
-class BarMapping implements DeviceMapping {
+class BarMapping implements DeviceMapping, EnqueueTarget {
   readonly #halves: Halves = { high: 0, low: 0 };
   #mapped = true;
 
@@ -237,6 +238,12 @@ class BarMapping implements DeviceMapping {
     this.#check(offset, 8);
     if (!this.#answers(offset, 8)) return;
     this.device.writeBar64(this.bar, this.start + offset, Number(value >> 32n), Number(value & 0xffffffffn));
+  }
+
+  enqueue(offset: number, bytes: Uint8Array): Enqueued {
+    checkAccess(offset, bytes.length, this.length);
+    if (!this.#mapped || !this.#answers(offset, bytes.length)) return 'fault';
+    return this.device.enqueue(this.bar, this.start + offset, bytes) ? 'accepted' : 'retry';
   }
 
   unmap(): void {

@@ -1,0 +1,16 @@
+/** Where the processor's enqueue stores go: device memory that is mapped, and may be a portal. */
+
+/**
+ * What became of a deferrable memory write of 64 bytes: the device took it; or it did not (its queue is full, or nothing
+ * there takes such writes), which the instruction reports alike; or there is no memory to write to any more.
+ */
+export type Enqueued = 'accepted' | 'retry' | 'fault';
+
+export interface EnqueueTarget {
+  enqueue(offset: number, bytes: Uint8Array): Enqueued;
+}
+
+/** Whether a mapping of device memory takes enqueue stores. */
+export function isEnqueueTarget(mapping: object): mapping is EnqueueTarget {
+  return 'enqueue' in mapping && typeof mapping.enqueue === 'function';
+}
