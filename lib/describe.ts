@@ -11,6 +11,7 @@ import type { FaultQueue } from './fault-queue';
 import type { Handle } from './handle';
 import { KernelManagedSpace } from './kernel-managed-space';
 import { NestedAddressSpace } from './nested-address-space';
+import type { EnforceSnoop } from './no-snoop';
 import { PageTable } from './page-table';
 import { listPciDevices, type PciDescription } from './sysfs';
 import { UserAddressSpace } from './user-address-space';
@@ -64,6 +65,8 @@ export interface DescribedSpace {
   readonly ioas: number | null;
   readonly pageTables: readonly number[];
   readonly pasid: boolean;
+  /** Null where another space or the IOMMU decides. */
+  readonly enforceSnoop: EnforceSnoop | null;
   /** The kernel's ID of the fault queue. */
   readonly faults: number | null;
   readonly mappings: readonly DescribedMapping[];
@@ -175,6 +178,7 @@ function describeSpace(target: AttachTarget, numbers: ReadonlyMap<DmaBuffer, num
     ioas: kernelManaged ? target.ioasId : null,
     pageTables: [...target.pageTableIds, ...byHand.map(({ id }) => id)],
     pasid: target.pasid,
+    enforceSnoop: target instanceof KernelManagedSpace ? target.enforceSnoop : null,
     faults: target.faults?.id ?? null,
     mappings: mappingsOf(target, numbers),
     shadow: software ? target.shadow.map(describeRange) : null,

@@ -7,10 +7,11 @@ import type { Context } from './context';
 import { check, checkObject, failure, refusal, IommuError } from './errors';
 import { EventStream, type WaitOptions } from './event-stream';
 import { Handle, runAll } from './handle';
-import { attempt, attemptRead, call, refused } from './ioctl';
+import { attemptRead, call } from './ioctl';
 import { enforcesSnoop } from './iommu-device-info';
 import { EFD_CLOEXEC, EFD_NONBLOCK, POLLIN, type Watch } from './kernel';
-import { errno, type Ioctl, type Struct } from './uapi';
+import { propose } from './proposal';
+import { errno } from './uapi';
 import * as uapi from './uapi/proposal/no-snoop';
 
 /**
@@ -32,24 +33,6 @@ export function checkEnforceSnoop(mode: EnforceSnoop = 'auto'): EnforceSnoop {
   return mode;
 }
 
-/** A call that mainline Linux does not have. Throws IommuError: EOPNOTSUPP from such a kernel, with `feature` named. */
-function propose<S extends Struct>(
-  { kernel }: Context,
-  fd: number,
-  row: Ioctl<S>,
-  values: Parameters<S['encode']>[0],
-  missing: { readonly feature: string; readonly hint: string },
-): ReturnType<S['decode']> {
-  const { result, out } = attempt(kernel, fd, row, values);
-  if (result === -errno.ENOTTY)
-    throw refusal('EOPNOTSUPP', `mainline Linux has no ${missing.feature}`, {
-      request: row.name,
-      hint: missing.hint,
-    });
-  if (result < 0) throw refused(kernel, row, values, result);
-  return out;
-}
-
 /**
  * Sets what a new IOAS is to do. True: the kernel sees to it. False, for 'enable' on mainline: that enforces wherever an
  * IOMMU can, and which can has to be asked of each device. Throws IommuError EOPNOTSUPP for 'disable' there.
@@ -58,16 +41,9 @@ export function setEnforceSnoop(context: Context, ioasId: number, mode: EnforceS
   if (mode === 'auto') return true;
   const row = uapi.IOMMU_IOASID_ENFORCE_SNOOP;
   try {
-    propose(
-      context,
-      context.fd,
-      row,
-      { ioas_id: ioasId, mode: MODES[mode] },
-      {
-        feature: 'address spaces that do not enforce snooping where the IOMMU can',
-        hint: "enforceSnoop: 'disable' is for the simulated kernel; leave it out, or 'auto'",
-      },
-    );
+    const feature = 'address spaces that do not enforce snooping where the IOMMU can';
+    const values = { ioas_id: ioasId, mode: MODES[mode] };
+    propose(context.kernel, context.fd, row, values, feature, "leave enforceSnoop out, or 'auto'");
     return true;
   } catch (error) {
     if (mode === 'enable' && isUnsupported(error)) return false;
@@ -119,26 +95,18 @@ export const NOT_ENFORCING = "attach it to a space made with enforceSnoop: 'auto
 export function hintNoSnoop(context: Context, fd: number, used: boolean | undefined): void {
   const said = used ? uapi.VFIO_DEVICE_NO_SNOOP_USED : uapi.VFIO_DEVICE_NO_SNOOP_UNUSED;
   const hint = used === undefined ? uapi.VFIO_DEVICE_NO_SNOOP_DEFAULT : said;
-  propose(
-    context,
-    fd,
-    uapi.VFIO_DEVICE_NO_SNOOP_HINT,
-    { hint },
-    {
-      feature: 'way to say whether a device uses no-snoop DMA',
-      hint: 'leave noSnoop out: Linux takes it that every device does whose IOMMU cannot enforce snooping',
-    },
-  );
+  const feature = 'saying whether a device uses no-snoop DMA';
+  const instead = 'leave noSnoop out: every device counts whose IOMMU cannot enforce snooping';
+  propose(context.kernel, fd, uapi.VFIO_DEVICE_NO_SNOOP_HINT, { hint }, feature, instead);
 }
 
-const NO_QUERY = {
-  feature: 'query for no-snoop DMA of a whole /dev/iommu',
-  hint: 'give KVM the device files (KVM_DEV_VFIO_FILE_ADD): it asks VFIO about each by itself',
-};
+const QUERY = 'the query for no-snoop DMA of a whole /dev/iommu';
+const KVM_ASKS = 'give KVM the device files (KVM_DEV_VFIO_FILE_ADD): it asks VFIO about each by itself';
 
 /** IOMMU_NO_SNOOP_QUERY. Throws IommuError EOPNOTSUPP. */
 export function needsNoSnoop(context: Context): boolean {
-  return propose(context, context.fd, uapi.IOMMU_NO_SNOOP_QUERY, {}, NO_QUERY).out_needed !== 0;
+  const { kernel, fd } = context;
+  return propose(kernel, fd, uapi.IOMMU_NO_SNOOP_QUERY, {}, QUERY, KVM_ASKS).out_needed !== 0;
 }
 
 /**
@@ -159,7 +127,8 @@ export class NoSnoopWatch extends Handle implements AsyncIterable<boolean> {
     this.#eventfd = check(kernel.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), { syscall: 'eventfd' });
     this.#stream = new EventStream({ start: () => this.#start(), stop: () => this.#stop() });
     try {
-      propose(context, fd, uapi.IOMMU_NO_SNOOP_NOTIFY, { eventfd: this.#eventfd }, NO_QUERY);
+      const values = { eventfd: this.#eventfd };
+      propose(kernel, fd, uapi.IOMMU_NO_SNOOP_NOTIFY, values, QUERY, KVM_ASKS);
     } catch (error) {
       kernel.close(this.#eventfd);
       throw error;

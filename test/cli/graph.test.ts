@@ -90,7 +90,7 @@ function stateOf({ parents, users, mappings, targets, devices, buffers }: Plan):
     return {
       ...{ ioasid: i + 1, owner: user ? 'user' : 'kernel', parent, ioas: 1, pageTables: [], pasid: false },
       nesting: parent === null ? null : user ? 'hardware' : 'software',
-      ...{ faults: i % 3 ? null : 8, mappings: list, shadow: null },
+      ...{ enforceSnoop: null, faults: i % 3 ? null : 8, mappings: list, shadow: null },
     };
   });
   const slots = (attached: readonly number[]) =>

@@ -23,7 +23,7 @@ describe('describe()', () => {
       spaces: [
         {
           ...{ ioasid: 1, owner: 'kernel', parent: null, nesting: null, ioas: space.ioasId, pageTables: [] },
-          ...{ pasid: false, faults: null, shadow: null },
+          ...{ enforceSnoop: 'auto', pasid: false, faults: null, shadow: null },
           mappings: [
             {
               ...{ iova: '0x200000', length: 2 * PAGE, read: true, write: false },

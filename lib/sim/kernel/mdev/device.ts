@@ -115,6 +115,11 @@ export class MdevDevice implements KernelDevice {
     this.source = this.own;
   }
 
+  /** The channel's requests are its engine's; a software channel's DMA is the processor's. */
+  get canNoSnoop(): boolean {
+    return this.type.isolated && this.parent.pci.canNoSnoop;
+  }
+
   /** vPASIDs in use. */
   get pasidsInUse(): number {
     return this.#pasids.size;

@@ -4,6 +4,7 @@
  */
 import { O_RDONLY, type DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
+import { VFIO_DEVICE_NO_SNOOP_HINT } from '../../../uapi/proposal/no-snoop';
 import { PASID_CPU, PASID_CPU_VIRT } from '../../../uapi/proposal/pasid';
 import * as vfio from '../../../uapi/vfio';
 import { CHANNEL_ENGINE_VENDOR_ID } from '../../devices/channel-engine-registers';
@@ -12,6 +13,7 @@ import { DMA_ENGINE_DEVICE_ID } from '../../devices/dma-engine-registers';
 import * as pci from '../../devices/pci-registers';
 import { OpenFile } from '../file';
 import type { SimulatedProcess } from '../process';
+import { noSnoopHint } from '../proposal/no-snoop';
 import type { System } from '../system';
 import { answerBind, iommufdOf, readBind } from '../vfio/bind';
 import { answerInfo } from '../vfio/device-info';
@@ -37,6 +39,11 @@ interface Bound {
   readonly binding: MdevBinding;
   readonly config: ConfigSpace;
   readonly registers: Registers;
+}
+
+/** What there is to say of DMA that the IOMMU sees. */
+function hint({ binding }: Bound, user: Uint8Array): number {
+  return binding instanceof IsolatedBinding ? noSnoopHint(binding.device, user) : -errno.EOPNOTSUPP;
 }
 
 export class MdevFile extends OpenFile implements MdevUser {
@@ -71,6 +78,8 @@ export class MdevFile extends OpenFile implements MdevUser {
         return user ? this.#regionInfo(user) : -errno.EFAULT;
       case vfio.VFIO_DEVICE_GET_IRQ_INFO.request:
         return user ? this.#irqInfo(user) : -errno.EFAULT;
+      case VFIO_DEVICE_NO_SNOOP_HINT.request:
+        return user ? hint(bound, user) : -errno.EFAULT;
       default:
         return -errno.ENOTTY;
     }
