@@ -43,7 +43,7 @@ export function setEnforceSnoop(context: Context, ioasId: number, mode: EnforceS
   try {
     const feature = 'address spaces that do not enforce snooping where the IOMMU can';
     const values = { ioas_id: ioasId, mode: MODES[mode] };
-    propose(context.kernel, context.fd, row, values, feature, "leave enforceSnoop out, or 'auto'");
+    propose(context, context.fd, row, values, { feature, hint: "leave enforceSnoop out, or 'auto'" });
     return true;
   } catch (error) {
     if (mode === 'enable' && isUnsupported(error)) return false;
@@ -94,19 +94,20 @@ export const NOT_ENFORCING = "attach it to a space made with enforceSnoop: 'auto
 /** VFIO_DEVICE_NO_SNOOP_HINT; `used` undefined takes the hint back. Throws IommuError EOPNOTSUPP. */
 export function hintNoSnoop(context: Context, fd: number, used: boolean | undefined): void {
   const said = used ? uapi.VFIO_DEVICE_NO_SNOOP_USED : uapi.VFIO_DEVICE_NO_SNOOP_UNUSED;
-  const hint = used === undefined ? uapi.VFIO_DEVICE_NO_SNOOP_DEFAULT : said;
+  const values = { hint: used === undefined ? uapi.VFIO_DEVICE_NO_SNOOP_DEFAULT : said };
   const feature = 'saying whether a device uses no-snoop DMA';
-  const instead = 'leave noSnoop out: every device counts whose IOMMU cannot enforce snooping';
-  propose(context.kernel, fd, uapi.VFIO_DEVICE_NO_SNOOP_HINT, { hint }, feature, instead);
+  const hint = 'leave noSnoop out: every device counts whose IOMMU cannot enforce snooping';
+  propose(context, fd, uapi.VFIO_DEVICE_NO_SNOOP_HINT, values, { feature, hint });
 }
 
-const QUERY = 'the query for no-snoop DMA of a whole /dev/iommu';
-const KVM_ASKS = 'give KVM the device files (KVM_DEV_VFIO_FILE_ADD): it asks VFIO about each by itself';
+const QUERY = {
+  feature: 'the query for no-snoop DMA of a whole /dev/iommu',
+  hint: 'give KVM the device files (KVM_DEV_VFIO_FILE_ADD): it asks VFIO about each by itself',
+};
 
 /** IOMMU_NO_SNOOP_QUERY. Throws IommuError EOPNOTSUPP. */
 export function needsNoSnoop(context: Context): boolean {
-  const { kernel, fd } = context;
-  return propose(kernel, fd, uapi.IOMMU_NO_SNOOP_QUERY, {}, QUERY, KVM_ASKS).out_needed !== 0;
+  return propose(context, context.fd, uapi.IOMMU_NO_SNOOP_QUERY, {}, QUERY).out_needed !== 0;
 }
 
 /**
@@ -128,7 +129,7 @@ export class NoSnoopWatch extends Handle implements AsyncIterable<boolean> {
     this.#stream = new EventStream({ start: () => this.#start(), stop: () => this.#stop() });
     try {
       const values = { eventfd: this.#eventfd };
-      propose(kernel, fd, uapi.IOMMU_NO_SNOOP_NOTIFY, values, QUERY, KVM_ASKS);
+      propose(context, fd, uapi.IOMMU_NO_SNOOP_NOTIFY, values, QUERY);
     } catch (error) {
       kernel.close(this.#eventfd);
       throw error;

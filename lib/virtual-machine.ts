@@ -7,7 +7,7 @@ import { Handle, runAll } from './handle';
 import { propose } from './proposal';
 import * as uapi from './uapi';
 
-const DEVICES = 'virtual machines with devices whose PASIDs are translated';
+const DEVICES = 'virtual machines that devices belong to with their PASIDs';
 const TRANSLATION = 'PASID translation by the processor (KVM_CAP_PASID_TRANSLATION)';
 
 /** A vPASID that the processor translates, and the address space that it means. */
@@ -196,14 +196,13 @@ export class VirtualMachine extends Handle {
     values: Parameters<S['encode']>[0],
     feature: string,
   ): void {
-    propose(this.#context.kernel, this.fd, row, values, feature);
+    propose(this.#context, this.fd, row, values, { feature });
   }
 
-  /** Its devices leave; what they have attached stays. */
+  /** The guest's ENQCMDs are over. Its devices belong to the machine until they, or its file, are closed. */
   protected override release(): void {
-    const { kernel } = this.#context;
     const steps = [...this.#mapped.keys()].map(
-      (user_pasid) => () => void propose(kernel, this.fd, uapi.KVM_UNMAP_PASID, { user_pasid }, TRANSLATION),
+      (user_pasid) => () => this.#call(uapi.KVM_UNMAP_PASID, { user_pasid }, TRANSLATION),
     );
     this.#context.machines.delete(this);
     runAll(steps);

@@ -1,5 +1,6 @@
 /** A virtual machine on a simulated machine: a file of its kernel, a processor, and the guest's physical address space. */
 import { PROT_WRITE, type DeviceMapping } from '../kernel';
+import { errno } from '../uapi/errno';
 import { isEnqueueTarget, type EnqueueTarget } from './cpu/enqcmd';
 import { Vcpu } from './cpu/vcpu';
 import { VmFile } from './kernel/kvm';
@@ -18,12 +19,13 @@ export class SimulatedVm {
   /** The machine's file, a descriptor of the process: `iommu.openVm(vm.fd)` takes it. */
   readonly fd: number;
   readonly vcpu: Vcpu;
+  readonly #file: VmFile;
   readonly #slots: Slot[] = [];
 
   /** @internal Use `machine.createVm()`. */
   constructor(readonly process: SimulatedProcess) {
     const { system } = process;
-    const file = new VmFile(system);
+    const file = (this.#file = new VmFile(system));
     this.fd = process.install(file);
     if (this.fd < 0) throw new RangeError('the process has no descriptor left');
     this.vcpu = new Vcpu({
@@ -37,7 +39,7 @@ export class SimulatedVm {
 
   /**
    * Puts a region of a VFIO device that is open in the process, `length` bytes of it, at a guest-physical address, as a
-   * VMM does with what mmap(2) gave it. 0, or mmap's -errno. RangeError for an address that is no page, or is taken.
+   * VMM does with what mmap(2) gave it. 0, or mmap's -errno; -EACCES for the portal of a device of another virtual machine. RangeError for an address that is no page, or is taken.
    */
   mapRegion(address: number, deviceFd: number, region: number, length = PAGE): number {
     if (address % PAGE || this.#slots.some((slot) => overlaps(slot, address, length)))
@@ -45,6 +47,7 @@ export class SimulatedVm {
     const mapping = this.process.mmap(deviceFd, region * REGION_STRIDE, length, PROT_WRITE);
     if (typeof mapping === 'number') return mapping;
     if (!isEnqueueTarget(mapping)) throw new RangeError('no device memory is there');
+    if (mapping.belongsTo?.(this.#file) === false) return -errno.EACCES;
     this.#slots.push({ address, mapping });
     return 0;
   }
@@ -57,6 +60,7 @@ export class SimulatedVm {
 
   #deviceAt(address: number) {
     const slot = this.#slots.find((candidate) => overlaps(candidate, address, 1));
+    if (slot?.mapping.belongsTo?.(this.#file) === false) return undefined;
     return slot && { target: slot.mapping, offset: address - slot.address };
   }
 }

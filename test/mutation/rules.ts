@@ -1,5 +1,6 @@
 /** Rules of the proposal's items, each with a way to take it out of the compiled package. */
 import { GROUP_RULES } from './group-rules';
+import { MDEV_RULES } from './mdev-rules';
 import type { Rule } from './mutant';
 
 export const RULES: readonly Rule[] = [
@@ -76,4 +77,5 @@ export const RULES: readonly Rule[] = [
     tests: ['isolation/isolation'],
   },
   ...GROUP_RULES,
+  ...MDEV_RULES,
 ];

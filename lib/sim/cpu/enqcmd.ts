@@ -8,6 +8,8 @@ export type Enqueued = 'accepted' | 'retry' | 'fault';
 
 export interface EnqueueTarget {
   enqueue(offset: number, bytes: Uint8Array): Enqueued;
+  /** Whether a virtual machine (by its file) may have it in its memory; absent where any may. */
+  belongsTo?(vm: object): boolean;
 }
 
 /** Whether a mapping of device memory takes enqueue stores. */

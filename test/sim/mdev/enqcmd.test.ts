@@ -150,7 +150,7 @@ describe('ENQCMD', () => {
     guest.vm.mapPasid(9, space);
     guest.enqcmd(9, command(0x300000n, { flags: CONTROL_ATS | CONTROL_PAGE_REQUESTS }));
     guest.machine.idle();
-    const fault = await faults.next();
+    const fault = await faults.next({ timeout: 1000 });
     expect(fault).toMatchObject({ ioasid: space.ioasid, cookie: 0x77n, address: 0x300000n, pasid: 9 });
     const buffer = guest.iommu.allocateDma(PAGE);
     space.map(buffer, { iova: 0x300000n });
@@ -199,6 +199,25 @@ describe('the portal', () => {
     expect(guest.enqcmd(7)).toEqual({ kind: 'exit', reason: EXIT_EPT_VIOLATION });
     guest.machine.idle();
     expect(written(buffer)).toBe(false);
+  });
+
+  test('is not for another virtual machine, whose processor may not translate', () => {
+    const { device, buffer } = guest.ready();
+    const other = guest.machine.createVm();
+    expect(other.mapRegion(PORTAL, device.fd, REGION)).toBe(EACCES);
+    other.vcpu.ia32Pasid = IA32_PASID_VALID + SPACES.global;
+    expect(other.vcpu.enqcmd(PORTAL, command(IOVA))).toEqual({ kind: 'exit', reason: EXIT_EPT_VIOLATION });
+    // Nor for the one it was in, once it is in another.
+    device.detach({ pasid: 7 });
+    guest.vm.removeDevice(device);
+    const second = guest.iommu.openVm(other.fd);
+    second.addDevice(device);
+    second.enablePasidTranslation();
+    expect(other.mapRegion(PORTAL, device.fd, REGION)).toBe(0);
+    expect(guest.enqcmd(7)).toEqual({ kind: 'exit', reason: EXIT_EPT_VIOLATION });
+    guest.machine.idle();
+    expect(written(buffer)).toBe(false);
+    other.close();
   });
 
   test('is there for devices that take ENQCMD only, and takes nothing else', () => {

@@ -1,8 +1,15 @@
 /** Mediated devices: made through sysfs, bound by UUID, kept apart by PASIDs that nobody sees. */
 import { Iommu } from '../../../lib';
-import { CONTROL_ATS, CONTROL_PAGE_REQUESTS, dmaEngine, ERROR_REFUSED, type Machine } from '../../../lib/sim';
+import {
+  CONTROL_ATS,
+  CONTROL_PAGE_REQUESTS,
+  dmaEngine,
+  ERROR_PAGE_REQUEST,
+  ERROR_REFUSED,
+  type Machine,
+} from '../../../lib/sim';
 import { errorOf } from '../../contract/support';
-import { bindNew, fill, machineWith, outcome, PARENT, spaceWith, startFill, written } from './parent';
+import { bindNew, fill, machineWith, outcome, PARENT, SPACES, spaceWith, startFill, written } from './parent';
 
 const UUID = '0d3b1ad4-2f1c-4c85-8f4e-0123456789ab';
 const TYPES = `/sys/class/mdev_bus/${PARENT}/mdev_supported_types`;
@@ -120,7 +127,7 @@ describe('DMA', () => {
     // The register says what was written to it.
     expect(other.region('bar0').read32(dmaEngine.PASID)).toBe(0x80000007);
     // A vPASID that means nothing leads nowhere, whatever the hardware's PASID of that number is.
-    for (const pasid of [0, 9, 0x5a5a2, 0x5a5a3])
+    for (const pasid of [0, 9, ...Array.from({ length: 16 }, (_, i) => SPACES.perRid + i)])
       expect(fill(machine, other, IOVA, { pasid })).toBe(ERROR_REFUSED);
     expect(written(spaces[0].buffer)).toBe(false);
   });
@@ -161,6 +168,21 @@ describe('DMA', () => {
   });
 });
 
+test('a command that runs when its device is closed does not meet the next owner of its default PASID', () => {
+  const device = bindNew(iommu, 'channel', 1n);
+  const { uuid } = device;
+  const [first, second] = [1, 2].map(() => spaceWith(iommu, IOVA));
+  device.attach(first.space);
+  startFill(device, IOVA, { length: 4096 });
+  device.close();
+  iommu.removeMdev(uuid!);
+  // The channel goes to a device that makes no use of it, and the default PASID to another.
+  iommu.createMdev({ parent: PARENT, type: 'channel-engine-software' });
+  bindNew(iommu, 'channel', 2n).attach(second.space);
+  machine.idle();
+  expect([written(first.buffer), written(second.buffer)]).toEqual([false, false]);
+});
+
 describe('page faults', () => {
   const FLAGS = CONTROL_ATS | CONTROL_PAGE_REQUESTS;
 
@@ -172,7 +194,7 @@ describe('page faults', () => {
     startFill(other, 0x300000n, { flags: FLAGS });
     startFill(one, 0x200000n, { flags: FLAGS });
     machine.idle();
-    const found = [await faults.next(), await faults.next()];
+    const found = [await faults.next({ timeout: 1000 }), await faults.next({ timeout: 1000 })];
     expect(found.map(({ cookie, ioasid, address, pasid }) => ({ cookie, ioasid, address, pasid }))).toEqual([
       { cookie: 0x22n, ioasid: space.ioasid, address: 0x300000n, pasid: undefined },
       { cookie: 0x11n, ioasid: space.ioasid, address: 0x200000n, pasid: undefined },
@@ -193,7 +215,7 @@ describe('page faults', () => {
     device.attach(space, { pasid: 42 });
     startFill(device, 0x200000n, { pasid: 42, flags: FLAGS });
     machine.idle();
-    const fault = await faults.next();
+    const fault = await faults.next({ timeout: 1000 });
     expect(fault).toMatchObject({ cookie: 0x33n, ioasid: space.ioasid, pasid: 42, address: 0x200000n });
     expect(fault.raw.pasid).toBe(42);
     const buffer = iommu.allocateDma(4096);
@@ -203,6 +225,27 @@ describe('page faults', () => {
     expect([outcome(device), written(buffer)]).toEqual([0, true]);
   });
 
+  test('that another device of the parent has left unfinished are not among them', async () => {
+    const faults = iommu.createFaultQueue();
+    const devices = Array.from({ length: 6 }, (_, i) => bindNew(iommu, 'channel', BigInt(i)));
+    devices.forEach((device, i) => {
+      device.attach(iommu.createAddressSpace({ faults }));
+      const last = i === devices.length - 1;
+      if (last) return;
+      // 256 requests may be on their way: the fifth device asks for more than are left, and gives its group up halfway.
+      device.region('bar0').write32(dmaEngine.PREFETCH, i === 3 ? 60 : i === 4 ? 8 : 64);
+      startFill(device, 0x1000000n * BigInt(i + 1), { flags: FLAGS, length: 64 * 4096 });
+      machine.idle();
+    });
+    expect(outcome(devices[4])).toBe(ERROR_PAGE_REQUEST);
+    faults.drain();
+    // The sixth device gets the group index that the fifth gave up.
+    startFill(devices[5], 0x900000n, { flags: FLAGS });
+    machine.idle();
+    const found = faults.drain();
+    expect(found.map(({ cookie, address }) => [cookie, address])).toEqual([[5n, 0x900000n]]);
+  });
+
   test('end with the attach', async () => {
     const faults = iommu.createFaultQueue();
     const space = iommu.createAddressSpace({ faults });
@@ -210,7 +253,7 @@ describe('page faults', () => {
     device.attach(space);
     startFill(device, 0x200000n, { flags: FLAGS });
     machine.idle();
-    const fault = await faults.next();
+    const fault = await faults.next({ timeout: 1000 });
     expect(outcome(device)).toBe(-1);
     device.detach();
     machine.idle();
@@ -256,4 +299,13 @@ test('a parent that is pulled out stays until its devices are closed', () => {
   expect(written(buffer)).toBe(false);
   device.close();
   expect(iommu.devices().some(({ uuid }) => uuid !== undefined)).toBe(false);
+});
+
+test('what a device is used for counts for KVM’s query, as its parent’s would', () => {
+  const device = bindNew(iommu, 'channel', 1n);
+  const space = iommu.createAddressSpace({ enforceSnoop: 'disable' });
+  device.attach(space);
+  expect(iommu.needsNoSnoop()).toBe(true);
+  device.attach(space, { noSnoop: false });
+  expect(iommu.needsNoSnoop()).toBe(false);
 });

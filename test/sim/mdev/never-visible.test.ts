@@ -128,7 +128,7 @@ async function useEverything(machine: Machine, iommu: Iommu, process: SimulatedP
   startFill(pasid, 0x800000n, { flags: FAULTING, pasid: 7 });
   machine.idle();
   for (let i = 0; i < 3; i++) {
-    const { raw, ...fault } = await faults.next();
+    const { raw, ...fault } = await faults.next({ timeout: 1000 });
     outputs.push(raw, fault);
   }
   outputs.push(iommu.describe(), iommu.devices(), iommu.groups(), iommu.mdevTypes());

@@ -41,11 +41,6 @@ interface Bound {
   readonly registers: Registers;
 }
 
-/** What there is to say of DMA that the IOMMU sees. */
-function hint({ binding }: Bound, user: Uint8Array): number {
-  return binding instanceof IsolatedBinding ? noSnoopHint(binding.device, user) : -errno.EOPNOTSUPP;
-}
-
 export class MdevFile extends OpenFile implements MdevUser {
   vm: MdevVm | undefined;
   #bound: Bound | undefined;
@@ -72,14 +67,14 @@ export class MdevFile extends OpenFile implements MdevUser {
         return user ? this.#attach(bound, user) : -errno.EFAULT;
       case vfio.VFIO_DEVICE_DETACH_IOMMUFD_PT.request:
         return user ? this.#detach(bound, user) : -errno.EFAULT;
+      case VFIO_DEVICE_NO_SNOOP_HINT.request:
+        return this.#noSnoopHint(bound, user);
       case vfio.VFIO_DEVICE_GET_INFO.request:
         return user ? this.#info(user) : -errno.EFAULT;
       case vfio.VFIO_DEVICE_GET_REGION_INFO.request:
         return user ? this.#regionInfo(user) : -errno.EFAULT;
       case vfio.VFIO_DEVICE_GET_IRQ_INFO.request:
         return user ? this.#irqInfo(user) : -errno.EFAULT;
-      case VFIO_DEVICE_NO_SNOOP_HINT.request:
-        return user ? hint(bound, user) : -errno.EFAULT;
       default:
         return -errno.ENOTTY;
     }
@@ -116,7 +111,7 @@ export class MdevFile extends OpenFile implements MdevUser {
       return -errno.EINVAL;
     if (!this.mdev.type.enqcmd || length > REGISTERS_SIZE) return -errno.EINVAL;
     // Until the processor translates, whatever PASID a guest put into a command would reach the hardware.
-    return this.#portalOpen ? new Portal(this.mdev, () => this.#portalOpen) : -errno.EACCES;
+    return this.#portalVm ? new Portal(this.mdev, () => this.#portalVm) : -errno.EACCES;
   }
 
   protected override release(): void {
@@ -131,8 +126,9 @@ export class MdevFile extends OpenFile implements MdevUser {
     if (parent.gone && !this.system.mdevs.inUse(parent)) this.system.releaseDevice(parent);
   }
 
-  get #portalOpen(): boolean {
-    return this.#bound !== undefined && (this.vm?.translatesPasids ?? false);
+  /** Whose guest may use the portal. */
+  get #portalVm(): MdevVm | undefined {
+    return this.#bound && this.vm?.translatesPasids ? this.vm : undefined;
   }
 
   #bind(process: SimulatedProcess, argument: Uint8Array | number): number {
@@ -188,6 +184,12 @@ export class MdevFile extends OpenFile implements MdevUser {
     return pasid !== undefined && pasid < 0 ? pasid : binding.detach(pasid);
   }
 
+  /** Where the driver does the DMA, the processor's caches see all of it. */
+  #noSnoopHint({ binding }: Bound, user: Uint8Array | undefined): number {
+    if (!(binding instanceof IsolatedBinding)) return -errno.EOPNOTSUPP;
+    return user ? noSnoopHint(binding.device, user) : -errno.EFAULT;
+  }
+
   #info(user: Uint8Array): number {
     const { pasids, enqcmd } = this.mdev.type;
     return answerInfo(user, {
@@ -225,7 +227,7 @@ export class MdevFile extends OpenFile implements MdevUser {
   #regionFlags(index: number): number {
     if (this.#regionSize(index) === 0) return 0;
     if (index === PORTAL_INDEX)
-      return this.#portalOpen ? vfio.VFIO_REGION_INFO_FLAG_WRITE | vfio.VFIO_REGION_INFO_FLAG_MMAP : 0;
+      return this.#portalVm ? vfio.VFIO_REGION_INFO_FLAG_WRITE | vfio.VFIO_REGION_INFO_FLAG_MMAP : 0;
     return vfio.VFIO_REGION_INFO_FLAG_READ | vfio.VFIO_REGION_INFO_FLAG_WRITE;
   }
 

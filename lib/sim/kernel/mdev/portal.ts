@@ -10,16 +10,21 @@ export class Portal implements DeviceMapping, EnqueueTarget {
   readonly length = PAGE;
   #mapped = true;
 
-  /** `open`: the processor translates the PASIDs of whoever can reach it. */
+  /** `vm`: the virtual machine that the device is in, while its processors translate PASIDs. */
   constructor(
     readonly mdev: MdevDevice,
-    readonly open: () => boolean,
+    readonly vm: () => object | undefined,
   ) {}
+
+  /** In another machine, whose processors may not translate, a guest could name any PASID of the hardware's. */
+  belongsTo(vm: object): boolean {
+    return this.vm() === vm;
+  }
 
   enqueue(offset: number, bytes: Uint8Array): Enqueued {
     checkAccess(offset, bytes.length, this.length);
     // Once it is blocked again the mapping is gone, as with any that a driver revokes.
-    if (!this.#mapped || !this.open()) return 'fault';
+    if (!this.#mapped || !this.vm()) return 'fault';
     const { engine } = this.mdev.parent;
     const taken = engine.enqueue(engine.portalBar, this.mdev.channel * PAGE + offset, bytes);
     return taken ? 'accepted' : 'retry';
