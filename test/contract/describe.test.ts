@@ -15,7 +15,7 @@ describe('describe()', () => {
       ...{ backend: iommu.backend, kernel: iommu.kernelVersion, fd: iommu.fd },
       devices: [
         {
-          ...{ cookie: '0xffffffffffffffff', name: EDU, id: device.id, fd: device.fd, group },
+          ...{ cookie: '0xffffffffffffffff', name: EDU, parent: null, id: device.id, fd: device.fd, group },
           attached: [{ pasid: null, ioasid: 1 }],
         },
       ],
