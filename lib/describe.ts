@@ -11,8 +11,9 @@ import type { FaultQueue } from './fault-queue';
 import type { Handle } from './handle';
 import { KernelManagedSpace } from './kernel-managed-space';
 import { NestedAddressSpace } from './nested-address-space';
+import type { EnforceSnoop } from './no-snoop';
 import { PageTable } from './page-table';
-import { listPciDevices, type PciDescription } from './sysfs';
+import { listDevices, type DeviceDescription } from './sysfs';
 import { UserAddressSpace } from './user-address-space';
 import { VirtualIommu } from './virtual-iommu';
 
@@ -22,6 +23,8 @@ export type Hex = `0x${string}`;
 export interface DescribedDevice {
   readonly cookie: Hex;
   readonly name: string;
+  /** Of a mediated device: what it is a part of. */
+  readonly parent: string | null;
   /** The kernel's `dev_id`. */
   readonly id: number;
   /** The VFIO descriptor. */
@@ -64,6 +67,8 @@ export interface DescribedSpace {
   readonly ioas: number | null;
   readonly pageTables: readonly number[];
   readonly pasid: boolean;
+  /** Null where another space or the IOMMU decides. */
+  readonly enforceSnoop: EnforceSnoop | null;
   /** The kernel's ID of the fault queue. */
   readonly faults: number | null;
   readonly mappings: readonly DescribedMapping[];
@@ -112,7 +117,7 @@ export interface IommuDescription {
 
 export function describeContext(context: Context): IommuDescription {
   const { kernel, fd, devices, spaces, buffers, queues } = context;
-  const known = listPciDevices(kernel);
+  const known = listDevices(kernel);
   const numbers = new Map([...buffers].map((buffer, number) => [buffer, number]));
   const made = [...spaces]
     .filter((space) => space instanceof KernelManagedSpace)
@@ -138,27 +143,37 @@ function tablesOn(children: Iterable<Handle>): PageTable[] {
   });
 }
 
-function describeDevice(device: BoundDevice, known: readonly PciDescription[]): DescribedDevice {
+const nameOf = (device: DeviceDescription): string => device.bdf ?? device.uuid;
+
+function describeDevice(device: BoundDevice, known: readonly DeviceDescription[]): DescribedDevice {
+  const description = known.find((each) => nameOf(each) === device.name);
   return {
     cookie: hex(device.cookie),
     name: device.name,
+    parent: description && 'parent' in description ? description.parent : null,
     id: device.id,
     fd: 'fd' in device && typeof device.fd === 'number' ? device.fd : null,
-    group: known.find(({ bdf }) => bdf === device.name)?.iommuGroup ?? null,
+    group: description?.iommuGroup ?? null,
     attached: device.slots.map(({ pasid, target }) => ({ pasid: pasid ?? null, ioasid: target.ioasid })),
   };
 }
 
-function describeGroups(devices: readonly BoundDevice[], known: readonly PciDescription[]): DescribedGroup[] {
+function describeGroups(
+  devices: readonly BoundDevice[],
+  known: readonly DeviceDescription[],
+): DescribedGroup[] {
   const bound = new Map(devices.map(({ name, cookie }) => [name, hex(cookie)]));
-  const ids = known.filter(({ bdf }) => bound.has(bdf)).map(({ iommuGroup }) => iommuGroup);
+  const ids = known.filter((each) => bound.has(nameOf(each))).map(({ iommuGroup }) => iommuGroup);
   return [...new Set(ids)]
     .filter((id) => id !== undefined)
     .map((id) => ({
       id,
       members: known
         .filter(({ iommuGroup }) => iommuGroup === id)
-        .map(({ bdf, driver = null }) => ({ name: bdf, driver, cookie: bound.get(bdf) ?? null })),
+        .map((each) => {
+          const name = nameOf(each);
+          return { name, driver: each.driver ?? null, cookie: bound.get(name) ?? null };
+        }),
     }));
 }
 
@@ -175,6 +190,7 @@ function describeSpace(target: AttachTarget, numbers: ReadonlyMap<DmaBuffer, num
     ioas: kernelManaged ? target.ioasId : null,
     pageTables: [...target.pageTableIds, ...byHand.map(({ id }) => id)],
     pasid: target.pasid,
+    enforceSnoop: target instanceof KernelManagedSpace ? target.enforceSnoop : null,
     faults: target.faults?.id ?? null,
     mappings: mappingsOf(target, numbers),
     shadow: software ? target.shadow.map(describeRange) : null,

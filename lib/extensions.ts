@@ -4,6 +4,7 @@ import { attemptBytes } from './ioctl';
 import { newerThan, type Ioctl, type Struct } from './uapi';
 import * as uapi from './uapi';
 import { IOMMU_NO_SNOOP_QUERY } from './uapi/proposal/no-snoop';
+import { IOMMU_SLOT_OWNER } from './uapi/proposal/pasid';
 
 /** How an extension is found: by a request that the kernel must know, by a flag of one, or known beforehand. */
 type Probe =
@@ -25,6 +26,8 @@ const EXTENSIONS = {
   EXT_MULTIDEV_GROUP: { row: uapi.IOMMU_IOAS_ALLOC },
   /** Address spaces that let DMA leave caches alone, and the query that KVM needs then. */
   EXT_DMA_NO_SNOOP: { row: IOMMU_NO_SNOOP_QUERY },
+  /** vPASIDs of virtual machines, which processors translate: `Iommu.openVm()`. */
+  EXT_PASID_TRANSLATION: { row: IOMMU_SLOT_OWNER },
   /** Which memory devices have written. */
   EXT_DIRTY_TRACKING: { row: uapi.IOMMU_HWPT_SET_DIRTY_TRACKING },
   /** Page faults reported to the user. */

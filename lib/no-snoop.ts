@@ -41,16 +41,9 @@ export function setEnforceSnoop(context: Context, ioasId: number, mode: EnforceS
   if (mode === 'auto') return true;
   const row = uapi.IOMMU_IOASID_ENFORCE_SNOOP;
   try {
-    propose(
-      context,
-      context.fd,
-      row,
-      { ioas_id: ioasId, mode: MODES[mode] },
-      {
-        feature: 'address spaces that do not enforce snooping where the IOMMU can',
-        hint: "enforceSnoop: 'disable' is for the simulated kernel; leave it out, or 'auto'",
-      },
-    );
+    const feature = 'address spaces that do not enforce snooping where the IOMMU can';
+    const values = { ioas_id: ioasId, mode: MODES[mode] };
+    propose(context, context.fd, row, values, { feature, hint: "leave enforceSnoop out, or 'auto'" });
     return true;
   } catch (error) {
     if (mode === 'enable' && isUnsupported(error)) return false;
@@ -101,27 +94,20 @@ export const NOT_ENFORCING = "attach it to a space made with enforceSnoop: 'auto
 /** VFIO_DEVICE_NO_SNOOP_HINT; `used` undefined takes the hint back. Throws IommuError EOPNOTSUPP. */
 export function hintNoSnoop(context: Context, fd: number, used: boolean | undefined): void {
   const said = used ? uapi.VFIO_DEVICE_NO_SNOOP_USED : uapi.VFIO_DEVICE_NO_SNOOP_UNUSED;
-  const hint = used === undefined ? uapi.VFIO_DEVICE_NO_SNOOP_DEFAULT : said;
-  propose(
-    context,
-    fd,
-    uapi.VFIO_DEVICE_NO_SNOOP_HINT,
-    { hint },
-    {
-      feature: 'way to say whether a device uses no-snoop DMA',
-      hint: 'leave noSnoop out: Linux takes it that every device does whose IOMMU cannot enforce snooping',
-    },
-  );
+  const values = { hint: used === undefined ? uapi.VFIO_DEVICE_NO_SNOOP_DEFAULT : said };
+  const feature = 'saying whether a device uses no-snoop DMA';
+  const hint = 'leave noSnoop out: every device counts whose IOMMU cannot enforce snooping';
+  propose(context, fd, uapi.VFIO_DEVICE_NO_SNOOP_HINT, values, { feature, hint });
 }
 
-const NO_QUERY = {
-  feature: 'query for no-snoop DMA of a whole /dev/iommu',
+const QUERY = {
+  feature: 'the query for no-snoop DMA of a whole /dev/iommu',
   hint: 'give KVM the device files (KVM_DEV_VFIO_FILE_ADD): it asks VFIO about each by itself',
 };
 
 /** IOMMU_NO_SNOOP_QUERY. Throws IommuError EOPNOTSUPP. */
 export function needsNoSnoop(context: Context): boolean {
-  return propose(context, context.fd, uapi.IOMMU_NO_SNOOP_QUERY, {}, NO_QUERY).out_needed !== 0;
+  return propose(context, context.fd, uapi.IOMMU_NO_SNOOP_QUERY, {}, QUERY).out_needed !== 0;
 }
 
 /**
@@ -142,7 +128,8 @@ export class NoSnoopWatch extends Handle implements AsyncIterable<boolean> {
     this.#eventfd = check(kernel.eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), { syscall: 'eventfd' });
     this.#stream = new EventStream({ start: () => this.#start(), stop: () => this.#stop() });
     try {
-      propose(context, fd, uapi.IOMMU_NO_SNOOP_NOTIFY, { eventfd: this.#eventfd }, NO_QUERY);
+      const values = { eventfd: this.#eventfd };
+      propose(context, fd, uapi.IOMMU_NO_SNOOP_NOTIFY, values, QUERY);
     } catch (error) {
       kernel.close(this.#eventfd);
       throw error;

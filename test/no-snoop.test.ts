@@ -3,6 +3,7 @@ import { Iommu, type AddressSpace, type IommuError } from '../lib';
 import { dmaEngine, Machine } from '../lib/sim';
 import * as engine from '../lib/sim/devices/dma-engine-registers';
 import { errorOf } from './contract/support';
+import { bindNew, machineWith } from './sim/mdev/parent';
 
 const ENGINE = '0000:00:05.0';
 const EDU = '0000:00:04.0';
@@ -119,6 +120,23 @@ describe('the hint at attach', () => {
     expect(errorOf(attach)).toMatchObject({ code: 'EOPNOTSUPP' });
     expect(mock.attached()).toBeUndefined();
   });
+});
+
+test('mediated devices are what their engine is; one in software has no DMA of its own', () => {
+  const machine = machineWith({ iommu: { capabilities: { SC: 0 } } });
+  const iommu = Iommu.open({ backend: machine });
+  const software = bindNew(iommu, 'software', 1n);
+  software.attach(iommu.createAddressSpace());
+  expect(iommu.needsNoSnoop()).toBe(false);
+  const hint = () => software.attach(software.attached()!, { noSnoop: true });
+  expect(errorOf(hint)).toMatchObject({ code: 'EOPNOTSUPP' });
+  const channel = bindNew(iommu, 'channel', 2n);
+  channel.attach(iommu.createAddressSpace());
+  expect(iommu.needsNoSnoop()).toBe(true);
+  channel.attach(channel.attached()!, { noSnoop: false });
+  expect(iommu.needsNoSnoop()).toBe(false);
+  const enforcing = iommu.createAddressSpace({ enforceSnoop: 'enable' });
+  expect(errorOf(() => channel.attach(enforcing, { replace: true }))).toMatchObject({ code: 'EINVAL' });
 });
 
 describe('watchNoSnoop', () => {

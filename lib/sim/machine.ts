@@ -9,7 +9,7 @@ import * as pci from './devices/pci-registers';
 import type { ProcessOptions } from './kernel/credentials';
 import { IntelIommu } from './kernel/intel/driver';
 import { MockIommu } from './kernel/mock/driver';
-import { parseBdf, VFIO_PCI } from './kernel/pci';
+import { parseBdf, VFIO_PCI, type PciDevice } from './kernel/pci';
 import { SimulatedProcess } from './kernel/process';
 import { Pasids, type PasidSpaces } from './kernel/pasids';
 import { System, type AccessRule } from './kernel/system';
@@ -151,8 +151,12 @@ export class Machine {
         this.#clock.step();
       };
     }
-    for (const [bdf, entry] of inBusOrder(options.devices ?? defaultDevices()))
-      this.plug(bdf, 'device' in entry ? entry : { device: entry });
+    // The kernel finds all devices before it looks at any.
+    const devices = inBusOrder(options.devices ?? defaultDevices()).map(([bdf, entry]) => {
+      const each = 'device' in entry ? entry : { device: entry };
+      return [this.#place(bdf, each), each] as const;
+    });
+    for (const [found, each] of devices) this.#start(found, each);
   }
 
   /** The VT-d unit. Throws where the machine has none. */
@@ -196,7 +200,11 @@ export class Machine {
 
   /** Plugs a device in and boots its driver. RangeError for a bad or taken address or bus number. */
   plug(bdf: string, options: DeviceOptions): void {
-    const { device, group, dmaAlias } = options;
+    this.#start(this.#place(bdf, options), options);
+  }
+
+  /** Puts a device where the kernel finds it. */
+  #place(bdf: string, { device, group, dmaAlias }: DeviceOptions): PciDevice {
     const rid = parseBdf(bdf);
     const alias = dmaAlias === undefined ? rid : parseBdf(dmaAlias);
     if (this.system.devices.has(bdf)) throw new RangeError(`there is a device at ${bdf} already`);
@@ -206,7 +214,13 @@ export class Machine {
     this.#root.plug(rid, device, alias);
     this.#placeBars(device);
     if (device instanceof PciBridge) this.#numberBuses(device);
-    const found = this.system.addDevice(bdf, device, group, alias === rid ? [] : [alias]);
+    return this.system.addDevice(bdf, device, alias === rid ? [] : [alias]);
+  }
+
+  /** What the kernel does with a device: its group, its IOMMU, its driver. */
+  #start(found: PciDevice, options: DeviceOptions): void {
+    const { device } = options;
+    this.system.joinGroup(found, options.group);
     if (this.#driver && this.#driver.probe(found) < 0) this.system.leaveGroup(found);
     const { driver = device instanceof PciBridge ? device.nativeDriver : VFIO_PCI } = options;
     if (driver === null) return;

@@ -90,13 +90,14 @@ function stateOf({ parents, users, mappings, targets, devices, buffers }: Plan):
     return {
       ...{ ioasid: i + 1, owner: user ? 'user' : 'kernel', parent, ioas: 1, pageTables: [], pasid: false },
       nesting: parent === null ? null : user ? 'hardware' : 'software',
-      ...{ faults: i % 3 ? null : 8, mappings: list, shadow: null },
+      ...{ enforceSnoop: null, faults: i % 3 ? null : 8, mappings: list, shadow: null },
     };
   });
   const slots = (attached: readonly number[]) =>
     attached.flatMap((at, i) => (at < spaces.length ? [{ pasid: i ? i * 1000 : null, ioasid: at + 1 }] : []));
   const described = devices.map(({ group, attached }, i) => ({
     ...{ cookie: hex(i), name: `0000:0${i}:00.0`, id: i, fd: i, group, attached: slots(attached) },
+    parent: group === null && i % 2 ? '0000:e0:1f.7' : null,
   }));
   const ids = [...new Set(devices.map(({ group }) => group))].filter((id) => id !== null);
   return {

@@ -15,7 +15,7 @@ describe('describe()', () => {
       ...{ backend: iommu.backend, kernel: iommu.kernelVersion, fd: iommu.fd },
       devices: [
         {
-          ...{ cookie: '0xffffffffffffffff', name: EDU, id: device.id, fd: device.fd, group },
+          ...{ cookie: '0xffffffffffffffff', name: EDU, parent: null, id: device.id, fd: device.fd, group },
           attached: [{ pasid: null, ioasid: 1 }],
         },
       ],
@@ -23,7 +23,7 @@ describe('describe()', () => {
       spaces: [
         {
           ...{ ioasid: 1, owner: 'kernel', parent: null, nesting: null, ioas: space.ioasId, pageTables: [] },
-          ...{ pasid: false, faults: null, shadow: null },
+          ...{ enforceSnoop: 'auto', pasid: false, faults: null, shadow: null },
           mappings: [
             {
               ...{ iova: '0x200000', length: 2 * PAGE, read: true, write: false },

@@ -1,18 +1,18 @@
 /** A random history of one machine: everything a program can do to what devices reach, and DMA in between. */
 import { Iommu, type Device, type DmaBuffer, type FaultQueue } from '../../lib';
-import { Machine } from '../../lib/sim';
 import type { Random } from '../../scripts/conformance/random';
 import { IsolationModel, PAGE } from './model';
-import { NO_PASID, Prober, type Route } from './prober';
+import type { TestDevice } from './devices';
+import type { Route } from './prober';
 import { GuestSpace, RootSpace, SoftSpace, type Rights, type TestSpace } from './spaces';
+import type { World } from './world';
 
-const ADDRESSES = ['0000:00:06.0', '0000:00:07.0', '0000:00:08.0'];
-const PASIDS = [undefined, 1, 2];
 const BUFFER_PAGES = 3;
 /** Pages of I/O address space that are used: few, so that things meet; two of them beyond 4 GiB. */
 const PAGES = [0x10, 0x11, 0x12, 0x13, 0x200, 0x201, 0x202, 0x10_0000, 0x10_0001];
 
 interface Bound {
+  readonly tested: TestDevice;
   readonly device: Device;
   readonly owner: number;
   readonly cookie: bigint;
@@ -56,22 +56,6 @@ const BEGINNING: readonly Step[] = [
   ...['map', 'map', 'map', 'map', 'attach', 'attach', 'attach', 'attach', 'map', 'map'],
 ] as Step[];
 
-/** A machine that histories happen on, one after the other; each leaves it as it was. */
-export class World {
-  readonly probers = new Map(ADDRESSES.map((bdf) => [bdf, new Prober()]));
-  readonly machine: Machine;
-
-  /** `secondStage`: of tables, where Linux would choose first-stage ones. */
-  constructor(readonly secondStage: boolean) {
-    this.machine = new Machine({
-      devices: Object.fromEntries(this.probers),
-      memory: 2 ** 24,
-      manual: true,
-      ...(secondStage && { iommu: { capabilities: { FSTS: 0 } } }),
-    });
-  }
-}
-
 export class History {
   readonly model: IsolationModel;
   /** What was done, for a report. */
@@ -92,7 +76,7 @@ export class History {
     private readonly world: World,
     private readonly random: Random,
   ) {
-    this.model = new IsolationModel(world.secondStage);
+    this.model = new IsolationModel(world.secondStage, world.software);
     this.#iommus = [0, 1].map(() => Iommu.open({ backend: world.machine }));
     this.#queues = this.#iommus.map((iommu) => iommu.createFaultQueue());
   }
@@ -105,6 +89,7 @@ export class History {
   }
 
   close(): void {
+    for (const { tested, device, owner } of this.#bound.values()) tested.close(device, this.#iommus[owner]!);
     for (const iommu of this.#iommus) iommu.close();
   }
 
@@ -163,23 +148,22 @@ export class History {
   }
 
   #bind(): void {
-    const bdf = this.random.pick(ADDRESSES);
-    if (this.#bound.has(bdf)) return;
+    const [name, tested] = this.random.pick([...this.world.devices]);
+    if (this.#bound.has(name)) return;
     const owner = this.#owner();
     const cookie = BigInt(this.#next++);
-    const device = this.#iommus[owner]!.bind(bdf, { cookie });
-    device.enableBusMaster();
-    this.#bound.set(bdf, { device, owner, cookie });
-    this.log.push(`bind ${bdf} to ${owner}`);
+    const device = tested.bind(this.#iommus[owner]!, cookie);
+    this.#bound.set(name, { tested, device, owner, cookie });
+    this.log.push(`bind ${name} to ${owner}`);
   }
 
   #closeDevice(): void {
-    const [bdf, bound] = this.#pick(this.#bound) ?? [];
-    if (bdf === undefined || bound === undefined) return;
-    bound.device.close();
-    this.#bound.delete(bdf);
-    this.model.removeDevice(bdf);
-    this.log.push(`close ${bdf}`);
+    const [name, bound] = this.#pick(this.#bound) ?? [];
+    if (name === undefined || bound === undefined) return;
+    bound.tested.close(bound.device, this.#iommus[bound.owner]!);
+    this.#bound.delete(name);
+    this.model.removeDevice(name);
+    this.log.push(`close ${name}`);
   }
 
   #createRoot(): void {
@@ -299,39 +283,41 @@ export class History {
   }
 
   #attach(): void {
-    const [bdf, bound] = this.#pick(this.#bound) ?? [];
+    const [name, bound] = this.#pick(this.#bound) ?? [];
     const space = this.#pick(this.#spaces)?.[1];
-    if (bdf === undefined || !bound || !space || bound.owner !== space.owner) return;
-    const pasid = this.random.pick(PASIDS);
+    if (name === undefined || !bound || !space || bound.owner !== space.owner) return;
+    if (!bound.tested.takes(space)) return;
+    const pasid = this.random.pick(bound.tested.pasids);
     const replace = bound.device.attached(pasid) !== undefined;
     bound.device.attach(space.object, { pasid, replace });
-    this.model.slots.set(slotOf(bdf, pasid), space.id);
-    this.log.push(`${replace ? 'replace' : 'attach'} ${slotOf(bdf, pasid)} with ${space.id}`);
+    this.model.slots.set(slotOf(name, pasid), space.id);
+    this.log.push(`${replace ? 'replace' : 'attach'} ${slotOf(name, pasid)} with ${space.id}`);
   }
 
   #detach(): void {
-    const [bdf, bound] = this.#pick(this.#bound) ?? [];
-    if (bdf === undefined || !bound) return;
-    const pasid = this.random.pick(PASIDS);
+    const [name, bound] = this.#pick(this.#bound) ?? [];
+    if (name === undefined || !bound) return;
+    const pasid = this.random.pick(bound.tested.pasids);
     if (bound.device.attached(pasid) === undefined) return;
     bound.device.detach({ pasid });
-    this.model.slots.delete(slotOf(bdf, pasid));
-    this.log.push(`detach ${slotOf(bdf, pasid)}`);
+    this.model.slots.delete(slotOf(name, pasid));
+    this.log.push(`detach ${slotOf(name, pasid)}`);
   }
 
   /** A device asks for a page; what arrives names the slot, and is answered, often with a page. */
   #fault(): void {
-    const [bdf, bound] = this.#pick(this.#bound) ?? [];
-    if (bdf === undefined || !bound) return;
-    const pasid = this.random.pick(PASIDS);
-    const space = this.#spaces.get(this.model.slots.get(slotOf(bdf, pasid)) ?? 0);
+    const [name, bound] = this.#pick(this.#bound) ?? [];
+    if (name === undefined || !bound) return;
+    const pasid = this.random.pick(bound.tested.pasids);
+    const space = this.#spaces.get(this.model.slots.get(slotOf(name, pasid)) ?? 0);
     const page = this.random.pick(PAGES);
-    this.world.probers.get(bdf)!.ask(page * PAGE, pasid ?? NO_PASID, 1 + this.random.below(100));
+    const asks = bound.tested.asksFor(this.model.reach(slotOf(name, pasid), page));
+    bound.tested.ask(page * PAGE, pasid, 1 + this.random.below(100));
     this.world.machine.idle();
-    this.log.push(`${slotOf(bdf, pasid)} asks for page ${page.toString(16)}`);
+    this.log.push(`${slotOf(name, pasid)} asks for page ${page.toString(16)}`);
     const arrived = this.#queues.map((queue) => queue.drain());
     const [fault] = arrived.flat();
-    const expected = space?.faults ? 1 : 0;
+    const expected = space?.faults && asks ? 1 : 0;
     if (arrived.flat().length !== expected)
       this.#fail(`${arrived.flat().length} faults arrived, not ${expected}`);
     if (!fault || !space) return;
@@ -342,25 +328,33 @@ export class History {
     if (this.random.oneIn(2)) this.#mapIn(space, page, 1);
     fault.respond(this.random.oneIn(4) ? 'invalid' : 'success');
     this.world.machine.idle();
+    this.#refuseFaults();
+  }
+
+  /** A device that still lacks its page asks again; it may, and is told no. */
+  #refuseFaults(): void {
+    for (;;) {
+      const faults = this.#queues.flatMap((queue) => queue.drain());
+      if (faults.length === 0) return;
+      for (const fault of faults) fault.respond('invalid');
+      this.world.machine.idle();
+    }
   }
 
   /** Most of the time a slot that is attached, and a page that is mapped there. */
-  #target(): { bdf: string; pasid: number | undefined; page: number } {
-    const any = {
-      bdf: this.random.pick(ADDRESSES),
-      pasid: this.random.pick(PASIDS),
-      page: this.random.pick(PAGES),
-    };
+  #target(): { name: string; pasid: number | undefined; page: number } {
+    const [device, { pasids }] = this.random.pick([...this.world.devices]);
+    const any = { name: device, pasid: this.random.pick(pasids), page: this.random.pick(PAGES) };
     const [slot, space] = this.#pick(this.model.slots) ?? [];
     if (slot === undefined || space === undefined || this.random.oneIn(4)) return any;
-    const [bdf, pasid] = slot.split(' ') as [string, string];
+    const [name, pasid] = slot.split(' ') as [string, string];
     const page = this.#pick(this.model.spaces.get(space)!.pages)?.[0] ?? any.page;
-    return { bdf, pasid: pasid === 'rid' ? undefined : Number(pasid), page };
+    return { name, pasid: pasid === 'rid' ? undefined : Number(pasid), page };
   }
 
   #dma(): void {
-    const { bdf, pasid, page } = this.#target();
-    const slot = slotOf(bdf, pasid);
+    const { name, pasid, page } = this.#target();
+    const slot = slotOf(name, pasid);
     const address = page * PAGE + this.random.pick([0, 1, 0x800, 0xff8]);
     const length = this.random.pick([1, 8, 0x900, 2 * PAGE]);
     const write = this.random.oneIn(2);
@@ -369,7 +363,7 @@ export class History {
     this.log.push(what);
     const bytes = new Uint8Array(length);
     if (write) bytes.fill(this.random.bits());
-    const done = this.world.probers.get(bdf)!.transfer(write, address, bytes, pasid ?? NO_PASID, route);
+    const done = this.world.devices.get(name)!.transfer(write, address, bytes, pasid, route);
     if (done > 0) this.passed++;
     else this.refused++;
     if (write) {
@@ -385,5 +379,5 @@ export class History {
   }
 }
 
-const slotOf = (bdf: string, pasid: number | undefined): string => `${bdf} ${pasid ?? 'rid'}`;
+const slotOf = (name: string, pasid: number | undefined): string => `${name} ${pasid ?? 'rid'}`;
 const text = ({ read, write }: Rights): string => `${read ? 'r' : ''}${write ? 'w' : ''}`;

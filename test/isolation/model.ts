@@ -33,14 +33,21 @@ export class IsolationModel {
   /** The space that a device's requests, without PASID or with one, go through. */
   readonly slots = new Map<string, number>();
 
-  /** `writeOnly`: whether the tables can keep readers out of a page that may be written. A first stage cannot. */
-  constructor(private readonly writeOnly: boolean) {}
+  /**
+   * `writeOnly`: whether the tables can keep readers out of a page that may be written. A first stage cannot. Drivers that
+   * do the work of the `software` devices always can.
+   */
+  constructor(
+    private readonly writeOnly: boolean,
+    private readonly software: ReadonlySet<string>,
+  ) {}
 
   /** What a request of a slot reaches at a page. */
   reach(slot: string, page: number): Reached | undefined {
     const space = this.slots.get(slot);
     const reached = space === undefined ? undefined : this.#resolve(space, page);
-    return reached && { ...reached, read: reached.read || (reached.write && !this.writeOnly) };
+    if (!reached || this.writeOnly || this.software.has(slot)) return reached;
+    return { ...reached, read: reached.read || reached.write };
   }
 
   #resolve(id: number, page: number): Reached | undefined {

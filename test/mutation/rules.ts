@@ -1,4 +1,5 @@
 /** Rules of the proposal's items, each with a way to take it out of the compiled package. */
+import { GROUP_RULES } from './group-rules';
 import { MDEV_RULES } from './mdev-rules';
 import type { Rule } from './mutant';
 
@@ -75,5 +76,6 @@ export const RULES: readonly Rule[] = [
     to: ');\n        for (const child',
     tests: ['isolation/isolation'],
   },
+  ...GROUP_RULES,
   ...MDEV_RULES,
 ];

@@ -82,12 +82,16 @@ function groupBoxes({ id, members }: DescribedGroup, devices: readonly Described
   });
 }
 
-function deviceBox({ cookie, name, attached }: DescribedDevice, group?: number): Box {
+function deviceBox({ cookie, name, parent, attached }: DescribedDevice, group?: number): Box {
   const slots = attached.map(({ pasid, ioasid }) => ({
     text: `${pasid === null ? '' : `PASID ${pasid} `}→ IOASID ${ioasid}`,
     to: spaceId(ioasid),
   }));
-  const rows = [{ text: `cookie ${cookie}` }, ...(slots.length > 0 ? slots : [{ text: 'DMA blocked' }])];
+  const rows = [
+    ...(parent === null ? [] : [{ text: `part of ${parent}` }]),
+    { text: `cookie ${cookie}` },
+    ...(slots.length > 0 ? slots : [{ text: 'DMA blocked' }]),
+  ];
   return {
     ...{ id: `device ${cookie}`, kind: 'device', column: 0, title: name, rows },
     ...(group !== undefined && { group }),

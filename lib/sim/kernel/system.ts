@@ -96,27 +96,23 @@ export class System {
     return user;
   }
 
-  /**
-   * A function was found at `bdf`. Its group follows from where it sits, unless `groupId` names one. `quirkAliases`: see
-   * PciDevice.
-   */
-  addDevice(
-    bdf: string,
-    pci: PciFunction,
-    groupId?: number,
-    quirkAliases: readonly number[] = [],
-  ): PciDevice {
+  /** A function was found at `bdf`; it is in no group yet. `quirkAliases`: see PciDevice. */
+  addDevice(bdf: string, pci: PciFunction, quirkAliases: readonly number[] = []): PciDevice {
     if (this.devices.has(bdf)) throw new RangeError(`there is a device at ${bdf} already`);
     const rid = parseBdf(bdf);
     const none = new IommuGroup<KernelPciDevice>(NO_GROUP);
     const behind = pci instanceof PciBridge ? this.#bus(pci.bus) : undefined;
     const device = new PciDevice(bdf, rid, pci, none, this.#bus(rid >> 8), behind, quirkAliases);
     this.devices.set(bdf, device);
-    if (!this.iommu) return device;
-    enableAcs(device);
+    if (this.iommu) enableAcs(device);
+    return device;
+  }
+
+  /** Its IOMMU group follows from where a device sits, unless `groupId` names one. Without an IOMMU there is none. */
+  joinGroup(device: PciDevice, groupId?: number): void {
+    if (!this.iommu) return;
     const shared = groupId === undefined ? sharedGroup(device) : undefined;
     device.join(shared ?? this.#group(groupId ?? this.#freeGroupId()));
-    return device;
   }
 
   /** The bus of this number, if any device is on it or before it. */

@@ -294,6 +294,14 @@ describe('KVM', () => {
     expect(bench.count(event)).toBe(2);
   });
 
+  test('is told when a table that enforces takes the place of one that does not', () => {
+    const bench = new SnoopBench(WITH);
+    const event = bench.eventfd();
+    bench.call(NOTIFY, { eventfd: event });
+    for (const mode of [DISABLE, AUTO, DISABLE]) bench.attach(bench.space(mode));
+    expect(bench.count(event)).toBe(3);
+  });
+
   test('one eventfd at a time, until it is taken back', () => {
     const bench = new SnoopBench(WITHOUT);
     const [one, two] = [bench.eventfd(), bench.eventfd()];

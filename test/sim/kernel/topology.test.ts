@@ -90,6 +90,14 @@ describe('groups', () => {
     expect(groups(devices)).toEqual(['00:07.0 00:07.1 00:08.0']);
   });
 
+  test('that holds from one to the next, whichever of them comes first', () => {
+    const alias = (function_: string) => ({ device: probe(), dmaAlias: `0000:00:${function_}` });
+    const chain = { '00:06.0': alias('08.0'), '00:07.0': alias('08.0'), '00:08.0': probe() };
+    expect(groups(chain)).toEqual(['00:06.0 00:07.0 00:08.0']);
+    const beside = { '00:07.1': probe(), '00:05.0': alias('07.0'), '00:07.0': probe(MULTIFUNCTION) };
+    expect(groups(beside)).toEqual(['00:07.1 00:05.0 00:07.0']);
+  });
+
   test.each(['pcie-to-pci-bridge', 'pci-bridge'] as const)('all behind a %s are together with it', (kind) => {
     const devices = {
       '00:01.0': rootPort(1),
@@ -268,14 +276,51 @@ describe('aliases', () => {
     expect(bench.machine.refusedInterrupts).toEqual([]);
   });
 
+  test('a message that nobody allows is the device’s, not its alias’s', () => {
+    const device = probe();
+    const bench = new Bench({ devices: { '0000:00:06.0': { device, dmaAlias: '0000:00:06.1' } } }, device);
+    bench.bind();
+    expect(device.write(0xfee0_0010, [0, 0, 0, 0])).toBe(true);
+    bench.machine.idle();
+    expect(bench.machine.refusedInterrupts).toMatchObject([{ rid: 0x30 }]);
+  });
+
+  test.each([
+    [undefined, 1],
+    ['0000:00:06.1', 2],
+  ])('of a device with the alias %s messages are told by their bus at most', (dmaAlias, delivered) => {
+    const [device, neighbour] = [probe(), probe()];
+    const options = dmaAlias === undefined ? { device } : { device, dmaAlias };
+    const bench = new Bench({ devices: { '0000:00:06.0': options, '0000:00:09.0': neighbour } }, device);
+    const { system } = bench.machine;
+    let count = 0;
+    const vector = system.messagesOf(system.devices.get('0000:00:06.0')!).allocateBlock(1, () => count++)!;
+    for (const each of [device, neighbour]) {
+      each.config.write(4, 2, 6);
+      each.write(vector.addressLow, [vector.data, 0, 0, 0]);
+    }
+    bench.machine.idle();
+    expect(count).toBe(delivered);
+  });
+
   const MSI: FunctionDescription = {
     ...PLAIN,
     capabilities: [{ kind: 'msi', vectors: 1, wide: true, maskable: false }],
   };
 
-  test.each(['pcie-to-pci-bridge', 'pci-bridge'] as const)('messages through a %s arrive', (kind) => {
+  const bridge = (kind: 'pcie-to-pci-bridge' | 'pci-bridge', bus: number) => new PciBridge({ kind, bus });
+
+  test.each([
+    ['a PCI Express to PCI bridge', { '0000:00:01.0': bridge('pcie-to-pci-bridge', 1) }, '0000:01:05.0'],
+    ['a conventional bridge', { '0000:00:01.0': bridge('pci-bridge', 1) }, '0000:01:05.0'],
+    [
+      'both',
+      { '0000:00:01.0': bridge('pcie-to-pci-bridge', 1), '0000:01:02.0': bridge('pci-bridge', 2) },
+      '0000:02:05.0',
+    ],
+  ])('messages through %s arrive', (_name, bridges, bdf) => {
     const device = probe(MSI);
-    const devices = { '0000:00:01.0': new PciBridge({ kind, bus: 1 }), '0000:01:05.0': device };
+    const devices = { ...bridges, [bdf]: device };
     const bench = new Bench({ devices }, device);
     bench.bind();
     const event = bench.eventfd();

@@ -25,7 +25,7 @@ const region = (index: number, argsz = 32) => {
 
 describe('information', () => {
   test('flags and counts', () => {
-    // The device has PASIDs, of which the RFC's capability tells.
+    // It has PASIDs, and so the capability that the RFC adds: Linux would say PCI and RESET.
     expect(bench.call(uapi.VFIO_DEVICE_GET_INFO, {}, bench.vfio).flags).toBe(
       uapi.VFIO_DEVICE_FLAGS_PCI | uapi.VFIO_DEVICE_FLAGS_RESET | uapi.VFIO_DEVICE_FLAGS_CAPS,
     );

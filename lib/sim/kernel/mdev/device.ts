@@ -115,9 +115,9 @@ export class MdevDevice implements KernelDevice {
     this.source = this.own;
   }
 
-  /** What its parent can do, it can. */
+  /** The channel's requests are its engine's; a software channel's DMA is the processor's. */
   get canNoSnoop(): boolean {
-    return this.parent.pci.canNoSnoop;
+    return this.type.isolated && this.parent.pci.canNoSnoop;
   }
 
   /** vPASIDs in use. */

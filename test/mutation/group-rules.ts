@@ -1,0 +1,121 @@
+/** Rules of groups and of no-snoop DMA. */
+import type { Rule } from './mutant';
+
+const OWNERSHIP = ['sim/kernel/groups'];
+const TOPOLOGY = ['sim/kernel/topology'];
+const SNOOP = ['sim/kernel/no-snoop'];
+
+export const GROUP_RULES: readonly Rule[] = [
+  {
+    name: 'a group in which a kernel driver does DMA, or that is another’s, is given to nobody',
+    item: 'groups: viability',
+    file: 'sim/kernel/iommufd/device.js',
+    from: 'if (group.ownerCount > 0 && group.owner !== file)',
+    to: 'if (false)',
+    tests: OWNERSHIP,
+  },
+  {
+    name: 'the first bind blocks the DMA of the whole group',
+    item: 'groups: block-DMA',
+    file: 'sim/kernel/iommufd/device.js',
+    from: 'const result = driver.attachGroup(group, undefined);',
+    to: 'const result = 0;',
+    tests: OWNERSHIP,
+  },
+  {
+    name: 'only the last unbind gives the group back',
+    item: 'groups: block-DMA',
+    file: 'sim/kernel/iommufd/device.js',
+    from: 'if (--group.ownerCount > 0)\n            return;',
+    to: '--group.ownerCount;',
+    tests: OWNERSHIP,
+  },
+  {
+    name: 'all devices of a group are switched together',
+    item: 'groups: whole-group switching',
+    file: 'sim/kernel/intel/driver.js',
+    from: 'return this.#attach(group.devices.map(',
+    to: 'return this.#attach(group.devices.slice(0, 1).map(',
+    tests: OWNERSHIP,
+  },
+  {
+    name: 'all members are in one address space',
+    item: 'groups: members on one IOASID',
+    file: 'sim/kernel/iommufd/device.js',
+    from: 'if (attachment && attachment.hwpt !== hwpt)',
+    to: 'if (false)',
+    tests: OWNERSHIP,
+  },
+  {
+    name: 'a device that is plugged into an owned group does not get the kernel’s own domain',
+    item: 'groups: hot-plug',
+    file: 'sim/kernel/intel/driver.js',
+    from: 'const result = owner\n',
+    to: 'const result = false\n',
+    tests: OWNERSHIP,
+  },
+  {
+    name: 'no driver that does DMA binds in an owned group',
+    item: 'groups: driver binding',
+    file: 'sim/kernel/system.js',
+    from: 'if (usesDmaApi && group.owner)',
+    to: 'if (false)',
+    tests: OWNERSHIP,
+  },
+  {
+    name: 'every requester ID that DMA may come up with is programmed',
+    item: 'groups: DMA aliases',
+    file: 'sim/kernel/intel/driver.js',
+    from: 'for (const rid of state.requesterIds) {\n            // An alias',
+    to: 'for (const rid of [device.rid]) {\n            // An alias',
+    tests: TOPOLOGY,
+  },
+  {
+    name: 'a port without ACS isolates nothing',
+    item: 'groups: topology with ACS',
+    file: 'sim/kernel/pci-topology.js',
+    from: 'if (!isIsolated(at))',
+    to: 'if (false)',
+    tests: TOPOLOGY,
+  },
+  {
+    name: 'a space that enforces snooping takes no device whose IOMMU cannot',
+    item: 'no-snoop: refusals',
+    file: 'sim/kernel/iommufd/hwpt.js',
+    from: 'ENFORCE_SNOOP_ENABLE && !canEnforce',
+    to: 'ENFORCE_SNOOP_ENABLE && false',
+    tests: SNOOP,
+  },
+  {
+    name: 'leaves of a second stage say that requests snoop',
+    item: 'no-snoop: page-table bits',
+    file: 'sim/kernel/intel/page-table.js',
+    from: '(this.snoop ? this.format.snoop : 0)',
+    to: '0',
+    tests: SNOOP,
+  },
+  {
+    name: 'PASID entries of first stages and nested ones say it',
+    item: 'no-snoop: page-table bits',
+    file: 'sim/kernel/intel/attachments.js',
+    from: 'Number(paging.table.snoop)',
+    to: '0',
+    tests: SNOOP,
+  },
+  {
+    name: 'no hint makes a device do what it cannot',
+    item: 'no-snoop: the hint',
+    file: 'sim/kernel/proposal/no-snoop.js',
+    from: '(device.canNoSnoop ?? true) && ',
+    to: '',
+    tests: SNOOP,
+  },
+  {
+    name: 'KVM hears of changes only',
+    item: 'no-snoop: the query',
+    file: 'sim/kernel/proposal/no-snoop.js',
+    from: 'if (needed === this.#last)\n            return;',
+    to: '',
+    tests: SNOOP,
+  },
+];
