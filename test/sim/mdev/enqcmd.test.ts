@@ -189,7 +189,8 @@ describe('the portal', () => {
     const { space, buffer } = spaceWith(guest.iommu, IOVA, { pasid: true });
     device.attach(space, { pasid: 7 });
     expect(guest.hardware.mapRegion(PORTAL, device.fd, REGION)).toBe(EACCES);
-    expect(mapPortal(device)).toBe(EACCES);
+    // Compared here: a mapping shown by a failing test would show the whole machine.
+    expect(mapPortal(device) === EACCES).toBe(true);
     expect(flags(device)).toBe(0);
     device.region(REGION).close();
     guest.vm.enablePasidTranslation();
