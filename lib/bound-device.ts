@@ -63,6 +63,11 @@ export abstract class BoundDevice extends Handle {
     return false;
   }
 
+  /** Other devices of its IOMMU group that are bound here: the kernel moves all that are attached when one is. */
+  protected get groupMates(): readonly BoundDevice[] {
+    return [];
+  }
+
   /** The name of the ioctl that attaches, and of the one that detaches. */
   protected abstract readonly attachRequest: string;
   protected abstract readonly detachRequest: string;
@@ -129,6 +134,7 @@ export abstract class BoundDevice extends Handle {
 
   /**
    * Lets the device's DMA go through an address space or a page table. Does nothing if that is attached there already.
+   * With `replace`, the attached devices of its IOMMU group move with it.
    *
    * Throws IommuError and changes nothing: EEXIST (something else is attached and `replace` is not set), EOPNOTSUPP
    * (no PASID support), ENODEV (faults are to be reported and the device has no PRI), EINVAL, EADDRINUSE
@@ -169,9 +175,20 @@ export abstract class BoundDevice extends Handle {
       hinted,
     );
     const slot: Slot = { device: this, pasid, target, table, hwptId };
+    this.#fill(slot);
+    if (old)
+      for (const mate of this.groupMates) if (mate.#slots.has(key)) mate.#fill({ ...slot, device: mate });
+  }
+
+  /** In the kernel the slot has this now, whatever it had before. */
+  #fill(slot: Slot): void {
+    const { pasid, target, table } = slot;
+    const key = checkPasid(pasid);
+    const old = this.#slots.get(key);
     this.#slots.set(key, slot);
     table?.users.add(slot);
     target.addAttachment(slot);
+    const { attachData } = this.context;
     const left = attachData.remove(this.iommuDev, pasid);
     attachData.add(this.iommuDev, pasid, target.ioasid);
     this.#abandonFaults(left);

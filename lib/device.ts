@@ -73,15 +73,22 @@ export class Device extends BoundDevice {
     return this.#softwareMediated;
   }
 
+  protected override get groupMates(): readonly Device[] {
+    if (this.iommuGroup === undefined) return [];
+    return [...this.context.devices].filter(
+      (other): other is Device =>
+        other !== this && other instanceof Device && other.iommuGroup === this.iommuGroup,
+    );
+  }
+
   /** The group's devices are in one space: which of them is in another. */
   protected override whyRefused(
     result: number,
     pasid: number | undefined,
     target: AttachTarget,
   ): string | undefined {
-    if (result !== -uapi.errno.EINVAL || this.iommuGroup === undefined) return undefined;
-    for (const other of this.context.devices) {
-      if (other === this || !(other instanceof Device) || other.iommuGroup !== this.iommuGroup) continue;
+    if (result !== -uapi.errno.EINVAL) return undefined;
+    for (const other of this.groupMates) {
       const attached = other.attached(pasid);
       if (attached && attached !== target)
         return (

@@ -64,6 +64,12 @@ test('all members are in one space: the error says who is in another', () => {
   right.attach(one);
   // One member moves all of them.
   left.attach(two, { replace: true });
+  expect(right.attached()).toBe(two);
+  expect(one.attachments).toEqual([]);
+  expect(two.attachments.map(({ device }) => device)).toEqual([left, right]);
+  expect(iommu.describe().devices.map(({ attached }) => attached)).toEqual(
+    [left, right].map(() => [{ pasid: null, ioasid: two.ioasid }]),
+  );
   left.detach();
   right.detach();
   right.attach(two);
