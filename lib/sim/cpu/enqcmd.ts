@@ -6,10 +6,15 @@
  */
 export type Enqueued = 'accepted' | 'retry' | 'fault';
 
+/** What a portal has to know of a virtual machine: whether its processors translate the PASIDs of ENQCMD. */
+export interface EnqueueingVm {
+  readonly translatesPasids: boolean;
+}
+
 export interface EnqueueTarget {
   enqueue(offset: number, bytes: Uint8Array): Enqueued;
   /** Whether a virtual machine (by its file) may have it in its memory; absent where any may. */
-  belongsTo?(vm: object): boolean;
+  belongsTo?(vm: EnqueueingVm): boolean;
 }
 
 /** Whether a mapping of device memory takes enqueue stores. */

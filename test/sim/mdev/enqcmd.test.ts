@@ -293,6 +293,19 @@ describe('devices of types 7 and 8', () => {
     one.iommu.close();
   });
 
+  test('the portal of a type 7 gets no command with a PASID that was translated', () => {
+    const one = withPdev();
+    const pdev = one.iommu.bind(PDEV, { cookie: 7n });
+    expect(one.hardware.mapRegion(PORTAL, pdev.fd, REGION, 8 * PAGE)).toBe(0);
+    one.vm.enablePasidTranslation();
+    const { space } = spaceWith(one.iommu, IOVA, { pasid: true });
+    one.add('enqcmd', 8n).attach(space, { pasid: 7 });
+    one.vm.mapPasid(7, space);
+    expect(one.enqcmd(7)).toMatchObject({ reason: EXIT_EPT_VIOLATION });
+    expect(one.hardware.mapRegion(PORTAL + 64 * PAGE, pdev.fd, REGION, 8 * PAGE)).toBe(-uapi.errno.EACCES);
+    one.iommu.close();
+  });
+
   test('type 7: a PCI device takes untranslated ENQCMDs of its own vPASIDs', () => {
     const one = withPdev();
     const pdev = one.iommu.bind(PDEV, { cookie: 7n });

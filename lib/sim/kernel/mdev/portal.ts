@@ -1,6 +1,6 @@
 /** The portal of a mediated device, mapped by a user: it takes commands by ENQCMD, which cannot be mediated. */
 import type { DeviceMapping } from '../../../kernel';
-import type { Enqueued, EnqueueTarget } from '../../cpu/enqcmd';
+import type { Enqueued, EnqueueingVm, EnqueueTarget } from '../../cpu/enqcmd';
 import { checkAccess } from '../arguments';
 import type { MdevDevice } from './device';
 
@@ -17,7 +17,7 @@ export class Portal implements DeviceMapping, EnqueueTarget {
   ) {}
 
   /** In another machine, whose processors may not translate, a guest could name any PASID of the hardware's. */
-  belongsTo(vm: object): boolean {
+  belongsTo(vm: EnqueueingVm): boolean {
     return this.vm() === vm;
   }
 

@@ -6,7 +6,7 @@ import type { DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import * as vfio from '../../../uapi/vfio';
 import { VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, vfio_info_cap_header } from '../../../uapi/vfio-capabilities';
-import type { Enqueued, EnqueueTarget } from '../../cpu/enqcmd';
+import type { Enqueued, EnqueueingVm, EnqueueTarget } from '../../cpu/enqcmd';
 import type { Halves, PciFunction } from '../../devices/pci-function';
 import * as registers from '../../devices/pci-registers';
 import { checkAccess } from '../arguments';
@@ -238,6 +238,11 @@ class BarMapping implements DeviceMapping, EnqueueTarget {
     this.#check(offset, 8);
     if (!this.#answers(offset, 8)) return;
     this.device.writeBar64(this.bar, this.start + offset, Number(value >> 32n), Number(value & 0xffffffffn));
+  }
+
+  /** Nothing translates back what a command brings: where processors translate, it would be another device's pPASID. */
+  belongsTo({ translatesPasids }: EnqueueingVm): boolean {
+    return this.bar !== this.device.portalBar || !translatesPasids;
   }
 
   enqueue(offset: number, bytes: Uint8Array): Enqueued {
