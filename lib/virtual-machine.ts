@@ -69,7 +69,12 @@ export class VirtualMachine extends Handle {
 
   /** The vPASIDs that they translate. */
   get mapped(): readonly GuestPasid[] {
-    return [...this.#mapped].map(([pasid, { ioasid }]) => ({ pasid, ioasid }));
+    // The kernel forgets a vPASID with its last attach.
+    const lives = (pasid: number, space: AttachTarget) =>
+      this.devices.some((device) => device.attached(pasid) === space);
+    return [...this.#mapped]
+      .filter(([pasid, space]) => lives(pasid, space))
+      .map(([pasid, { ioasid }]) => ({ pasid, ioasid }));
   }
 
   /**
@@ -157,16 +162,22 @@ export class VirtualMachine extends Handle {
     return { translated: this.#translates, attached, mapped: this.mapped };
   }
 
-  /** Attaches and maps what was saved on another machine. Throws IommuError, with everything undone. */
+  /**
+   * Attaches and maps what was saved on another machine. Throws TypeError (a cookie names no device of this machine),
+   * IommuError; what was attached and mapped is undone, but translation that is on stays on.
+   */
   restorePasids(saved: SavedPasids, { device, space }: RestoreOptions): void {
     const undo: (() => void)[] = [];
     try {
-      if (saved.translated) this.enablePasidTranslation();
       for (const { cookie, pasid, ioasid } of saved.attached) {
         const one = device(cookie);
+        if (!(one instanceof Device) || !this.#devices.has(one))
+          throw new TypeError(`cookie ${cookie} names no device of ${this.label}`);
+        const before = one.attached(pasid);
         one.attach(space(ioasid), { pasid });
-        undo.push(() => one.detach({ pasid }));
+        if (before === undefined) undo.push(() => one.detach({ pasid }));
       }
+      if (saved.translated) this.enablePasidTranslation();
       for (const { pasid, ioasid } of saved.mapped) {
         this.mapPasid(pasid, space(ioasid));
         undo.push(() => this.unmapPasid(pasid));

@@ -21,6 +21,7 @@ export class SimulatedVm {
   readonly vcpu: Vcpu;
   readonly #file: VmFile;
   readonly #slots: Slot[] = [];
+  #closed = false;
 
   /** @internal Use `machine.createVm()`. */
   constructor(readonly process: SimulatedProcess) {
@@ -54,6 +55,9 @@ export class SimulatedVm {
 
   /** The virtual machine ends: its devices leave it, and its translation is gone. */
   close(): void {
+    // The descriptor may be another file's by now.
+    if (this.#closed) return;
+    this.#closed = true;
     for (const { mapping } of this.#slots.splice(0)) mapping.unmap();
     this.process.close(this.fd);
   }

@@ -131,3 +131,32 @@ test('what cannot be restored is undone', () => {
     saved.mapped.map(({ pasid }, i) => ({ pasid, ioasid: target.spaces[i].ioasid })),
   );
 });
+
+test('what was attached there before is not undone', () => {
+  const saved = source.vm.savePasids();
+  target.devices[0].attach(target.spaces[0], { pasid: VPASIDS[0] });
+  target.devices[1].attach(target.spaces[0], { pasid: VPASIDS[1] });
+  expect(errorOf(() => restore(saved))).toMatchObject({ code: 'EEXIST' });
+  expect(target.devices.map((device) => device.slots.length)).toEqual([1, 1]);
+});
+
+test('a device that is not in the machine is refused, and attached to nothing', () => {
+  const saved = source.vm.savePasids();
+  target.vm.removeDevice(target.devices[0]);
+  expect(() => restore(saved)).toThrow(TypeError);
+  expect(target.devices[0].slots).toEqual([]);
+});
+
+test('a space that is closed takes its vPASIDs out of what is saved', () => {
+  source.spaces[0].close();
+  expect(source.vm.savePasids().mapped).toEqual([{ pasid: VPASIDS[1], ioasid: source.spaces[1].ioasid }]);
+});
+
+test('a machine that is closed twice closes nothing of others', () => {
+  const { hardware, iommu } = target;
+  target.iommu.close();
+  hardware.close();
+  const fd = iommu.kernel.eventfd(0, 0);
+  hardware.close();
+  expect(iommu.kernel.close(fd)).toBe(0);
+});
