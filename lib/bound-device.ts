@@ -5,6 +5,7 @@ import { refusal, type IommuError } from './errors';
 import { Handle, runAll } from './handle';
 import { readHardwareInfo, type HardwareInfo, type HardwareType } from './hardware-info';
 import { attempt, refused } from './ioctl';
+import { checkOptions } from './options';
 import type { PageTable } from './page-table';
 import { errno, IOMMU_SLOT_OWNER, VFIO_DEVICE_ATTACH_PASID } from './uapi';
 import type { VirtualDevice } from './virtual-iommu';
@@ -146,6 +147,7 @@ export abstract class BoundDevice extends Handle {
       throw new TypeError('attach takes what iommu.createAddressSpace() or createPageTable() made');
     target.requireOpen({ request: this.attachRequest });
     if (target.context !== this.context) throw new TypeError(`${target.label} belongs to another Iommu`);
+    checkOptions(options, 'attach');
     const { pasid, replace = false } = options;
     const key = checkPasid(pasid);
     const old = this.#slots.get(key);

@@ -1,7 +1,9 @@
 /** IOASID_ALLOC of the RFC: which kind of address space the options ask for. */
 import { AddressSpace, type AddressSpaceOptions } from './address-space';
 import type { Context } from './context';
+import { FaultQueue } from './fault-queue';
 import { NestedAddressSpace, type NestedAddressSpaceOptions } from './nested-address-space';
+import { checkOptions } from './options';
 import { UserAddressSpace, type UserAddressSpaceOptions } from './user-address-space';
 
 /** Options of `iommu.createAddressSpace`. */
@@ -13,12 +15,15 @@ export function createAddressSpace(
   context: Context,
   options: AnyAddressSpaceOptions,
 ): AddressSpace | NestedAddressSpace | UserAddressSpace {
+  checkOptions(options, 'createAddressSpace');
+  if (options.faults !== undefined && !(options.faults instanceof FaultQueue))
+    throw new TypeError('faults is what iommu.createFaultQueue() returned');
   if (options.faults && !context.queues.has(options.faults)) {
     options.faults.requireOpen({ request: 'IOMMU_HWPT_ALLOC' });
     throw new TypeError('the fault queue belongs to another Iommu');
   }
   if (isUserManaged(options)) {
-    if ('enforceSnoop' in options)
+    if ('enforceSnoop' in options && options.enforceSnoop !== undefined)
       throw new TypeError('a user-managed address space snoops as its parent does');
     return new UserAddressSpace(context, options);
   }

@@ -12,13 +12,11 @@ import type { Handle } from './handle';
 import { KernelManagedSpace } from './kernel-managed-space';
 import { NestedAddressSpace } from './nested-address-space';
 import type { EnforceSnoop } from './no-snoop';
+import { hex, type Hex } from './hex';
 import { PageTable } from './page-table';
 import { listDevices, type DeviceDescription } from './sysfs';
 import { UserAddressSpace } from './user-address-space';
 import { VirtualIommu } from './virtual-iommu';
-
-/** 64 bits in hexadecimal: '0xfee00000'. */
-export type Hex = `0x${string}`;
 
 export interface DescribedDevice {
   readonly cookie: Hex;
@@ -102,6 +100,16 @@ export interface DescribedFaultQueue {
   readonly pending: readonly DescribedFault[];
 }
 
+/** What `iommu.openVm()` gave. */
+export interface DescribedVirtualMachine {
+  readonly fd: number;
+  /** Its devices, by their cookies. */
+  readonly devices: readonly Hex[];
+  readonly translatesPasids: boolean;
+  /** The vPASIDs that its processors translate. */
+  readonly mapped: readonly { readonly pasid: number; readonly ioasid: number }[];
+}
+
 /** `iommu.describe()`. */
 export interface IommuDescription {
   readonly backend: 'linux' | 'simulated';
@@ -113,10 +121,11 @@ export interface IommuDescription {
   readonly spaces: readonly DescribedSpace[];
   readonly buffers: readonly DescribedBuffer[];
   readonly faultQueues: readonly DescribedFaultQueue[];
+  readonly virtualMachines: readonly DescribedVirtualMachine[];
 }
 
 export function describeContext(context: Context): IommuDescription {
-  const { kernel, fd, devices, spaces, buffers, queues } = context;
+  const { kernel, fd, devices, spaces, buffers, queues, machines } = context;
   const known = listDevices(kernel);
   const numbers = new Map([...buffers].map((buffer, number) => [buffer, number]));
   const made = [...spaces]
@@ -132,6 +141,9 @@ export function describeContext(context: Context): IommuDescription {
     spaces: targets.map((target) => describeSpace(target, numbers)).sort((a, b) => a.ioasid - b.ioasid),
     buffers: [...numbers].map(([buffer, number]) => describeBuffer(buffer, number)),
     faultQueues: [...queues].map(describeQueue),
+    virtualMachines: [...machines].map(({ fd: file, devices: members, translatesPasids, mapped }) => ({
+      ...{ fd: file, devices: members.map(({ cookie }) => hex(cookie)), translatesPasids, mapped },
+    })),
   };
 }
 
@@ -234,8 +246,4 @@ function describeQueue({ id, fd, limit, pending }: FaultQueue): DescribedFaultQu
     ...{ read: permissions.read, write: permissions.write },
   }));
   return { id, fd, limit, pending: faults };
-}
-
-function hex(value: bigint): Hex {
-  return `0x${value.toString(16)}`;
 }

@@ -15,6 +15,7 @@ import { Region, type RegionDescription } from './region';
 import { NO_CAPABILITIES, readRegionCapabilities } from './region-capabilities';
 import type { DeviceDescription } from './sysfs';
 import * as uapi from './uapi';
+import { VFIO_DEVICE_NO_SNOOP_HINT } from './uapi/proposal/no-snoop';
 
 /** Regions of a PCI function by name, in the order of VFIO_PCI_*_REGION_INDEX. */
 const REGION_NAMES = ['bar0', 'bar1', 'bar2', 'bar3', 'bar4', 'bar5', 'rom', 'config', 'vga'] as const;
@@ -100,6 +101,15 @@ export class Device extends BoundDevice {
   }
 
   protected override hintNoSnoop(used: boolean | undefined): void {
+    if (this.softwareMediated)
+      throw refusal(
+        'EOPNOTSUPP',
+        `no IOMMU takes part in the DMA of ${this.name}: its driver does it, and that snoops`,
+        {
+          request: VFIO_DEVICE_NO_SNOOP_HINT.name,
+          hint: 'leave noSnoop out',
+        },
+      );
     hintNoSnoop(this.context, this.fd, used);
   }
 

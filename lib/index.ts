@@ -29,7 +29,7 @@ export type {
   DescribedGroup,
   DescribedMapping,
   DescribedSpace,
-  Hex,
+  DescribedVirtualMachine,
   IommuDescription,
 } from './describe';
 export { extensionNames, type Extension } from './extensions';
@@ -73,3 +73,4 @@ export type { AllocateOptions, DeviceMapping, Kernel, Memory, Watch } from './ke
 export type { WaitOptions } from './event-stream';
 export { Fault, FaultQueue, type FaultQueueOptions, type FaultRecord } from './fault-queue';
 export { MockDevice, type MockFault } from './mock-device';
+export type { Hex } from './hex';

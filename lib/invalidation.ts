@@ -3,6 +3,7 @@ import type { Context } from './context';
 import { refusal } from './errors';
 import { attempt, refused } from './ioctl';
 import type { IovaRangeInput } from './iova';
+import { checkOptions } from './options';
 import * as uapi from './uapi';
 
 const U64_MAX = 2n ** 64n - 1n;
@@ -60,6 +61,7 @@ const FIELDS: readonly string[] = [
 ] satisfies (keyof CacheInvalidation)[];
 
 export function isCacheInvalidation(what: Invalidation | CacheInvalidation): what is CacheInvalidation {
+  if (what !== 'all') checkOptions(what, 'invalidate', "'all', or what to forget");
   return (
     typeof what === 'object' && !Array.isArray(what) && Object.keys(what).every((key) => FIELDS.includes(key))
   );
@@ -68,6 +70,7 @@ export function isCacheInvalidation(what: Invalidation | CacheInvalidation): wha
 /** For a user's table of this enum iommu_hwpt_data_type. Throws TypeError, RangeError; IommuError EOPNOTSUPP. */
 export function encodeCaches(what: CacheInvalidation, dataType: number): RawInvalidation {
   const { range, leaf = false, caches = ['iotlb'] } = what;
+  if (!Array.isArray(caches)) throw new TypeError(`caches are an array of ${CACHES.join(', ')}`);
   const unknown = caches.find((cache) => !CACHES.includes(cache));
   if (unknown !== undefined || caches.length === 0)
     throw new TypeError(`caches are ${CACHES.join(', ')}, at least one, not ${String(unknown)}`);
@@ -102,7 +105,9 @@ export function encodeInvalidation(what: Invalidation): RawInvalidation {
       type: uapi.IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3,
       entries: what.commands.map((cmd) => uapi.iommu_viommu_arm_smmuv3_invalidate.encode({ cmd })),
     };
-  return encodeVtd('iova' in what ? [what] : what);
+  if ('iova' in what) return encodeVtd([what]);
+  if (Array.isArray(what)) return encodeVtd(what as readonly VtdInvalidation[]);
+  throw new TypeError(`${Object.keys(what).join(', ')} says nothing of what to forget: ${FIELDS.join(', ')}`);
 }
 
 function encodeVtd(list: readonly VtdInvalidation[]): RawInvalidation {

@@ -24,6 +24,7 @@ import type { NestedAddressSpace, NestedAddressSpaceOptions } from './nested-add
 import { needsNoSnoop, NoSnoopWatch } from './no-snoop';
 import { chooseBackend, type Backend, type Choice } from './open-kernel';
 import { getOption, setOption } from './option';
+import { checkOptions } from './options';
 import { PageTable } from './page-table';
 import { listDevices, resolveDevice, type DeviceDescription, type MdevDescription } from './sysfs';
 import * as uapi from './uapi';
@@ -81,8 +82,7 @@ export class Iommu extends Handle {
    * TypeError for a backend that does not exist.
    */
   static open(options: OpenOptions = {}): Iommu {
-    if (typeof options !== 'object' || options === null)
-      throw new TypeError(`Iommu.open takes { backend }, not ${options === null ? 'null' : typeof options}`);
+    checkOptions(options, 'Iommu.open', '{ backend }');
     return new Iommu(chooseBackend(options.backend));
   }
 
@@ -260,11 +260,19 @@ export class Iommu extends Handle {
   /**
    * The devices and PASIDs of a virtual machine, by the descriptor of its file: KVM's, or `machine.createVm().fd` of a
    * simulated machine. No KVM has this; its methods throw IommuError EOPNOTSUPP there.
+   *
+   * Throws TypeError; IommuError EEXIST (it is open).
    */
   openVm(fd: number): VirtualMachine {
     this.requireOpen({ request: uapi.KVM_DEV_VFIO_FILE_ADD.name });
     if (!Number.isInteger(fd) || fd < 0)
       throw new TypeError(`${String(fd)} is no descriptor of a virtual machine`);
+    // Two objects would each know half of what is in the machine.
+    if ([...this.#context.machines].some((machine) => machine.fd === fd))
+      throw refusal('EEXIST', `virtual machine ${fd} is open`, {
+        request: uapi.KVM_DEV_VFIO_FILE_ADD.name,
+        hint: 'use what openVm() returned, or close that',
+      });
     return new VirtualMachine(this.#context, fd);
   }
 

@@ -13,7 +13,7 @@ import {
   type IovaRangeInput,
   type MappedRange,
 } from './iova';
-import { hex } from './map-request';
+import { hex } from './hex';
 import type { NestedAddressSpace } from './nested-address-space';
 import {
   checkEnforceSnoop,

@@ -1,4 +1,5 @@
 /** The three requests that put memory into an IOAS: by address, by file, and from another IOAS. */
+import { hex } from './hex';
 import type { Context } from './context';
 import type { DmaBuffer } from './dma-buffer';
 import { attempt, refused } from './ioctl';
@@ -77,10 +78,6 @@ function whyInvalid(context: Context, { ioasId, iova, offset, ...request }: MapR
   if (ranges.some((range) => range.iova <= iova && end <= range.iova + range.length)) return undefined;
   const usable = ranges.map((range) => span(range.iova, range.iova + range.length));
   return `${span(iova, end)} is not within what devices of this space reach: ${usable.join(', ')}`;
-}
-
-export function hex(address: bigint): string {
-  return `0x${address.toString(16)}`;
 }
 
 /** First and last address of [start, end). */

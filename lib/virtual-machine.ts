@@ -2,13 +2,17 @@ import type { AttachTarget } from './attach-target';
 import { toPasid, type BoundDevice } from './bound-device';
 import type { Context } from './context';
 import { Device } from './device';
-import { refusal } from './errors';
+import { IommuError, refusal } from './errors';
+import { hex, type Hex } from './hex';
 import { Handle, runAll } from './handle';
 import { propose } from './proposal';
 import * as uapi from './uapi';
 
 const DEVICES = 'virtual machines that devices belong to with their PASIDs';
 const TRANSLATION = 'PASID translation by the processor (KVM_CAP_PASID_TRANSLATION)';
+
+/** Answers of a descriptor that is no virtual machine's any more: closed, or another file; ENOENT: another machine's. */
+const GONE: readonly string[] = ['EBADF', 'EOPNOTSUPP', 'ENOENT'];
 
 /** A vPASID that the processor translates, and the address space that it means. */
 export interface GuestPasid {
@@ -20,7 +24,7 @@ export interface GuestPasid {
 export interface SavedPasids {
   readonly translated: boolean;
   /** The address spaces of its devices' vPASIDs; the device by its cookie. */
-  readonly attached: readonly (GuestPasid & { readonly cookie: bigint })[];
+  readonly attached: readonly (GuestPasid & { readonly cookie: Hex })[];
   readonly mapped: readonly GuestPasid[];
 }
 
@@ -151,12 +155,12 @@ export class VirtualMachine extends Handle {
     this.#mapped.delete(user);
   }
 
-  /** What another machine needs to go on with the same vPASIDs. Plain data. */
+  /** What another machine needs to go on with the same vPASIDs. Plain data, which JSON.stringify takes. */
   savePasids(): SavedPasids {
     this.requireOpen({ request: uapi.KVM_MAP_PASID.name });
     const attached = this.devices.flatMap(({ cookie, slots }) =>
       slots.flatMap(({ pasid, target }) =>
-        pasid === undefined ? [] : [{ cookie, pasid, ioasid: target.ioasid }],
+        pasid === undefined ? [] : [{ cookie: hex(cookie), pasid, ioasid: target.ioasid }],
       ),
     );
     return { translated: this.#translates, attached, mapped: this.mapped };
@@ -170,7 +174,7 @@ export class VirtualMachine extends Handle {
     const undo: (() => void)[] = [];
     try {
       for (const { cookie, pasid, ioasid } of saved.attached) {
-        const one = device(cookie);
+        const one = device(BigInt(cookie));
         if (!(one instanceof Device) || !this.#devices.has(one))
           throw new TypeError(`cookie ${cookie} names no device of ${this.label}`);
         const before = one.attached(pasid);
@@ -212,9 +216,14 @@ export class VirtualMachine extends Handle {
 
   /** The guest's ENQCMDs are over. Its devices belong to the machine until they, or its file, are closed. */
   protected override release(): void {
-    const steps = [...this.#mapped.keys()].map(
-      (user_pasid) => () => this.#call(uapi.KVM_UNMAP_PASID, { user_pasid }, TRANSLATION),
-    );
+    const steps = [...this.#mapped.keys()].map((user_pasid) => () => {
+      try {
+        this.#call(uapi.KVM_UNMAP_PASID, { user_pasid }, TRANSLATION);
+      } catch (error) {
+        // The machine went first, and its translation with it.
+        if (!(error instanceof IommuError && GONE.includes(error.code))) throw error;
+      }
+    });
     this.#context.machines.delete(this);
     runAll(steps);
   }

@@ -1,4 +1,4 @@
-/** What goes wrong around a program: permissions, drivers, hardware that is off or pulled out. */
+/** What goes wrong around a program: permissions, drivers, hardware that is off or pulled out; and options that are none. */
 import { Iommu, IommuError } from '../lib';
 import { Machine } from '../lib/sim';
 import { DmaEngine, Edu } from '../lib/sim';
@@ -109,4 +109,24 @@ test('the mock IOMMU is the kernel’s own', () => {
   expect(error).toMatchObject({ code: 'ENOTTY', request: 'IOMMU_TEST_CMD' });
   expect(error.hint).toContain('CONFIG_IOMMUFD_TEST');
   expect(iommu.createAddressSpace().ioasId).toBe(1);
+});
+
+test('options are objects, and a fault queue is one', () => {
+  const iommu = Iommu.open({ backend: new Machine() });
+  const device = iommu.bind(EDU, { cookie: 1 });
+  const space = iommu.createAddressSpace();
+  const made = (options: unknown) => () => iommu.createAddressSpace(options as never);
+  const notNull = (caller: string) => new TypeError(`${caller} takes an object of options, not null`);
+  expect(made(null)).toThrow(notNull('createAddressSpace'));
+  expect(made({ faults: {} })).toThrow(new TypeError('faults is what iommu.createFaultQueue() returned'));
+  expect(() => device.attach(space, null as never)).toThrow(notNull('attach'));
+  expect(device.attached()).toBeUndefined();
+  expect(iommu.describe().spaces).toHaveLength(1);
+  const guest = {
+    owner: 'user',
+    parent: space,
+    pageTable: { address: 0, width: 48 },
+    enforceSnoop: undefined,
+  };
+  expect(errorOf(made(guest))).not.toMatchObject({ message: expect.stringContaining('snoops') as string });
 });

@@ -1,4 +1,4 @@
-import { encodeCaches } from '../lib/invalidation';
+import { encodeCaches, encodeInvalidation, isCacheInvalidation } from '../lib/invalidation';
 import * as uapi from '../lib/uapi';
 
 const VTD = uapi.IOMMU_HWPT_DATA_VTD_S1;
@@ -17,4 +17,15 @@ test.each([
   expect(entries.map((entry) => uapi.iommu_hwpt_vtd_s1_invalidate.decode(entry))).toEqual([
     { ...expected, __reserved: 0 },
   ]);
+});
+
+test.each([
+  [null, "invalidate takes 'all', or what to forget, not null"],
+  [5, "invalidate takes 'all', or what to forget, not number"],
+  [{ foo: 1 }, 'foo says nothing of what to forget: device, pasid, range, leaf, caches'],
+  [{ caches: 'iotlb' }, 'caches are an array of iotlb, device-tlb, pasid'],
+])('%p is nothing to forget', (what, message) => {
+  const encode = (input: never) =>
+    isCacheInvalidation(input) ? encodeCaches(input, VTD) : encodeInvalidation(input);
+  expect(() => encode(what as never)).toThrow(new TypeError(message));
 });

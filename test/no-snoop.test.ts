@@ -129,7 +129,7 @@ test('mediated devices are what their engine is; one in software has no DMA of i
   software.attach(iommu.createAddressSpace());
   expect(iommu.needsNoSnoop()).toBe(false);
   const hint = () => software.attach(software.attached()!, { noSnoop: true });
-  expect(errorOf(hint)).toMatchObject({ code: 'EOPNOTSUPP' });
+  expect(errorOf(hint)).toMatchObject({ code: 'EOPNOTSUPP', hint: 'leave noSnoop out' });
   const channel = bindNew(iommu, 'channel', 2n);
   channel.attach(iommu.createAddressSpace());
   expect(iommu.needsNoSnoop()).toBe(true);

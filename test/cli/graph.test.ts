@@ -119,6 +119,7 @@ function stateOf({ parents, users, mappings, targets, devices, buffers }: Plan):
         fd: number % 2 ? number : null,
       },
     })),
+    virtualMachines: [],
     faultQueues: [{ id: 8, fd: 9, limit: 1, pending: [] }],
   };
 }

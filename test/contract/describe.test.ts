@@ -36,6 +36,7 @@ describe('describe()', () => {
         ...{ number, address: `0x${address.toString(16)}`, length, fd: fd < 0 ? null : fd },
       })),
       faultQueues: [],
+      virtualMachines: [],
     });
     expect(JSON.parse(JSON.stringify(state))).toEqual(state);
   });

@@ -11,11 +11,12 @@ import { copyStruct } from './iommufd/command';
 import { IommufdFile } from './iommufd/file';
 import type { PasidSource } from './mdev/device';
 import { IsolatedBinding } from './mdev/binding';
-import { MdevFile, type MdevVm } from './mdev/file';
+import { MdevFile } from './mdev/file';
 import type { PasidAllocator } from './pasids';
 import type { SimulatedProcess } from './process';
 import type { System } from './system';
 import { VfioFile } from './vfio/cdev';
+import type { DeviceVm } from './vm-device';
 
 /** A vPASID of the machine. */
 interface VmPasid {
@@ -53,7 +54,7 @@ class VmPasids implements PasidSource {
 type FieldsOf<S> = S extends Struct<infer F> ? F : never;
 type Fields<S extends Struct> = Values<FieldsOf<S>> & Input<FieldsOf<S>>;
 
-export class VmFile extends OpenFile implements MdevVm {
+export class VmFile extends OpenFile implements DeviceVm {
   readonly devices = new Set<VfioFile | MdevFile>();
   /** vPASIDs that the processors translate. */
   readonly #mapped = new Set<number>();
@@ -102,8 +103,8 @@ export class VmFile extends OpenFile implements MdevVm {
   /** A device leaves. What it has attached keeps its pPASIDs until it is detached. */
   remove(file: VfioFile | MdevFile): void {
     this.devices.delete(file);
-    if (!(file instanceof MdevFile)) return;
     file.vm = undefined;
+    if (!(file instanceof MdevFile)) return;
     for (const vpasid of this.#mapped) this.#abort(file, vpasid);
     file.mdev.source = file.mdev.own;
   }
@@ -124,12 +125,13 @@ export class VmFile extends OpenFile implements MdevVm {
     if (!file) return -errno.EBADF;
     if (!(file instanceof VfioFile) && !(file instanceof MdevFile)) return -errno.EINVAL;
     if (this.devices.has(file)) return -errno.EEXIST;
+    if (file.vm) return -errno.EBUSY;
     if (file instanceof MdevFile) {
       // Its vPASIDs have pPASIDs already, and those may not be the machine's.
-      if (file.vm || file.mdev.pasidsInUse > 0) return -errno.EBUSY;
-      file.vm = this;
+      if (file.mdev.pasidsInUse > 0) return -errno.EBUSY;
       if (file.mdev.type.enqcmd) file.mdev.source = this.#pasids;
     }
+    file.vm = this;
     this.devices.add(file);
     return 0;
   }

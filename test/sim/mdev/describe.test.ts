@@ -22,3 +22,21 @@ test('a mediated device is named by its UUID, and is a part of its parent', () =
     'PASID 42 → IOASID 1',
   ]);
 });
+
+test('a virtual machine has its devices, by cookie, and its vPASIDs', () => {
+  const machine = machineWith();
+  using iommu = Iommu.open({ backend: machine });
+  const hardware = machine.createVm();
+  const vm = iommu.openVm(hardware.fd);
+  const device = bindNew(iommu, 'enqcmd', 8n);
+  vm.addDevice(device);
+  vm.enablePasidTranslation();
+  const space = iommu.createAddressSpace({ pasid: true });
+  device.attach(space, { pasid: 3 });
+  vm.mapPasid(3, space);
+  const state = iommu.describe();
+  expect(state.virtualMachines).toEqual([
+    { fd: hardware.fd, devices: ['0x8'], translatesPasids: true, mapped: [{ pasid: 3, ioasid: 1 }] },
+  ]);
+  expect(JSON.parse(JSON.stringify(state))).toEqual(state);
+});

@@ -273,6 +273,29 @@ test('no kernel but the simulated one has it: EOPNOTSUPP says so', () => {
   });
 });
 
+describe('the machine’s file', () => {
+  test('is opened once at a time', () => {
+    expect(errorOf(() => guest.iommu.openVm(guest.hardware.fd))).toMatchObject({ code: 'EEXIST' });
+    guest.vm.close();
+    guest.iommu.openVm(guest.hardware.fd).enablePasidTranslation();
+  });
+
+  test('may go first: what it translated went with it', () => {
+    guest.ready();
+    guest.hardware.close();
+    guest.vm.close();
+    expect(guest.vm.closed).toBe(true);
+  });
+
+  test('or be another file by then', () => {
+    guest.ready();
+    guest.hardware.close();
+    const fd = guest.iommu.kernel.eventfd(0, 0);
+    guest.vm.close();
+    guest.iommu.kernel.close(fd);
+  });
+});
+
 describe('devices of types 7 and 8', () => {
   const PDEV = '0000:00:08.0';
   const withPdev = () => {
@@ -291,6 +314,22 @@ describe('devices of types 7 and 8', () => {
     one.vm.enablePasidTranslation();
     expect(errorOf(() => one.vm.addDevice(pdev))).toMatchObject(MIXED);
     one.iommu.close();
+  });
+
+  test('each is in one virtual machine, which goes when its file does', () => {
+    const one = withPdev();
+    const pdev = one.iommu.bind(PDEV, { cookie: 7n });
+    one.vm.addDevice(pdev);
+    const second = one.machine.createVm();
+    const other = one.iommu.openVm(second.fd);
+    expect(errorOf(() => other.addDevice(pdev))).toMatchObject({ code: 'EBUSY' });
+    one.hardware.close();
+    other.addDevice(pdev);
+    // A device that is closed has left.
+    pdev.close();
+    expect(other.devices).toEqual([]);
+    one.iommu.close();
+    second.close();
   });
 
   test('the portal of a type 7 gets no command with a PASID that was translated', () => {

@@ -22,17 +22,11 @@ import { offsetOf, REGION_STRIDE } from '../vfio/regions';
 import { EmulatedBinding, IsolatedBinding, type MdevBinding } from './binding';
 import type { MdevDevice, MdevUser } from './device';
 import { ChannelRegisters, REGISTERS_SIZE, SoftwareRegisters, type Registers } from './mediation';
+import type { DeviceVm } from '../vm-device';
 import { Portal } from './portal';
 
 const PORTAL_INDEX = vfio.VFIO_PCI_BAR2_REGION_INDEX;
 const WIDTHS = [4, 2, 1] as const;
-
-/** A virtual machine that the device belongs to. */
-export interface MdevVm {
-  /** The machine's processors translate the PASIDs of ENQCMD. */
-  readonly translatesPasids: boolean;
-  remove(file: MdevFile): void;
-}
 
 /** What there is of the device once it is bound. */
 interface Bound {
@@ -42,7 +36,7 @@ interface Bound {
 }
 
 export class MdevFile extends OpenFile implements MdevUser {
-  vm: MdevVm | undefined;
+  vm: DeviceVm | undefined;
   #bound: Bound | undefined;
 
   constructor(
@@ -127,7 +121,7 @@ export class MdevFile extends OpenFile implements MdevUser {
   }
 
   /** Whose guest may use the portal. */
-  get #portalVm(): MdevVm | undefined {
+  get #portalVm(): DeviceVm | undefined {
     return this.#bound && this.vm?.translatesPasids ? this.vm : undefined;
   }
 

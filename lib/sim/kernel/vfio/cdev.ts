@@ -17,6 +17,7 @@ import { VirtualConfig } from './config';
 import { DmaBufs } from './dma-buf';
 import { DeviceFeatures } from './features';
 import { VfioInterrupts } from './interrupts';
+import type { DeviceVm, VmDeviceFile } from '../vm-device';
 import { answers, type Bound } from './ioctls';
 import { IoEventfds } from './ioeventfd';
 import { LowPower } from './low-power';
@@ -25,7 +26,8 @@ import { isRegion, mapBar, mappableBars, readRegion, writeRegion } from './regio
 /** Bytes of `argsz`, with which every struct begins. */
 const SIZE_FIELD = 4;
 
-export class VfioFile extends OpenFile {
+export class VfioFile extends OpenFile implements VmDeviceFile {
+  vm: DeviceVm | undefined;
   #bound: Bound | undefined;
   /** Where read(2) and write(2) go on. */
   #position = 0;
@@ -100,6 +102,7 @@ export class VfioFile extends OpenFile {
   }
 
   protected override release(): void {
+    this.vm?.remove(this);
     const bound = this.#bound;
     if (!bound) return;
     this.#bound = undefined;
