@@ -20,7 +20,6 @@ import {
   FS_P,
   FS_PS,
   FS_RW,
-  FS_US,
   G_GLOBAL,
   GCMD_QIE,
   GCMD_REG,
@@ -42,9 +41,8 @@ import {
   SS_W,
   VtdCapabilities,
 } from '../../../lib/sim/vtd';
-import { Bench, RID } from './bench';
+import { ALL, Bench, RID } from './bench';
 
-const ALL = FS_P | FS_RW | FS_US;
 const PASID = 3;
 
 class Ats extends Bench {

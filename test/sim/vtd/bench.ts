@@ -2,6 +2,7 @@
 import { ACCESS_READ, AtsEndpoint, NO_PASID, TranslationCompletion } from '../../../lib/sim/bus';
 import { PhysicalMemory } from '../../../lib/sim/memory';
 import {
+  AW_48_BIT,
   CONTEXT_ENTRY,
   contextEntryAddress,
   encodeContextEntry,
@@ -10,6 +11,9 @@ import {
   encodePasidEntry,
   encodeRootEntryHalf,
   FRCD_REG,
+  FS_P,
+  FS_RW,
+  FS_US,
   FSTS_REG,
   GCMD_QIE,
   GCMD_REG,
@@ -21,12 +25,16 @@ import {
   IQT_REG,
   lowHalf,
   PASID_ENTRY,
+  PGTT_FIRST_STAGE,
+  PGTT_SECOND_STAGE,
   pasidDirectoryEntryAddress,
   pasidEntryAddress,
   PQA_REG,
   rootEntryAddress,
   RTADDR_REG,
   RTADDR_TTM_SHIFT,
+  SS_R,
+  SS_W,
   StaleUse,
   TTM_SCALABLE,
   VtdCapabilities,
@@ -34,6 +42,9 @@ import {
 } from '../../../lib/sim/vtd';
 
 export const RID = 0x0020;
+/** Second-stage entries that give both rights; first-stage entries that are present, writable and the user's. */
+export const RW = SS_R | SS_W;
+export const ALL = FS_P | FS_RW | FS_US;
 
 export type ContextFields = Partial<ReturnType<typeof CONTEXT_ENTRY.decode>>;
 export type PasidFields = Partial<ReturnType<typeof PASID_ENTRY.decode>>;
@@ -216,5 +227,20 @@ export class Bench {
       invalidateTranslations: (...message) => this.messages.push([rid, 'invalidate', ...message]),
       pageGroupResponse: (...message) => this.messages.push([rid, 'response', ...message]),
     };
+  }
+}
+
+/** Requests without PASID go through a second stage, those with PASID 1 through a first stage; both in domain DID. */
+export class TwoStages extends Bench {
+  static readonly DID = 7;
+  readonly second = this.page();
+  readonly first = this.page();
+
+  constructor(...options: ConstructorParameters<typeof Bench>) {
+    super(...options);
+    const { DID } = TwoStages;
+    this.context(RID);
+    this.pasid(RID, 0, { PGTT: PGTT_SECOND_STAGE, AW: AW_48_BIT, DID, SSPTPTR: this.second });
+    this.pasid(RID, 1, { PGTT: PGTT_FIRST_STAGE, DID, FSPTPTR: this.first });
   }
 }

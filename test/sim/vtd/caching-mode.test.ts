@@ -24,14 +24,11 @@ import {
   PGTT_FIRST_STAGE,
   PGTT_PASS_THROUGH,
   PGTT_SECOND_STAGE,
-  SS_R,
-  SS_W,
 } from '../../../lib/sim/vtd';
 import { Machine } from '../../../lib/sim';
 import { Iommu } from '../../../lib';
-import { Bench, RID } from './bench';
+import { Bench, RID, RW } from './bench';
 
-const RW = SS_R | SS_W;
 const DID = 7;
 const PAGE = 0x1234_5000n;
 const AT = Number(PAGE);

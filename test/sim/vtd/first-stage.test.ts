@@ -13,9 +13,8 @@ import {
   PGTT_FIRST_STAGE,
   VtdCapabilities,
 } from '../../../lib/sim/vtd';
-import { Bench, PasidFields, RID } from './bench';
+import { ALL, Bench, PasidFields, RID } from './bench';
 
-const ALL = FS_P | FS_RW | FS_US;
 const PASID = 9;
 
 function firstStage(FSPM: number, capabilities: Partial<VtdCapabilities> = {}, fields: PasidFields = {}) {

@@ -10,14 +10,11 @@ import {
   LEGACY_CONTEXT_ENTRY,
   legacyContextEntryAddress,
   RTADDR_REG,
-  SS_R,
-  SS_W,
   StaleUse,
   VtdCapabilities,
 } from '../../../lib/sim/vtd';
-import { Bench, RID } from './bench';
+import { Bench, RID, RW } from './bench';
 
-const RW = SS_R | SS_W;
 /** What is mapped at first, and where to. */
 export const ADDRESS = 0x40_1234_5678n;
 export const TARGET = 0x123_4000;

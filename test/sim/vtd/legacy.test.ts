@@ -19,10 +19,8 @@ import {
   TT_PASS_THROUGH,
   TT_UNTRANSLATED,
 } from '../../../lib/sim/vtd';
-import { RID } from './bench';
+import { RID, RW } from './bench';
 import { ADDRESS, Legacy, TARGET } from './legacy-bench';
-
-const RW = SS_R | SS_W;
 
 test('translates through the second stage of the context entry', () => {
   const bench = new Legacy();

@@ -6,7 +6,6 @@ import {
   FS_D,
   FS_P,
   FS_PS,
-  FS_RW,
   FS_US,
   PGTT_NESTED,
   SS_A,
@@ -15,10 +14,8 @@ import {
   SS_R,
   SS_W,
 } from '../../../lib/sim/vtd';
-import { Bench, PasidFields, RID } from './bench';
+import { ALL, Bench, PasidFields, RID, RW } from './bench';
 
-const ALL = FS_P | FS_RW | FS_US;
-const RW = SS_R | SS_W;
 const PASID = 4;
 
 /** A guest whose page g lies at host page `host(g)`, with first-stage tables in guest memory. */

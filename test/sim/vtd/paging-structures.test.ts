@@ -6,26 +6,17 @@ import {
   encodeIotlbInvalidate,
   encodePasidIotlbInvalidate,
   FS_A,
-  FS_P,
-  FS_RW,
-  FS_US,
   G_DOMAIN,
   G_GLOBAL,
   G_PAGE,
   PASID_IOTLB_G_PAGE,
   PASID_IOTLB_G_PASID,
-  PGTT_FIRST_STAGE,
   PGTT_NESTED,
-  PGTT_SECOND_STAGE,
-  SS_R,
-  SS_W,
   StaleUse,
 } from '../../../lib/sim/vtd';
-import { Bench, RID } from './bench';
+import { ALL, Bench, RID, RW, TwoStages } from './bench';
 
-const RW = SS_R | SS_W;
-const ALL = FS_P | FS_RW | FS_US;
-const DID = 7;
+const { DID } = TwoStages;
 const FIRST = 1;
 /** Two pages of one table, and where they and the others of a new table lead. */
 const USED = 0x1234_5000n;
@@ -34,10 +25,7 @@ const OLD = 0x50_0000;
 const NEW = 0x60_0000;
 
 /** PASID 0 (none): second stage; 1: first stage. USED was translated; then the entry of `level` was put on a new table. */
-class Moved extends Bench {
-  readonly second = this.page();
-  readonly first = this.page();
-
+class Moved extends TwoStages {
   constructor(
     readonly pasidValue: number,
     level: number,
@@ -45,9 +33,6 @@ class Moved extends Bench {
     structureCaches?: boolean,
   ) {
     super({}, strict, structureCaches);
-    this.context(RID);
-    this.pasid(RID, 0, { PGTT: PGTT_SECOND_STAGE, AW: AW_48_BIT, DID, SSPTPTR: this.second });
-    this.pasid(RID, FIRST, { PGTT: PGTT_FIRST_STAGE, DID, FSPTPTR: this.first });
     for (const address of [USED, OTHER]) this.place(address, OLD);
     expect(this.read(USED)).toBe(OLD);
     this.memory.write64(this.entryOf(USED, level), 0, 0);

@@ -8,15 +8,12 @@ import {
   IOTLB_REG,
   IVA_REG,
   legacyContextEntryAddress,
-  SS_R,
-  SS_W,
   VER_1_0,
   VtdUnit,
 } from '../../../lib/sim/vtd';
-import { Bench, RID } from './bench';
+import { Bench, RID, RW } from './bench';
 import { ADDRESS, Legacy, TARGET } from './legacy-bench';
 
-const RW = SS_R | SS_W;
 const DID = 5;
 const PAGE = ADDRESS & ~0xfffn;
 const OTHER = PAGE ^ 0x1000n;

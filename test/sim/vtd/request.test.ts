@@ -14,9 +14,7 @@ import {
   SS_R,
   SS_W,
 } from '../../../lib/sim/vtd';
-import { Bench, RID } from './bench';
-
-const RW = SS_R | SS_W;
+import { Bench, RID, RW } from './bench';
 
 /** Three pages, of which the second two lie together; the third is read-only. */
 function mapped(): Bench {

@@ -13,9 +13,8 @@ import {
   SS_W,
   VtdCapabilities,
 } from '../../../lib/sim/vtd';
-import { Bench, PasidFields, RID } from './bench';
+import { Bench, PasidFields, RID, RW } from './bench';
 
-const RW = SS_R | SS_W;
 const DID = 5;
 
 function secondStage(AW: number, capabilities: Partial<VtdCapabilities> = {}, fields: PasidFields = {}) {

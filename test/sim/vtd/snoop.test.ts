@@ -4,23 +4,15 @@ import {
   AW_48_BIT,
   encodeIotlbInvalidate,
   encodePasidCacheInvalidate,
-  FS_P,
-  FS_RW,
-  FS_US,
   G_GLOBAL,
   PASID_CACHE_G_GLOBAL,
   PGTT_FIRST_STAGE,
   PGTT_NESTED,
   PGTT_PASS_THROUGH,
   PGTT_SECOND_STAGE,
-  SS_R,
   SS_SNP,
-  SS_W,
 } from '../../../lib/sim/vtd';
-import { Bench, RID, type PasidFields } from './bench';
-
-const RW = SS_R | SS_W;
-const USER = FS_P | FS_RW | FS_US;
+import { ALL, Bench, RID, RW, type PasidFields } from './bench';
 
 /** Page 1 with SNP, page 2 without; the same in a first stage, which has no such bit. */
 function scene(fields: PasidFields, capabilities = {}): Bench {
@@ -32,7 +24,7 @@ function scene(fields: PasidFields, capabilities = {}): Bench {
     [2, RW],
   ]) {
     bench.map(second, 4, BigInt(page * 4096), 0x40_0000 + page * 4096, flags, RW);
-    bench.map(first, 4, BigInt(page * 4096), 0x80_0000 + page * 4096, USER, USER);
+    bench.map(first, 4, BigInt(page * 4096), 0x80_0000 + page * 4096, ALL, ALL);
   }
   bench.pasid(RID, 0, { AW: AW_48_BIT, DID: 3, SSPTPTR: second, FSPTPTR: first, ...fields });
   return bench;
@@ -66,7 +58,7 @@ test('a first stage, and pass-through, say it in the PASID entry', () => {
 test('nothing is left of the translation before', () => {
   const bench = scene({ PGTT: PGTT_SECOND_STAGE });
   const root = bench.page();
-  bench.map(root, 4, 0x3000n, 0x90_0000, USER, USER);
+  bench.map(root, 4, 0x3000n, 0x90_0000, ALL, ALL);
   bench.pasid(RID, 1, { PGTT: PGTT_FIRST_STAGE, DID: 4, FSPTPTR: root });
   bench.pasid(RID, 2, { PGTT: PGTT_PASS_THROUGH, DID: 5 });
   for (const pasid of [1, 2]) {
@@ -87,12 +79,12 @@ test('nested, either is enough', () => {
   const host = guest.map(() => bench.page());
   bench.context(RID);
   guest.forEach((at, i) => bench.map(second, 4, BigInt(at), host[i], RW, RW));
-  guest.slice(0, 3).forEach((_, i) => bench.memory.write64(host[i], 0, guest[i + 1] | USER));
+  guest.slice(0, 3).forEach((_, i) => bench.memory.write64(host[i], 0, guest[i + 1] | ALL));
   for (const [page, flags] of [
     [1, RW | SS_SNP],
     [2, RW],
   ]) {
-    bench.memory.write64(host[3] + 8 * page, 0, (0x20_0000 + page * 4096) | USER);
+    bench.memory.write64(host[3] + 8 * page, 0, (0x20_0000 + page * 4096) | ALL);
     bench.map(second, 4, BigInt(0x20_0000 + page * 4096), 0x40_0000 + page * 4096, flags, RW);
   }
   const fields = { PGTT: PGTT_NESTED, AW: AW_48_BIT, DID: 3, SSPTPTR: second, FSPTPTR: guest[0] };

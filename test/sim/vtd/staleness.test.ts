@@ -6,10 +6,7 @@ import {
   encodeIotlbInvalidate,
   encodePasidCacheInvalidate,
   encodePasidIotlbInvalidate,
-  FS_P,
   FS_PS,
-  FS_RW,
-  FS_US,
   G_DEVICE,
   G_DOMAIN,
   G_GLOBAL,
@@ -29,29 +26,17 @@ import {
   PGTT_SECOND_STAGE,
   SS_PS,
   SS_R,
-  SS_W,
 } from '../../../lib/sim/vtd';
 import { MAX_TAGS } from '../../../lib/sim/vtd/iotlb';
-import { Bench, RID } from './bench';
+import { ALL, Bench, RID, RW, TwoStages } from './bench';
 
-const RW = SS_R | SS_W;
-const ALL = FS_P | FS_RW | FS_US;
-const DID = 7;
+const { DID } = TwoStages;
 const OLD = 0x50_0000;
 const NEW = 0x60_0000;
 
 /** PASID 0 (no PASID): second stage; 1: first stage; 2: nested over the same second stage; all in one domain. */
-class Cached extends Bench {
-  readonly second = this.page();
-  readonly first = this.page();
+class Cached extends TwoStages {
   readonly leaves = new Map<string, number>();
-
-  constructor() {
-    super();
-    this.context(RID);
-    this.pasid(RID, 0, { PGTT: PGTT_SECOND_STAGE, AW: AW_48_BIT, DID, SSPTPTR: this.second });
-    this.pasid(RID, 1, { PGTT: PGTT_FIRST_STAGE, DID, FSPTPTR: this.first });
-  }
 
   place(pasid: number, address: bigint, target: number): void {
     const key = `${pasid} ${address}`;

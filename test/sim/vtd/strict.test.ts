@@ -14,41 +14,29 @@ import {
   encodePasidCacheInvalidate,
   encodePasidIotlbInvalidate,
   FS_D,
-  FS_P,
-  FS_RW,
-  FS_US,
   G_DEVICE,
   G_PAGE,
   PASID_CACHE_G_PASID,
   PASID_IOTLB_G_PAGE,
-  PGTT_FIRST_STAGE,
   PGTT_NESTED,
   PGTT_PASS_THROUGH,
-  PGTT_SECOND_STAGE,
   SS_R,
   SS_W,
   StaleUse,
 } from '../../../lib/sim/vtd';
-import { Bench, RID } from './bench';
+import { ALL, RID, RW, TwoStages } from './bench';
 import { ADDRESS as LEGACY_ADDRESS, Legacy } from './legacy-bench';
 
-const RW = SS_R | SS_W;
-const ALL = FS_P | FS_RW | FS_US;
 const ADDRESS = 0x12_3456_7000n;
-const DID = 7;
+const { DID } = TwoStages;
 
-class Strict extends Bench {
+class Strict extends TwoStages {
   readonly uses: StaleUse[];
-  readonly second = this.page();
-  readonly first = this.page();
 
   constructor() {
     const uses: StaleUse[] = [];
     super({ SSADS: 1 }, (use) => uses.push(use));
     this.uses = uses;
-    this.context(RID);
-    this.pasid(RID, 0, { PGTT: PGTT_SECOND_STAGE, AW: AW_48_BIT, DID, SSPTPTR: this.second });
-    this.pasid(RID, 1, { PGTT: PGTT_FIRST_STAGE, DID, FSPTPTR: this.first });
   }
 
   place(target: number, flags = RW): number {

@@ -27,33 +27,19 @@ export interface MdevUser {
 export interface PasidSource {
   /** The pPASID that stands for a vPASID; -ENOSPC where there is none left. */
   acquire(vpasid: number): number;
-  /** What acquire() would give, if that is settled already. */
+  /** What acquire() would give, if that is settled before. */
   peek(vpasid: number): number | undefined;
   /** As often as acquire(). */
-  release(vpasid: number): void;
+  release(vpasid: number, pasid: number): void;
 }
 
-/** pPASIDs for one device alone. */
-class OwnPasids implements PasidSource {
-  readonly #pasids = new Map<number, number>();
-
-  constructor(readonly allocator: PasidAllocator) {}
-
-  acquire(vpasid: number): number {
-    const pasid = this.allocator.allocate();
-    if (pasid >= 0) this.#pasids.set(vpasid, pasid);
-    return pasid;
-  }
-
-  peek(vpasid: number): number | undefined {
-    return this.#pasids.get(vpasid);
-  }
-
-  release(vpasid: number): void {
-    const pasid = this.#pasids.get(vpasid);
-    if (pasid !== undefined) this.allocator.free(pasid);
-    this.#pasids.delete(vpasid);
-  }
+/** pPASIDs for one device alone: a new one for each vPASID. */
+function ownPasids(allocator: PasidAllocator): PasidSource {
+  return {
+    acquire: () => allocator.allocate(),
+    peek: () => undefined,
+    release: (_vpasid, pasid) => allocator.free(pasid),
+  };
 }
 
 /** A device that hands out others. */
@@ -111,7 +97,7 @@ export class MdevDevice implements KernelDevice {
     readonly defaultPasid: number,
   ) {
     this.group.devices.push(this);
-    this.own = new OwnPasids(type.enqcmd ? parent.global : parent.pasids);
+    this.own = ownPasids(type.enqcmd ? parent.global : parent.pasids);
     this.source = this.own;
   }
 
@@ -144,7 +130,7 @@ export class MdevDevice implements KernelDevice {
     if (!held) return;
     this.abort(held.pasid);
     this.#pasids.delete(vpasid);
-    held.source.release(vpasid);
+    held.source.release(vpasid, held.pasid);
   }
 
   /** Ends the channel's commands with a pPASID. */
