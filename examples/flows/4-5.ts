@@ -1,5 +1,5 @@
 /** RFC, section 4.5: the guest's processes share their address spaces with devices (vSVA), by vPASID. */
-import { IommuError, type AddressSpace } from 'iommufd';
+import { IommuError, type AddressSpace, type DmaBuffer, type UserAddressSpace } from 'iommufd';
 import { channelCommand, COMMAND_BYTES, IA32_PASID_VALID, OPERATION_FILL, type Machine } from 'iommufd/sim';
 import { EngineDriver } from '../engine';
 import { GuestTable } from './guest-table';
@@ -47,7 +47,7 @@ async function onVtd(stage: Stage, machine: Machine): Promise<void> {
   check(Buffer.from(memory.bytes.subarray(0, HELLO.length)).equals(HELLO), 'the bytes are in guest memory');
 
   refuseDelegated(stage, gpa);
-  enqcmd(stage, machine);
+  enqcmd(stage, machine, gva, memory);
 }
 
 /** The delegated variant: one IOASID for the user's whole PASID table, as Arm and AMD have it. */
@@ -63,7 +63,12 @@ function refuseDelegated({ iommu, step, check }: Stage, parent: AddressSpace): v
 }
 
 /** A device whose commands carry the PASID of the processor: the processor has to translate it. */
-function enqcmd({ iommu, step, check }: Stage, machine: Machine): void {
+function enqcmd(
+  { iommu, step, check }: Stage,
+  machine: Machine,
+  gva: UserAddressSpace,
+  memory: DmaBuffer,
+): void {
   step('device 2 is a mediated one that takes ENQCMD: make it, bind it, and put it into the virtual machine');
   const { uuid } = iommu.createMdev({ parent: '0000:00:08.0', type: 'channel-engine-enqcmd' });
   const device = iommu.bind(uuid, { cookie: 2n });
@@ -76,10 +81,7 @@ function enqcmd({ iommu, step, check }: Stage, machine: Machine): void {
     'PASID_CPU_VIRT: its vPASIDs need translation by the processor',
   );
 
-  step(`allocate gva_ioasid; attach device 2 with vPASID ${GPASID2}`);
-  const gva = iommu.createAddressSpace({ pasid: true });
-  const buffer = iommu.allocateDma(4096);
-  gva.map(buffer, { iova: GVA });
+  step(`the same process uses it: attach device 2 to gva_ioasid with vPASID ${GPASID2}`);
   device.attach(gva, { pasid: GPASID2 });
 
   step(`KVM_MAP_PASID {gPASID ${GPASID2}, iommu_fd, gva_ioasid}`);
@@ -92,7 +94,7 @@ function enqcmd({ iommu, step, check }: Stage, machine: Machine): void {
   hardware.vcpu.ia32Pasid = (IA32_PASID_VALID | GPASID2) >>> 0;
   check(hardware.vcpu.enqcmd(PORTAL, fillCommand()).kind === 'done', 'the device has taken it');
   machine.idle();
-  check(buffer.bytes[0] === (PATTERN & 0xff), 'and written into the memory of the process');
+  check(memory.bytes[0] === (PATTERN & 0xff), 'and written into the memory of the process');
 
   step(`KVM_UNMAP_PASID {gPASID ${GPASID2}}`);
   vm.unmapPasid(GPASID2);
