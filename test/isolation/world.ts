@@ -11,6 +11,8 @@ const MDEVS: readonly (readonly [string, readonly (number | undefined)[]])[] = [
   ['channel', [undefined]],
   ['pasid', [undefined, 1, 2]],
   ['pasid', [undefined, 1, 2]],
+  // Its vPASIDs get pPASIDs of the space that all requester IDs share.
+  ['enqcmd', [undefined, 1, 2]],
 ];
 
 export class World {
