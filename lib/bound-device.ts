@@ -23,6 +23,8 @@ export interface AttachOptions {
   noSnoop?: boolean | undefined;
 }
 
+const SLOT_TAKEN = 'give the devices different vPASIDs, or put them into different virtual machines';
+
 /** What fills a routing slot [device] or [device, PASID]. */
 interface Slot extends Attachment {
   readonly target: AttachTarget;
@@ -234,10 +236,12 @@ export abstract class BoundDevice extends Handle {
         `${describe(this)} would fill the routing slot [RID, PASID] of ${describe(owner)}, and their faults could not be told apart`,
         {
           request,
-          hint: 'give the devices different vPASIDs, or put them into different virtual machines',
+          hint: SLOT_TAKEN,
         },
       );
-    return refused(this.context.kernel, { name: request }, { flags }, result, { hint });
+    // Whose it is stays untold where that is another user's.
+    const why = result === -errno.EEXIST ? `another user's device has the routing slot: ${SLOT_TAKEN}` : hint;
+    return refused(this.context.kernel, { name: request }, { flags }, result, { hint: why });
   }
 
   /** The slot does not use its target any more. */

@@ -102,3 +102,19 @@ test('the owner of a slot is told among the devices of one iommufd only', () => 
   expect(owner(stranger, 99).result).toBe(-2);
   stranger.close();
 });
+
+test('two users in one virtual machine: the second is refused, and learns nothing of the first', () => {
+  const { fd } = machine.createVm();
+  using other = Iommu.open({ backend: machine });
+  const devices = [iommu, other].map((user, i) => {
+    const device = bindNew(user, 'enqcmd', BigInt(0x77 + i));
+    user.openVm(fd).addDevice(device);
+    return device;
+  });
+  devices[0].attach(space().space, { pasid: 7 });
+  const { space: second } = spaceWith(other, IOVA, { pasid: true });
+  const error = errorOf(() => devices[1].attach(second, { pasid: 7 })) as Error;
+  expect(error).toMatchObject({ code: 'EEXIST', hint: expect.stringContaining('another user') as string });
+  expect(error.message).not.toContain('0x77');
+  expect(devices[1].attached(7)).toBeUndefined();
+});
