@@ -3,7 +3,10 @@
  * that runs there has next to it, or they run into a mistake of Linux 7.3 that changes the machine for all calls that follow.
  */
 import {
+  IOMMU_TEST_OP_ACCESS_PAGES,
+  IOMMU_TEST_OP_ACCESS_REPLACE_IOAS,
   IOMMU_TEST_OP_ACCESS_RW,
+  IOMMU_TEST_OP_DESTROY_ACCESS_PAGES,
   IOMMU_TEST_OP_DEV_CHECK_CACHE,
   IOMMU_TEST_OP_DIRTY,
   IOMMU_TEST_OP_MD_CHECK_REFS,
@@ -59,6 +62,24 @@ function writesAnywhere(fields: Fields): boolean {
   return offset >= 1n << 63n || (offset >= 8n && offset < 0xa0n);
 }
 
+/** Operations of IOMMU_TEST_CMD whose `id` is a file descriptor. */
+const FILE_OPERATIONS: readonly unknown[] = [
+  IOMMU_TEST_OP_ACCESS_PAGES,
+  IOMMU_TEST_OP_ACCESS_REPLACE_IOAS,
+  IOMMU_TEST_OP_ACCESS_RW,
+  IOMMU_TEST_OP_DESTROY_ACCESS_PAGES,
+];
+/** Standard input, output and error are no such file anywhere; and no program has so many descriptors. */
+const FIRST_FILE = 3;
+const MANY_FILES = 2 ** 16;
+
+/** Whether `id` may be one of the running program's descriptors, of which each has its own. */
+function namesAnyFile({ op, id = 0 }: Fields): boolean {
+  if (!FILE_OPERATIONS.includes(op)) return false;
+  if (typeof id === 'object') return !('fd' in id);
+  return Number(id) >= FIRST_FILE && Number(id) < MANY_FILES;
+}
+
 /** Linux first makes a list of the queue's pages: refused from 2^40 bytes on, and below that as large as its memory. */
 function listsManyPages(fields: Fields): boolean {
   const length = number(fields, 'length');
@@ -84,6 +105,7 @@ export function isUnsafe({ request, fields }: IoctlCall, realDevice: boolean): b
     case 'IOMMU_HW_QUEUE_ALLOC':
       return listsManyPages(fields);
     case 'IOMMU_TEST_CMD':
+      if (namesAnyFile(fields)) return true;
       if (fields.op === IOMMU_TEST_OP_DIRTY)
         return pointsIn(fields, 'dirty.uptr') && bitmapBytes(fields, 'dirty.') > ROOM;
       if (realDevice && confusesDevices(fields)) return true;

@@ -83,6 +83,9 @@ test('calls that would reach into the running program are not made', () => {
     ioctl(1, 'IOMMU_GET_HW_INFO', { data_len: 0xffff_ffff, data_uptr: at }),
     ioctl(1, 'IOMMU_HWPT_GET_DIRTY_BITMAP', { length: '0xffffffffffffffff', page_size: 1, data: at }),
     ioctl(1, 'IOMMU_TEST_CMD', { op: 8, 'access_rw.length': 2 ** 30, 'access_rw.uptr': at }),
+    // A number, not a descriptor: a file of the sequence's here, one of the runner's there.
+    ioctl(1, 'IOMMU_TEST_CMD', { op: 7, id: 8 }),
+    ioctl(1, 'IOMMU_TEST_CMD', { op: 11, id: { of: 1, field: 'out_ioas_id' } }),
     ioctl(1, 'IOMMU_IOAS_MAP', { length: 2 ** 20 + 1, user_va: at }),
     ioctl(1, 'VFIO_IOMMU_MAP_DMA', { size: 4096, vaddr: { at: 'memfd', offset: 2 ** 21 - 4095 } }),
   ];
