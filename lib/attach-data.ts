@@ -49,9 +49,26 @@ export interface ResolvedFault {
   readonly addr: bigint;
 }
 
+/** Who has to know of slots that are filled and emptied: what stamps faults with them. */
+export interface SlotFollower {
+  slotFilled(data: AttachData): void;
+  slotEmptied(data: AttachData): void;
+}
+
 /** Slots by [RID, PASID]. */
 export class AttachTable {
   readonly #slots = new Map<number, AttachData>();
+  readonly #followers = new Set<SlotFollower>();
+
+  /** Tells `follower` of what is there, and of every change from now on. */
+  follow(follower: SlotFollower): void {
+    this.#followers.add(follower);
+    for (const data of this.#slots.values()) follower.slotFilled(data);
+  }
+
+  unfollow(follower: SlotFollower): void {
+    this.#followers.delete(follower);
+  }
 
   /**
    * Throws EEXIST, naming both cookies, if another device has the slot that this one would fill with `pasid` (without one,
@@ -81,6 +98,7 @@ export class AttachTable {
     }
     const data = { device, pasid: pasid ?? device.defaultPasid, ioasid };
     this.#slots.set(key, data);
+    for (const follower of this.#followers) follower.slotFilled(data);
     return data;
   }
 
@@ -89,6 +107,7 @@ export class AttachTable {
     const key = slot(device, pasid);
     const data = this.#slots.get(key);
     this.#slots.delete(key);
+    if (data) for (const follower of this.#followers) follower.slotEmptied(data);
     return data;
   }
 

@@ -1,4 +1,4 @@
-import { NO_PASID, PASID_LIMIT, type AttachData, type IommuDev } from './attach-data';
+import { NO_PASID, PASID_LIMIT, type IommuDev } from './attach-data';
 import { AttachTarget, type AttachAttempt, type Attachment } from './attach-target';
 import type { Context } from './context';
 import { refusal, type IommuError } from './errors';
@@ -162,8 +162,13 @@ export abstract class BoundDevice extends Handle {
     if (pasid === undefined) this.#checkBesidePasids(target);
     else this.#checkPasidAttach(target, pasid);
 
+    this.#withQueuesPaused(() => this.#attach(target, options, old));
+  }
+
+  #attach(target: AttachTarget, { pasid, noSnoop }: AttachOptions, old: Slot | undefined): void {
+    const key = checkPasid(pasid);
     const hinted = this.#noSnoop;
-    this.#hint(options.noSnoop);
+    this.#hint(noSnoop);
     let hwptId = 0;
     const table = this.#connect(
       target,
@@ -193,9 +198,8 @@ export abstract class BoundDevice extends Handle {
     table?.users.add(slot);
     target.addAttachment(slot);
     const { attachData } = this.context;
-    const left = attachData.remove(this.iommuDev, pasid);
+    attachData.remove(this.iommuDev, pasid);
     attachData.add(this.iommuDev, pasid, target.ioasid);
-    this.#abandonFaults(left);
     if (old) this.#release(old);
   }
 
@@ -263,9 +267,11 @@ export abstract class BoundDevice extends Handle {
     const key = checkPasid(pasid);
     const slot = this.#slots.get(key);
     if (!slot) return;
-    const result = this.detachFrom(pasid);
-    if (result < 0) throw this.#refused(this.detachRequest, pasid, result);
-    this.#forget(slot);
+    this.#withQueuesPaused(() => {
+      const result = this.detachFrom(pasid);
+      if (result < 0) throw this.#refused(this.detachRequest, pasid, result);
+      this.#forget(slot);
+    });
   }
 
   /** The slot is empty in the kernel. Does nothing for one that was forgotten. */
@@ -273,13 +279,19 @@ export abstract class BoundDevice extends Handle {
     const key = checkPasid(slot.pasid);
     if (this.#slots.get(key) !== slot) return;
     this.#slots.delete(key);
-    this.#abandonFaults(this.context.attachData.remove(this.iommuDev, slot.pasid));
+    this.context.attachData.remove(this.iommuDev, slot.pasid);
     this.#release(slot);
   }
 
-  /** The kernel has answered the faults of an attach that has ended. Not before the next is known: it may have some. */
-  #abandonFaults(data: AttachData | undefined): void {
-    if (data) for (const queue of this.context.queues) queue.abandon(data);
+  /** Makes and notes a change of what is attached while every fault queue rests: a fault is of before or of after. */
+  #withQueuesPaused(change: () => void): void {
+    const queues = [...this.context.queues];
+    for (const queue of queues) queue.pause();
+    try {
+      change();
+    } finally {
+      for (const queue of queues) queue.resume();
+    }
   }
 
   #where(hint: string) {

@@ -1,6 +1,10 @@
+import { destroy } from './context';
 import { runAll } from './handle';
 import { call } from './ioctl';
-import { RecordQueue } from './record-queue';
+import type { Memory } from './kernel';
+import { openOrClose, openRing } from './open-ring';
+import { RecordConsumer } from './record-consumer';
+import { RING_EVENTS } from './rings/layout';
 import * as uapi from './uapi';
 import { decodeSmmuEvent, decodeTegra241Event, type VirtualEvent } from './virtual-event';
 import type { VirtualIommu } from './virtual-iommu';
@@ -28,27 +32,54 @@ const KNOWN = {
   },
 } as const;
 
+/** Slots of the ring. The kernel keeps `depth` events beside. */
+const SLOTS = 256;
+
 /**
  * What a virtual IOMMU reports of one type: the vEVENTQ of iommufd. `for await (const event of queue)`, next() or
  * drain(). A queue that is not read in time loses events, which `event.lost` tells.
  */
-export class EventQueue extends RecordQueue<VirtualEvent> {
+export class EventQueue extends RecordConsumer<VirtualEvent, VirtualEvent> {
   readonly virtualIommu: VirtualIommu;
+  /** The kernel's object ID. */
+  readonly id: number;
+  /** The queue's file descriptor, for raw calls. */
+  readonly fd: number;
+  readonly #memory: Memory | undefined;
   readonly #type: EventQueueOptions['type'];
   readonly #recordSize: number;
+  readonly #bytes: Uint8Array;
   /** The number of the next event, if none is lost. */
   #expected = 0;
 
   /** @internal Use `virtualIommu.createEventQueue()`. */
   constructor(virtualIommu: VirtualIommu, { type, depth }: EventQueueOptions) {
-    const { id, recordSize } = describe(type);
+    const { id: typeId, recordSize } = describe(type);
     const { context } = virtualIommu;
-    const values = { viommu_id: virtualIommu.id, type: id, veventq_depth: depth };
-    const out = call(context.kernel, context.fd, uapi.IOMMU_VEVENTQ_ALLOC, values);
-    super(context, out.out_veventq_id, out.out_veventq_fd, HEADER + recordSize);
+    const values = { viommu_id: virtualIommu.id, type: typeId, veventq_depth: depth };
+    const { out_veventq_id: id, out_veventq_fd: fd } = call(
+      context.kernel,
+      context.fd,
+      uapi.IOMMU_VEVENTQ_ALLOC,
+      values,
+    );
+    const shape = {
+      kind: RING_EVENTS,
+      sourceBytes: HEADER + recordSize,
+      records: SLOTS,
+      responses: 0,
+    } as const;
+    const { ring, pump, memory } = openOrClose(context, id, fd, () =>
+      openRing(context.kernel, fd, shape, Infinity),
+    );
+    super(ring, pump);
+    this.id = id;
+    this.fd = fd;
     this.virtualIommu = virtualIommu;
+    this.#memory = memory;
     this.#type = type;
     this.#recordSize = recordSize;
+    this.#bytes = new Uint8Array(ring.words.buffer);
     virtualIommu.children.add(this);
   }
 
@@ -58,19 +89,23 @@ export class EventQueue extends RecordQueue<VirtualEvent> {
   }
 
   /** A header, and a record unless the header is there to say that the newest were lost. */
-  protected override *decode(bytes: Uint8Array): Iterable<VirtualEvent> {
-    for (let at = 0; at < bytes.length;) {
-      const { flags, sequence } = uapi.iommufd_vevent_header.decode(bytes, at);
-      at += HEADER;
-      const tail = (flags & uapi.IOMMU_VEVENTQ_FLAG_LOST_EVENTS) !== 0;
-      // The number of such a header is that of the last one lost.
-      const lost = (sequence - this.#expected + (tail ? 1 : 0) + SEQUENCES) % SEQUENCES;
-      this.#expected = (sequence + 1) % SEQUENCES;
-      const size = tail ? 0 : this.#recordSize;
-      const data = bytes.slice(at, at + size);
-      at += size;
-      yield { ...(tail ? ({ type: 'lost' } as const) : this.#decodeRecord(data)), sequence, lost, data };
-    }
+  protected override take(slot: number): VirtualEvent {
+    const at = 4 * slot;
+    const { flags, sequence } = uapi.iommufd_vevent_header.decode(this.#bytes, at);
+    const tail = (flags & uapi.IOMMU_VEVENTQ_FLAG_LOST_EVENTS) !== 0;
+    // The number of such a header is that of the last one lost.
+    const lost = (sequence - this.#expected + (tail ? 1 : 0) + SEQUENCES) % SEQUENCES;
+    this.#expected = (sequence + 1) % SEQUENCES;
+    const data = this.#bytes.slice(at + HEADER, at + HEADER + (tail ? 0 : this.#recordSize));
+    return { ...(tail ? ({ type: 'lost' } as const) : this.#decodeRecord(data)), sequence, lost, data };
+  }
+
+  protected override visit(slot: number, _more: boolean, callback: (event: VirtualEvent) => void): void {
+    callback(this.take(slot));
+  }
+
+  protected override viewOf(event: VirtualEvent): VirtualEvent {
+    return event;
   }
 
   #decodeRecord(data: Uint8Array) {
@@ -81,7 +116,14 @@ export class EventQueue extends RecordQueue<VirtualEvent> {
   }
 
   protected override release(): void {
-    runAll([() => super.release(), () => void this.virtualIommu.children.delete(this)]);
+    const { context } = this.virtualIommu;
+    runAll([
+      () => super.release(),
+      () => void context.kernel.close(this.fd),
+      () => destroy(context, this.id),
+      () => this.#memory?.free(),
+      () => void this.virtualIommu.children.delete(this),
+    ]);
   }
 }
 

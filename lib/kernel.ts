@@ -6,6 +6,8 @@
  * Only misuse by the caller, such as a string for a number, throws (TypeError or RangeError).
  */
 
+import type { Pump, PumpOptions } from './rings/pump';
+
 /** A region of memory that devices may reach once it is mapped into an I/O address space. */
 export interface Memory {
   /** The memory itself, page-aligned, zeroed when allocated. Length 0 after `free`. */
@@ -105,6 +107,12 @@ export interface Kernel {
   allocate(length: number, options?: AllocateOptions): Memory | number;
   /** The address of the first byte of `bytes` in the process, for pointers inside structs. */
   addressOf(bytes: ArrayBufferView): bigint;
+
+  /**
+   * Moves records between a file and the ring in `memory` (lib/rings), in a thread of its own where somebody waits.
+   * A kernel without one: lib/rings does it through read, write and watch. Returns -errno where it cannot.
+   */
+  pump?(fd: number, memory: Memory, options: PumpOptions): Pump | number;
 
   // Files, for sysfs and procfs.
   /** Names in a directory, sorted. */

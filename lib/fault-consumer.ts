@@ -1,0 +1,173 @@
+import { failure } from './errors';
+import { Fault, FaultGroup } from './fault';
+import { FaultView } from './fault-view';
+import { RecordConsumer } from './record-consumer';
+import { FAULT_RECORD_BYTES, faultRecord } from './rings/layout';
+import type { Link } from './rings/pump';
+import type { Ring } from './rings/ring';
+import * as uapi from './uapi';
+
+const FLAGS = faultRecord.flags >> 2;
+const GROUP_COOKIE = faultRecord.groupCookie >> 2;
+const GENERATION = faultRecord.generation >> 2;
+
+/**
+ * The consumer's side of the fault rings: takes faults, and writes the response of a group when all its faults have
+ * theirs. Records of a group lie side by side.
+ */
+export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
+  readonly #words: Int32Array;
+  readonly #bytes: Uint8Array;
+  readonly #view: FaultView;
+  /** Groups with faults that are objects, and wait for their answers. */
+  readonly #groups = new Set<FaultGroup>();
+  // The group whose records are being taken.
+  #open = false;
+  #cookie = 0;
+  #generation = 0;
+  #seen = 0;
+  #invalid = false;
+  #group: FaultGroup | undefined;
+  #at = 0;
+
+  /** @internal */
+  constructor(ring: Ring, link: Link) {
+    super(ring, link);
+    this.#words = ring.words;
+    this.#bytes = new Uint8Array(ring.words.buffer);
+    this.#view = new FaultView(ring.words, () => this.#keep());
+  }
+
+  /** @internal */
+  override get label(): string {
+    return 'fault consumer';
+  }
+
+  /** The faults that were read and wait for their answers, those included that nobody has taken yet. */
+  get pending(): readonly Fault[] {
+    if (!this.closed) this.takeAll();
+    return [...this.#groups].flatMap(({ faults }) => faults).filter(({ answered }) => !answered);
+  }
+
+  /** @internal Forgets groups that wait for no response any more. */
+  protected forgetAbandoned(): void {
+    for (const group of this.#groups)
+      if (!this.link.isCurrent(group.cookie, group.generation)) this.#groups.delete(group);
+  }
+
+  protected override visit(at: number, more: boolean, callback: (record: FaultView) => void): void {
+    const view = this.#view;
+    this.#enter(at);
+    view.moveTo(at);
+    try {
+      callback(view);
+    } finally {
+      if (view.answer === undefined) view.keep();
+      else if (view.kept === undefined && view.answer === 'invalid') this.#refuse();
+      this.#leave(at, more);
+    }
+  }
+
+  protected override take(at: number, more: boolean): Fault {
+    this.#enter(at);
+    const fault = this.#keep();
+    this.#leave(at, more);
+    return fault;
+  }
+
+  #enter(at: number): void {
+    this.#at = at;
+    this.#seen++;
+    const generation = this.#words[at + GENERATION];
+    if (this.#open && generation === this.#generation) return;
+    this.#open = true;
+    this.#cookie = this.#words[at + GROUP_COOKIE] >>> 0;
+    this.#generation = generation;
+    this.#seen = 1;
+    this.#invalid = false;
+    this.#group = undefined;
+  }
+
+  /** The record at hand becomes an object. */
+  #keep(): Fault {
+    if (!this.#group) {
+      this.#group = new FaultGroup(this.#cookie, this.#generation);
+      this.#group.invalid = this.#invalid;
+      this.#groups.add(this.#group);
+    }
+    const bytes = this.#bytes.slice(4 * this.#at, 4 * this.#at + FAULT_RECORD_BYTES);
+    const fault = new Fault(bytes, this.#group, this);
+    this.#group.faults.push(fault);
+    this.#group.unanswered++;
+    return fault;
+  }
+
+  #refuse(): void {
+    this.#invalid = true;
+    if (this.#group) this.#group.invalid = true;
+  }
+
+  /** `more`: there is another record behind it. */
+  #leave(at: number, more: boolean): void {
+    const last = (this.#words[at + FLAGS] & uapi.IOMMU_PGFAULT_FLAGS_LAST_PAGE) !== 0;
+    // Groups are published whole, but for one that is larger than the ring.
+    const split = !more && !last && this.#seen >= this.ring.capacity;
+    if (!last && (split || (more && this.#nextGeneration(at) === this.#generation))) return;
+    this.#open = false;
+    const group = this.#group;
+    if (!group) return void this.#write(this.#cookie, this.#generation, this.#invalid);
+    group.complete = true;
+    if (group.unanswered === 0) this.#answer(group);
+  }
+
+  #nextGeneration(at: number): number {
+    const { words, recordWords } = this.ring;
+    const next = at + recordWords;
+    return words[(next < this.#recordsEnd ? next : this.ring.slot(0)) + GENERATION];
+  }
+
+  get #recordsEnd(): number {
+    return this.ring.slot(0) + this.ring.capacity * this.ring.recordWords;
+  }
+
+  /** @internal A fault of the group has its answer. */
+  settle(group: FaultGroup, invalid: boolean): boolean {
+    if (this.closed || !this.link.isCurrent(group.cookie, group.generation)) {
+      this.#groups.delete(group);
+      return false;
+    }
+    group.unanswered--;
+    group.invalid ||= invalid;
+    return !group.complete || group.unanswered > 0 || this.#answer(group);
+  }
+
+  #answer(group: FaultGroup): boolean {
+    this.#groups.delete(group);
+    return this.#write(group.cookie, group.generation, group.invalid);
+  }
+
+  #write(cookie: number, generation: number, invalid: boolean): boolean {
+    const code = invalid ? uapi.IOMMUFD_PAGE_RESP_INVALID : uapi.IOMMUFD_PAGE_RESP_SUCCESS;
+    while (!this.ring.respond(cookie, code, generation)) this.#flush();
+    // While records are taken, responses are written together.
+    return this.busy || this.#flush();
+  }
+
+  /** False if nobody waited for one of them. */
+  #flush(): boolean {
+    const { refused } = this.ring;
+    const result = this.link.flush();
+    if (result < 0) throw failure(result, { syscall: 'write' });
+    return this.ring.refused === refused;
+  }
+
+  protected override viewOf(item: Fault): FaultView {
+    return FaultView.of(item);
+  }
+
+  /** Whatever was unanswered, the kernel answers 'invalid' when its device is detached. */
+  protected override release(): void {
+    this.#groups.clear();
+    super.release();
+  }
+}

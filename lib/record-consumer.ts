@@ -1,0 +1,262 @@
+import { EventEmitter } from 'node:events';
+import { failure, refusal } from './errors';
+import { EventStream, type WaitOptions } from './event-stream';
+import { Handle } from './handle';
+import type { Link } from './rings/pump';
+import type { Ring } from './rings/ring';
+
+const READ = { syscall: 'read' } as const;
+/** Slots are given back to the pump after this many records at the latest. */
+const BATCH = 256;
+
+/** What a consumer emits, and with what arguments. */
+export interface ConsumerEvents<T> {
+  /** One record. */
+  record: [item: T];
+  /** Nothing will come any more: what reads the kernel's file has ended. */
+  error: [error: unknown];
+}
+
+/**
+ * The consumer's side of a ring, for faults and for events of virtual IOMMUs. `for await (const item of queue)`, next(),
+ * on('record', …), drain(), or without objects made for each record drain((record) => …). Leaving a loop leaves the
+ * queue open. Records that nobody takes stay in the ring, and in the kernel behind it: none is lost.
+ */
+export abstract class RecordConsumer<T, View> extends Handle implements AsyncIterable<T> {
+  /** @internal */
+  protected readonly ring: Ring;
+  /** @internal */
+  protected readonly link: Link;
+  readonly #stream: EventStream<T>;
+  readonly #readiness: EventStream<void>;
+  readonly #emitter = new EventEmitter<ConsumerEvents<T>>();
+  #listening = false;
+  /** Records are being taken: not again from within. */
+  #busy = false;
+
+  /** @internal */
+  protected constructor(ring: Ring, link: Link) {
+    super();
+    this.ring = ring;
+    this.link = link;
+    const source = { start: () => this.#listen(), stop: () => this.#rest() };
+    this.#stream = new EventStream(source);
+    this.#readiness = new EventStream(source);
+  }
+
+  /** What is there now, without waiting. Throws IommuError. */
+  drain(): T[];
+  /**
+   * Calls back for each record there is now, without waiting, and returns how many there were. `record` is the same
+   * object each time and means something only during the call. Throws IommuError, or what the callback throws.
+   */
+  drain(callback: (record: View) => void): number;
+  drain(callback?: (record: View) => void): T[] | number {
+    this.requireOpen(READ);
+    if (this.#busy) throw refusal('EBUSY', `${this.label} is being drained`, READ);
+    const items = this.#stream.take();
+    if (callback) {
+      for (const item of items) callback(this.viewOf(item));
+      return items.length + this.#drainInto((at, more) => this.visit(at, more, callback), items.length > 0);
+    }
+    this.#drainInto((at, more) => void items.push(this.take(at, more)), items.length > 0);
+    return items;
+  }
+
+  /** `any`: there was something before. */
+  #drainInto(visit: (at: number, more: boolean) => void, any: boolean): number {
+    let count = 0;
+    try {
+      for (let now; ; count += now) {
+        this.link.pass();
+        now = this.#consume(visit, Infinity);
+        if (now === 0) break;
+      }
+    } catch (error) {
+      // The callback's. What was answered before goes out all the same.
+      this.link.flush();
+      throw error;
+    }
+    if (count === 0 && !any) this.#checkError();
+    return count;
+  }
+
+  /**
+   * Waits until there is something to drain. Rejects with IommuError EBADF (the queue is closed, also meanwhile),
+   * ETIMEDOUT, what ended the reading of the kernel's file, or the signal's reason.
+   */
+  async ready(options: WaitOptions = {}): Promise<void> {
+    this.requireOpen(READ);
+    this.#look();
+    if (!this.#stream.empty || this.ring.available > 0) return;
+    const { done } = await this.#readiness.next(options);
+    if (done) throw this.closedError(READ);
+  }
+
+  /**
+   * The next one; waits for it. A wait that ends without one takes none: it stays for whoever asks next.
+   * Rejects with IommuError EBADF (the queue is closed, also meanwhile), ETIMEDOUT, what ended the reading of the
+   * kernel's file, or the signal's reason.
+   */
+  async next(options: WaitOptions = {}): Promise<T> {
+    this.requireOpen(READ);
+    this.#prefetch();
+    const { value, done } = await this.#stream.next(options);
+    if (done) throw this.closedError(READ);
+    return value;
+  }
+
+  /** Ends when the queue is closed. Leaving the loop, or `return()` of the iterator, ends its wait. */
+  [Symbol.asyncIterator](): AsyncIterableIterator<T, undefined> {
+    return this.#stream.iterate(() => this.#prefetch());
+  }
+
+  /**
+   * on('record', (item) => …): called for each from now on. on('error', (error) => …): nothing will come any more; without
+   * a listener for it that error is thrown, as EventEmitter does. Listeners keep the process alive until off() or close().
+   */
+  on<E extends keyof ConsumerEvents<T>>(event: E, listener: (...args: ConsumerEvents<T>[E]) => void): this {
+    this.requireOpen(READ);
+    this.#emitter.on(event, listener as never);
+    this.#listen();
+    setImmediate(() => this.#wake());
+    return this;
+  }
+
+  off<E extends keyof ConsumerEvents<T>>(event: E, listener: (...args: ConsumerEvents<T>[E]) => void): this {
+    this.#emitter.off(event, listener as never);
+    this.#rest();
+    return this;
+  }
+
+  get #listeners(): number {
+    return this.#emitter.listenerCount('record') + this.#emitter.listenerCount('error');
+  }
+
+  get #wanted(): boolean {
+    return this.#stream.waiting || this.#readiness.waiting || this.#listeners > 0;
+  }
+
+  /** What the kernel has is asked for before anybody waits. */
+  #look(): void {
+    if (!this.closed && this.#stream.empty && this.ring.available === 0) this.link.pass();
+    if (this.#stream.empty && this.ring.available === 0) this.#checkError();
+  }
+
+  /** One record from the ring is put where the next wait finds it. */
+  #prefetch(): void {
+    if (this.closed || !this.#stream.empty || this.#stream.waiting || this.#busy) return;
+    this.#look();
+    this.#consume((at, more) => this.#stream.push(this.take(at, more)), 1);
+  }
+
+  /** Everything in the ring becomes an object: afterwards it is taken, by the next who asks. */
+  protected takeAll(): void {
+    if (!this.#busy) this.#consume((at, more) => this.#stream.push(this.take(at, more)), Infinity);
+  }
+
+  #checkError(): void {
+    if (this.ring.error !== 0) throw failure(-this.ring.error, READ);
+  }
+
+  #listen(): void {
+    if (this.#listening) return;
+    const result = this.link.start(() => this.#wake());
+    if (result < 0) throw failure(result, { syscall: 'poll' });
+    this.#listening = true;
+    // What came since it was looked for rings no doorbell.
+    if (!this.ring.sleep()) setImmediate(() => this.#wake());
+  }
+
+  #rest(): void {
+    if (!this.#listening || this.#wanted) return;
+    this.#listening = false;
+    this.link.stop();
+    this.ring.awake();
+  }
+
+  /** The doorbell rang, or something is there: whoever waits gets it. */
+  #wake(): void {
+    if (this.closed || this.#busy) return;
+    try {
+      do this.#deliver();
+      while (this.#listening && !this.ring.sleep() && this.ring.error === 0 && !this.closed);
+    } catch (error) {
+      // A listener's. Those after it get what is left.
+      setImmediate(() => this.#wake());
+      throw error;
+    }
+    if (this.ring.error !== 0 && this.ring.available === 0 && this.#listening) this.#fail();
+  }
+
+  #deliver(): void {
+    while (this.#readiness.waiting && this.ring.available > 0) this.#readiness.push();
+    while (!this.closed && this.ring.available > 0) {
+      if (this.#stream.waiting) this.#consume((at, more) => this.#stream.push(this.take(at, more)), 1);
+      else if (this.#emitter.listenerCount('record') > 0) this.#emitOne();
+      else break;
+    }
+  }
+
+  #emitOne(): void {
+    const items: T[] = [];
+    this.#consume((at, more) => void items.push(this.take(at, more)), 1);
+    for (const item of items) this.#emitter.emit('record', item);
+  }
+
+  #fail(): void {
+    const error = failure(-this.ring.error, READ);
+    const listeners = this.#listeners;
+    this.#stream.fail(error);
+    this.#readiness.fail(error);
+    if (listeners > 0) this.#emitter.emit('error', error);
+    this.#listening = false;
+    this.link.stop();
+  }
+
+  /** Calls back for records in the ring, `most` at most, and gives their slots back. */
+  #consume(visit: (at: number, more: boolean) => void, most: number): number {
+    const { ring } = this;
+    let [tail, count] = [ring.tail, 0];
+    this.#busy = true;
+    try {
+      while (count < most) {
+        const { head } = ring;
+        const end = Math.min((head - tail) >>> 0, most - count, BATCH);
+        if (end === 0) break;
+        for (let i = 0; i < end; i++, count++) {
+          const at = ring.slot(tail);
+          tail = (tail + 1) | 0;
+          visit(at, tail !== head);
+        }
+        if (ring.consume(tail)) this.link.flush();
+      }
+    } finally {
+      this.#busy = false;
+      // Also where the callback threw: what it was called for is consumed.
+      if (ring.tail !== tail && ring.consume(tail)) this.link.flush();
+    }
+    return count;
+  }
+
+  /** Records are being taken: what is answered meanwhile is written in one go. */
+  protected get busy(): boolean {
+    return this.#busy;
+  }
+
+  /** Calls back for the record whose first word is `at`. `more`: there is another behind it. */
+  protected abstract visit(at: number, more: boolean, callback: (record: View) => void): void;
+  /** The record as an object of its own. */
+  protected abstract take(at: number, more: boolean): T;
+  /** What a callback gets for a record that is an object already. */
+  protected abstract viewOf(item: T): View;
+
+  /** Ends waits and iterations. */
+  protected override release(): void {
+    this.#stream.end();
+    this.#readiness.end();
+    this.#emitter.removeAllListeners();
+    this.#listening = false;
+    this.link.close();
+  }
+}

@@ -1,0 +1,39 @@
+/** What moves records from a kernel's file into a ring, and responses from the ring into the file. */
+
+/** The consumer's side of it. */
+export interface Link {
+  /**
+   * Moves what can be moved now, without waiting: responses, then records. 0, or the negative errno for which the pump
+   * has ended. Does nothing where the pump is in another thread or process.
+   */
+  pass(): number;
+  /** Moves responses; where the pump is elsewhere, sees to it that they are. As `pass`. */
+  flush(): number;
+  /** From now on records come by themselves; `wake` is called when the consumer's doorbell rings. */
+  start(wake: () => void): number;
+  /** Nobody waits any more. */
+  stop(): void;
+  /** The group waits for its response, as far as can be told here. */
+  isCurrent(groupCookie: number, generation: number): boolean;
+  /** Ends it. A pump is closed before its file. */
+  close(): void;
+}
+
+export interface Pump extends Link {
+  /**
+   * Between these nothing is read or written: while an attach changes, a record that is read must not be taken for one of
+   * the attach before it, nor a response be written to a group that got a dead group's cookie.
+   */
+  pause(): void;
+  resume(): void;
+  /** Attach data: whose faults these are, of requests with this PASID (0: without). */
+  fillSlot(device: number, pasid: number, ioasid: number, cookie: bigint): void;
+  /** The attach has ended. The kernel has answered its faults; responses to them go nowhere. */
+  emptySlot(device: number, pasid: number): void;
+}
+
+/** How a pump is to behave. */
+export interface PumpOptions {
+  /** Records that may be read and not answered: those beyond stay in the kernel. Infinity for what is not answered. */
+  readonly limit: number;
+}

@@ -1,0 +1,193 @@
+/**
+ * A ring in shared memory: the indices and the doorbells.
+ *
+ * ## Doorbells
+ *
+ * Who sleeps must be woken, and who is awake must not be: a doorbell costs a system call. Each side therefore has a
+ * word that says "I am about to sleep".
+ *
+ * - The sleeper (the consumer, or the pump) stores `waiting = 1` and *then* looks at the index once more. Is there
+ *   something, it takes the word back and goes on; is there nothing, it sleeps until its doorbell rings.
+ * - The other side stores the index and *then* exchanges `waiting` with 0. Was it 1, it rings, once.
+ *
+ * All four are sequentially consistent. So either the sleeper's second look sees the new index, or the other side's
+ * exchange sees the word: never neither (a wake-up lost). And only one exchange can get the 1: of several publications
+ * one rings, and none rings for a consumer that is awake. A sleeper that finds something at its second look may find
+ * its doorbell rung all the same; that ring is the one that it would have slept for, and costs one look.
+ *
+ * test/rings/doorbell-model.test.ts goes through every interleaving of this, and of what is left when a step is taken out.
+ */
+import {
+  HEADER_BYTES,
+  readHeader,
+  recordBytes,
+  response,
+  RESPONSE_BYTES,
+  ring as field,
+  PUMP_WAITS,
+  PUMP_WAITS_FOR_ROOM,
+  writeHeader,
+  type RingShape,
+} from './layout';
+
+const HEAD = field.head >> 2;
+const TAIL = field.tail >> 2;
+const CONSUMER_WAITING = field.consumerWaiting >> 2;
+const RESPONSE_HEAD = field.responseHead >> 2;
+const RESPONSE_TAIL = field.responseTail >> 2;
+const PUMP_WAITING = field.pumpWaiting >> 2;
+const REFUSED = field.refused >> 2;
+const ERROR = field.error >> 2;
+const WAKEUPS = field.wakeups >> 2;
+const DROPPED = field.dropped >> 2;
+
+export class Ring {
+  readonly shape: RingShape;
+  /** The whole mapping as words: a record's are from `slot(index)` on. */
+  readonly words: Int32Array;
+  /** Records that it holds at most. */
+  readonly capacity: number;
+  /** Words of a record. */
+  readonly recordWords: number;
+  readonly #mask: number;
+  readonly #responses: number;
+  readonly #responseMask: number;
+
+  /** The ring that is in `memory`. Throws RangeError where there is none. */
+  constructor(memory: ArrayBufferLike) {
+    this.words = new Int32Array(memory);
+    this.shape = readHeader(this.words, memory.byteLength);
+    this.capacity = this.shape.records;
+    this.recordWords = recordBytes(this.shape) >> 2;
+    this.#mask = this.shape.records - 1;
+    this.#responses = (HEADER_BYTES >> 2) + this.capacity * this.recordWords;
+    this.#responseMask = this.shape.responses - 1;
+  }
+
+  /** Makes an empty ring in zeroed memory of `ringBytes(shape)` bytes. `start`: the first index, for tests. */
+  static create(memory: ArrayBufferLike, shape: RingShape, start = 0): Ring {
+    writeHeader(new Int32Array(memory), shape, start);
+    return new Ring(memory);
+  }
+
+  /** The first word of the record with this index. */
+  slot(index: number): number {
+    return (HEADER_BYTES >> 2) + (index & this.#mask) * this.recordWords;
+  }
+
+  /** Index of the next record to be published. */
+  get head(): number {
+    return Atomics.load(this.words, HEAD);
+  }
+
+  /** Index of the next record to be consumed. */
+  get tail(): number {
+    return Atomics.load(this.words, TAIL);
+  }
+
+  /** Records that may be consumed. */
+  get available(): number {
+    return (this.head - this.tail) >>> 0;
+  }
+
+  /** Records that may be published. */
+  get free(): number {
+    return this.capacity - this.available;
+  }
+
+  /** Publishes records up to the index `head`. True: the consumer sleeps, and its doorbell has to be rung. */
+  publish(head: number): boolean {
+    Atomics.store(this.words, HEAD, head);
+    if (Atomics.exchange(this.words, CONSUMER_WAITING, 0) === 0) return false;
+    this.words[WAKEUPS]++;
+    return true;
+  }
+
+  /** Gives slots back up to the index `tail`. True: the pump sleeps for want of them, and its doorbell has to be rung. */
+  consume(tail: number): boolean {
+    Atomics.store(this.words, TAIL, tail);
+    return Atomics.load(this.words, PUMP_WAITING) === PUMP_WAITS_FOR_ROOM && this.wakePump();
+  }
+
+  /** After responses. True: the pump sleeps, and its doorbell has to be rung. */
+  wakePump(): boolean {
+    return Atomics.exchange(this.words, PUMP_WAITING, 0) !== 0;
+  }
+
+  /** The pump is about to sleep. It has to look at the indices once more after this. */
+  pumpSleeps(forRoom: boolean): void {
+    Atomics.store(this.words, PUMP_WAITING, forRoom ? PUMP_WAITS_FOR_ROOM : PUMP_WAITS);
+  }
+
+  /** The consumer is about to sleep. False: it must not, there is something, or nothing will ever come. */
+  sleep(): boolean {
+    Atomics.store(this.words, CONSUMER_WAITING, 1);
+    if (this.available === 0 && this.error === 0) return true;
+    Atomics.store(this.words, CONSUMER_WAITING, 0);
+    return false;
+  }
+
+  /** The consumer is awake. */
+  awake(): void {
+    Atomics.store(this.words, CONSUMER_WAITING, 0);
+  }
+
+  /** The errno for which the pump has ended; 0 while it has not. */
+  get error(): number {
+    return Atomics.load(this.words, ERROR);
+  }
+
+  /** The pump ends: nothing will come any more. True: the consumer sleeps, and its doorbell has to be rung. */
+  end(errno: number): boolean {
+    Atomics.store(this.words, ERROR, errno);
+    return this.publish(this.head);
+  }
+
+  /** Responses that nobody waited for. */
+  get refused(): number {
+    return Atomics.load(this.words, REFUSED) >>> 0;
+  }
+
+  /** A response was for nobody. */
+  refuse(): void {
+    Atomics.add(this.words, REFUSED, 1);
+  }
+
+  /** Records lost here: 0. */
+  get dropped(): number {
+    return Atomics.load(this.words, DROPPED) >>> 0;
+  }
+
+  /** How often the consumer's doorbell was rung. */
+  get wakeups(): number {
+    return this.words[WAKEUPS] >>> 0;
+  }
+
+  /** Writes a response. False: there is no room until the pump has taken some. */
+  respond(groupCookie: number, code: number, generation: number): boolean {
+    const { words } = this;
+    const head = words[RESPONSE_HEAD];
+    if ((head - Atomics.load(words, RESPONSE_TAIL)) >>> 0 >= this.shape.responses) return false;
+    const at = this.#responses + (head & this.#responseMask) * (RESPONSE_BYTES >> 2);
+    words[at + (response.groupCookie >> 2)] = groupCookie;
+    words[at + (response.code >> 2)] = code;
+    words[at + (response.generation >> 2)] = generation;
+    Atomics.store(words, RESPONSE_HEAD, head + 1);
+    return true;
+  }
+
+  /** Responses that were not taken yet. */
+  get responses(): number {
+    return (Atomics.load(this.words, RESPONSE_HEAD) - this.words[RESPONSE_TAIL]) >>> 0;
+  }
+
+  /** The first word of the `n`th response that was not taken yet. */
+  responseSlot(n: number): number {
+    return this.#responses + ((this.words[RESPONSE_TAIL] + n) & this.#responseMask) * (RESPONSE_BYTES >> 2);
+  }
+
+  /** The pump has taken `count` responses. */
+  takeResponses(count: number): void {
+    Atomics.store(this.words, RESPONSE_TAIL, this.words[RESPONSE_TAIL] + count);
+  }
+}
