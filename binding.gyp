@@ -8,7 +8,9 @@
         "native/syscalls.cc",
         "native/memory.cc",
         "native/mapping.cc",
-        "native/watch.cc"
+        "native/watch.cc",
+        "native/pump.cc",
+        "native/pump-calls.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS", "_FILE_OFFSET_BITS=64"],

@@ -1,6 +1,7 @@
 #include "arguments.h"
 #include "mapping.h"
 #include "memory.h"
+#include "pump.h"
 #include "state.h"
 #include "syscalls.h"
 #include "watch.h"
@@ -8,7 +9,7 @@
 #include <napi.h>
 #include <unistd.h>
 
-// The addon: system calls, memory and readiness for lib/linux, which is the
+// The addon: system calls, memory, readiness and rings for lib/linux, which is the
 // only place that calls it. It knows no driver's structs.
 
 // The hot calls are plain Node-API functions: node-addon-api's wrapper costs
@@ -46,6 +47,8 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportPlain(env, exports, "load64", Load64, state);
   ExportPlain(env, exports, "store", Store, state);
   ExportPlain(env, exports, "store64", Store64, state);
+  ExportPlain(env, exports, "passPump", PassPump, state);
+  ExportPlain(env, exports, "isCurrentGroup", IsCurrentGroup, state);
 
   Export<Mmap>(env, exports, "mmap", state);
   Export<Unmap>(env, exports, "unmap", state);
@@ -56,6 +59,12 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<CloseWatch>(env, exports, "closeWatch", state);
   Export<RefWatch>(env, exports, "refWatch", state);
   Export<UnrefWatch>(env, exports, "unrefWatch", state);
+  Export<MakePump>(env, exports, "pump", state);
+  Export<RunPump>(env, exports, "runPump", state);
+  Export<ClosePump>(env, exports, "closePump", state);
+  Export<PausePump>(env, exports, "pausePump", state);
+  Export<FillSlot>(env, exports, "fillSlot", state);
+  Export<EmptySlot>(env, exports, "emptySlot", state);
 
   exports.Set("pageSize", static_cast<double>(sysconf(_SC_PAGESIZE)));
   return exports;

@@ -4,6 +4,7 @@
 #include "handles.h"
 #include "mapping.h"
 #include "memory.h"
+#include "pump.h"
 #include "watch.h"
 
 /**
@@ -16,4 +17,5 @@ struct State {
   Handles<Memory> memories;
   Handles<DeviceMapping> mappings;
   Handles<WatchHandle> watches;
+  Handles<Pump> pumps;
 };

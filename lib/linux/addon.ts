@@ -14,6 +14,15 @@ export interface NativeMemory {
   readonly fd: number;
 }
 
+/** A pump as the addon makes it. The eventfds are its own. */
+export interface NativePump {
+  readonly handle: number;
+  /** Rings for the consumer. */
+  readonly doorbell: number;
+  /** Rings for the pump: write an eventfd's 8 bytes. */
+  readonly kick: number;
+}
+
 /**
  * Every function returns what the system call does, or -errno, and checks the types and ranges of its arguments.
  * Handles are small integers of 0 or more, each kind counting for itself, good until given up.
@@ -53,6 +62,17 @@ export interface Addon {
   closeWatch(watch: number): void;
   refWatch(watch: number): void;
   unrefWatch(watch: number): void;
+
+  /** For the ring in the memory that `memory` names; what it does is in lib/rings/pump.ts. */
+  pump(fd: number, memory: number, limit: number): NativePump | number;
+  /** Starts its thread. */
+  runPump(pump: number): number;
+  passPump(pump: number, fill: boolean): number;
+  pausePump(pump: number, paused: boolean): void;
+  fillSlot(pump: number, device: number, pasid: number, ioasid: number, cookie: bigint): void;
+  emptySlot(pump: number, device: number, pasid: number): void;
+  isCurrentGroup(pump: number, cookie: number, generation: number): boolean;
+  closePump(pump: number): void;
 }
 
 /** Why there is no addon, for people. */

@@ -7,7 +7,9 @@ import { loadAddon } from './addon';
 import type { Addon, Unavailable } from './addon';
 import { IOMMU_FAULT_QUEUE_ALLOC, IOMMU_VEVENTQ_ALLOC } from '../uapi/iommufd-ioctls';
 import { readdir, readFile, readlink } from './files';
+import type { Pump, PumpOptions } from '../rings/pump';
 import { LinuxDeviceMapping, LinuxMemory } from './memory';
+import { LinuxPump } from './pump';
 
 const ENOMEM = 12;
 
@@ -115,6 +117,13 @@ export class LinuxKernel implements Kernel {
     if (length > constants.MAX_LENGTH) return -ENOMEM;
     const memory = this.addon.allocate(length, options.hugePages ?? false, options.memfd ?? false);
     return typeof memory === 'number' ? memory : new LinuxMemory(this.addon, memory);
+  }
+
+  /** With a limit beyond 2^53 - 1 there is none. */
+  pump(fd: number, memory: Memory, { limit }: PumpOptions): Pump | number {
+    if (!(memory instanceof LinuxMemory)) throw new TypeError('memory must come from allocate()');
+    const native = this.addon.pump(fd, memory.handle, Math.min(limit, Number.MAX_SAFE_INTEGER));
+    return typeof native === 'number' ? native : new LinuxPump(this.addon, this, native);
   }
 
   addressOf(bytes: ArrayBufferView): bigint {

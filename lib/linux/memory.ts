@@ -12,14 +12,14 @@ export class LinuxMemory implements Memory {
   readonly address: bigint;
   readonly length: number;
   readonly fd: number;
-  private handle: number;
+  #handle: number;
 
   constructor(
     private readonly addon: Addon,
     native: NativeMemory,
   ) {
     const { handle } = native;
-    this.handle = handle;
+    this.#handle = handle;
     this.bytes = new Uint8Array(native.buffer);
     this.address = native.address;
     this.length = native.length;
@@ -27,10 +27,15 @@ export class LinuxMemory implements Memory {
     dropped.register(this, () => addon.release(handle), this);
   }
 
+  /** The addon's name for it; -1 after free(). */
+  get handle(): number {
+    return this.#handle;
+  }
+
   free(): void {
-    if (this.handle === GONE) return;
-    this.addon.free(this.handle, this.bytes.buffer);
-    this.handle = GONE;
+    if (this.#handle === GONE) return;
+    this.addon.free(this.#handle, this.bytes.buffer);
+    this.#handle = GONE;
     dropped.unregister(this);
   }
 }
