@@ -5,6 +5,7 @@ import { RecordConsumer } from './record-consumer';
 import { FAULT_RECORD_BYTES, faultRecord } from './rings/layout';
 import type { Link } from './rings/pump';
 import type { Ring } from './rings/ring';
+import { openShare, type RingShare } from './ring-share';
 import * as uapi from './uapi';
 
 const FLAGS = faultRecord.flags >> 2;
@@ -38,6 +39,15 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     this.#view = new FaultView(ring.words, () => this.#keep());
   }
 
+  /**
+   * In a worker, the consumer of a queue whose consumer's side was handed over: `share` is what `queue.share()` gave.
+   * close() when done; the queue stays.
+   */
+  static open(share: RingShare): FaultConsumer {
+    const { ring, link } = openShare(share);
+    return new FaultConsumer(ring, link);
+  }
+
   /** @internal */
   override get label(): string {
     return 'fault consumer';
@@ -45,7 +55,7 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   /** The faults that were read and wait for their answers, those included that nobody has taken yet. */
   get pending(): readonly Fault[] {
-    if (!this.closed) this.takeAll();
+    if (!this.closed && this.lentTo === undefined) this.takeAll();
     return [...this.#groups].flatMap(({ faults }) => faults).filter(({ answered }) => !answered);
   }
 

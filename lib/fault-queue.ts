@@ -1,13 +1,15 @@
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { AttachData } from './attach-data';
 import type { AttachTarget } from './attach-target';
 import { destroy, type Context } from './context';
-import { refusal } from './errors';
+import { failure, refusal } from './errors';
 import { FaultConsumer } from './fault-consumer';
 import { runAll } from './handle';
 import { call } from './ioctl';
 import type { Memory } from './kernel';
 import { openOrClose, openRing, ringCapacity } from './open-ring';
 import { FAULT_SOURCE_BYTES, RING_FAULTS } from './rings/layout';
+import type { RingShare } from './ring-share';
 import type { Pump } from './rings/pump';
 import * as uapi from './uapi';
 
@@ -40,6 +42,8 @@ export class FaultQueue extends FaultConsumer {
   readonly #context: Context;
   readonly #pump: Pump;
   readonly #memory: Memory | undefined;
+  /** Ends what share() has begun. */
+  #lent: (() => void) | undefined;
 
   /** @internal Use `iommu.createFaultQueue()`. */
   constructor(context: Context, { limit = DEFAULT_LIMIT }: FaultQueueOptions = {}) {
@@ -98,6 +102,65 @@ export class FaultQueue extends FaultConsumer {
     this.forgetAbandoned();
   }
 
+  protected override get lentTo(): string | undefined {
+    return this.#lent ? 'another thread or process' : undefined;
+  }
+
+  /**
+   * Hands the consumer's side to a worker: `new Worker(file, { workerData: { ring }, transferList })`, and there
+   * `FaultConsumer.open(workerData.ring)`. This queue still follows what is attached; what comes is the worker's until
+   * unshare(), its end, or close(). Another process takes it too, where `ring.kind` is 'memfd' (Linux): its descriptors
+   * are inherited, and native/ring.h is the layout.
+   *
+   * Throws IommuError EBUSY while something waits here, or for an answer: one consumer at a time.
+   */
+  share(): { readonly ring: RingShare; readonly transferList: MessagePort[] } {
+    this.requireOpen({ syscall: 'read' });
+    if (this.#lent || this.inUse || this.pending.length > 0)
+      throw refusal('EBUSY', `${this.label} is in use`, {
+        syscall: 'read',
+        hint: 'answer its faults, end iterations and waits, and share it once',
+      });
+    const descriptors = this.#pump.lend();
+    if (typeof descriptors === 'number') throw failure(descriptors, { syscall: 'poll' });
+    if (descriptors && this.#memory) {
+      const { fd: memfd, length } = this.#memory;
+      this.#lent = () => {};
+      const { doorbell, kick } = descriptors;
+      return { ring: { kind: 'memfd', memfd, length, doorbell, kick }, transferList: [] };
+    }
+    const port = this.#lendMemory();
+    const buffer = this.ring.words.buffer as SharedArrayBuffer;
+    return { ring: { kind: 'memory', buffer, port }, transferList: [port] };
+  }
+
+  /** The other thread's end of a channel that carries the doorbells. */
+  #lendMemory(): MessagePort {
+    const { port1, port2 } = new MessageChannel();
+    port1.on('message', () => this.#pump.pass());
+    port1.on('close', () => this.unshare());
+    port1.unref();
+    this.#lent = () => {
+      this.#pump.stop();
+      port1.close();
+    };
+    const result = this.#pump.start(() => port1.postMessage(null));
+    if (result < 0) throw failure(result, { syscall: 'poll' });
+    // From here on the pump says when it sleeps.
+    this.#pump.pass();
+    return port2;
+  }
+
+  /**
+   * Takes the consumer's side back; close the other consumer first. What it has taken and not answered waits until its
+   * device is detached.
+   */
+  unshare(): void {
+    const end = this.#lent;
+    this.#lent = undefined;
+    end?.();
+  }
+
   protected override beforeClose(): void {
     if (this.users.size === 0) return;
     const users = [...this.users].map(({ label }) => label).join(', ');
@@ -111,6 +174,7 @@ export class FaultQueue extends FaultConsumer {
   protected override release(): void {
     const context = this.#context;
     context.attachData.unfollow(this);
+    this.unshare();
     runAll([
       () => super.release(),
       () => void context.kernel.close(this.fd),

@@ -109,6 +109,11 @@ export interface Kernel {
   addressOf(bytes: ArrayBufferView): bigint;
 
   /**
+   * Maps the first `length` bytes of a memfd, of this process or another: for the rings of another thread, whose buffers
+   * cannot be handed over. Only where there is `pump`.
+   */
+  mapMemory?(fd: number, length: number): Memory | number;
+  /**
    * Moves records between a file and the ring in `memory` (lib/rings), in a thread of its own where somebody waits.
    * A kernel without one: lib/rings does it through read, write and watch. Returns -errno where it cannot.
    */

@@ -52,7 +52,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
    */
   drain(callback: (record: View) => void): number;
   drain(callback?: (record: View) => void): T[] | number {
-    this.requireOpen(READ);
+    this.#requireConsumer();
     if (this.#busy) throw refusal('EBUSY', `${this.label} is being drained`, READ);
     const items = this.#stream.take();
     if (callback) {
@@ -86,7 +86,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
    * ETIMEDOUT, what ended the reading of the kernel's file, or the signal's reason.
    */
   async ready(options: WaitOptions = {}): Promise<void> {
-    this.requireOpen(READ);
+    this.#requireConsumer();
     this.#look();
     if (!this.#stream.empty || this.ring.available > 0) return;
     const { done } = await this.#readiness.next(options);
@@ -99,7 +99,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
    * kernel's file, or the signal's reason.
    */
   async next(options: WaitOptions = {}): Promise<T> {
-    this.requireOpen(READ);
+    this.#requireConsumer();
     this.#prefetch();
     const { value, done } = await this.#stream.next(options);
     if (done) throw this.closedError(READ);
@@ -112,14 +112,14 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
   }
 
   /**
-   * on('record', (item) => …): called for each from now on. on('error', (error) => …): nothing will come any more; without
-   * a listener for it that error is thrown, as EventEmitter does. Listeners keep the process alive until off() or close().
+   * on('record', (item) => …): called for each from now on; keeps the process alive until off() or close().
+   * on('error', (error) => …): nothing will come any more, which whoever waits learns as well; without a listener for it
+   * the error is thrown where records are listened for, as EventEmitter does.
    */
   on<E extends keyof ConsumerEvents<T>>(event: E, listener: (...args: ConsumerEvents<T>[E]) => void): this {
-    this.requireOpen(READ);
+    this.#requireConsumer();
     this.#emitter.on(event, listener as never);
-    this.#listen();
-    setImmediate(() => this.#wake());
+    if (event === 'record') this.#listen();
     return this;
   }
 
@@ -129,12 +129,28 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     return this;
   }
 
-  get #listeners(): number {
-    return this.#emitter.listenerCount('record') + this.#emitter.listenerCount('error');
+  /** Who has the consumer's side; undefined: this object. */
+  protected get lentTo(): string | undefined {
+    return undefined;
   }
 
+  /** Somebody waits here. */
+  protected get inUse(): boolean {
+    return this.#wanted || this.#busy || !this.#stream.empty;
+  }
+
+  #requireConsumer(): void {
+    this.requireOpen(READ);
+    if (this.lentTo !== undefined)
+      throw refusal('EBUSY', `${this.lentTo} takes what comes from ${this.label}`, {
+        ...READ,
+        hint: 'take it there, or have it back with unshare()',
+      });
+  }
+
+  /** Somebody takes records as they come, or waits for some. */
   get #wanted(): boolean {
-    return this.#stream.waiting || this.#readiness.waiting || this.#listeners > 0;
+    return this.#stream.waiting || this.#readiness.waiting || this.#emitter.listenerCount('record') > 0;
   }
 
   /** What the kernel has is asked for before anybody waits. */
@@ -145,6 +161,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   /** One record from the ring is put where the next wait finds it. */
   #prefetch(): void {
+    if (this.lentTo !== undefined) this.#requireConsumer();
     if (this.closed || !this.#stream.empty || this.#stream.waiting || this.#busy) return;
     this.#look();
     this.#consume((at, more) => this.#stream.push(this.take(at, more)), 1);
@@ -180,7 +197,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     if (this.closed || this.#busy) return;
     try {
       do this.#deliver();
-      while (this.#listening && !this.ring.sleep() && this.ring.error === 0 && !this.closed);
+      while (this.#listening && this.#wanted && !this.ring.sleep() && this.ring.error === 0);
     } catch (error) {
       // A listener's. Those after it get what is left.
       setImmediate(() => this.#wake());
@@ -206,7 +223,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   #fail(): void {
     const error = failure(-this.ring.error, READ);
-    const listeners = this.#listeners;
+    const listeners = this.#emitter.listenerCount('record') + this.#emitter.listenerCount('error');
     this.#stream.fail(error);
     this.#readiness.fail(error);
     if (listeners > 0) this.#emitter.emit('error', error);
@@ -229,12 +246,12 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
           tail = (tail + 1) | 0;
           visit(at, tail !== head);
         }
-        if (ring.consume(tail)) this.link.flush();
+        if (ring.consume(tail)) this.link.kick();
       }
     } finally {
       this.#busy = false;
       // Also where the callback threw: what it was called for is consumed.
-      if (ring.tail !== tail && ring.consume(tail)) this.link.flush();
+      if (ring.tail !== tail && ring.consume(tail)) this.link.kick();
     }
     return count;
   }

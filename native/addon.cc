@@ -53,6 +53,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Mmap>(env, exports, "mmap", state);
   Export<Unmap>(env, exports, "unmap", state);
   Export<Allocate>(env, exports, "allocate", state);
+  Export<MapMemory>(env, exports, "mapMemory", state);
   Export<Free>(env, exports, "free", state);
   Export<Release>(env, exports, "release", state);
   Export<StartWatch>(env, exports, "watch", state);

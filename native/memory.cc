@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -62,6 +63,28 @@ std::shared_ptr<Pages> Pages::Map(size_t length, bool huge, bool memfd) {
   return pages;
 }
 
+std::shared_ptr<Pages> Pages::MapFile(int fd, size_t length) {
+  struct stat status;
+  if (fstat(fd, &status) == -1)
+    return nullptr;
+  // An access beyond the end of a file kills the process.
+  if (length == 0 || static_cast<uint64_t>(status.st_size) < length) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  void *address = own == -1 ? MAP_FAILED
+                            : mmap(nullptr, length, PROT_READ | PROT_WRITE,
+                                   MAP_SHARED, own, 0);
+  if (address != MAP_FAILED)
+    return std::make_shared<Pages>(address, length, own);
+  int error = errno;
+  if (own != -1)
+    close(own);
+  errno = error;
+  return nullptr;
+}
+
 Pages::~Pages() {
   munmap(address, length);
   CloseFile();
@@ -102,18 +125,10 @@ static napi_value MakeBuffer(Napi::Env env,
   return nullptr;
 }
 
-Napi::Value Allocate(const Napi::CallbackInfo &info) {
+/** The memory as JavaScript gets it; where there are no `pages`, -errno. */
+static Napi::Value Show(const Napi::CallbackInfo &info,
+                        std::shared_ptr<Pages> pages) {
   Napi::Env env = info.Env();
-  double length;
-  if (!GetInteger(env, info[0], "length", 0, kMaxSafeInteger, &length))
-    return Napi::Value();
-  if (!info[1].IsBoolean() || !info[2].IsBoolean()) {
-    ThrowType(env, info[1].IsBoolean() ? "memfd" : "hugePages", "a boolean");
-    return Napi::Value();
-  }
-  auto pages = Pages::Map(static_cast<size_t>(length),
-                          info[1].As<Napi::Boolean>().Value(),
-                          info[2].As<Napi::Boolean>().Value());
   if (!pages)
     return Napi::Number::New(env, -errno);
   napi_value buffer = MakeBuffer(env, pages);
@@ -130,6 +145,30 @@ Napi::Value Allocate(const Napi::CallbackInfo &info) {
   memory->pages = std::move(pages);
   result.Set("handle", state->memories.Add(std::move(memory)));
   return result;
+}
+
+Napi::Value Allocate(const Napi::CallbackInfo &info) {
+  Napi::Env env = info.Env();
+  double length;
+  if (!GetInteger(env, info[0], "length", 0, kMaxSafeInteger, &length))
+    return Napi::Value();
+  if (!info[1].IsBoolean() || !info[2].IsBoolean()) {
+    ThrowType(env, info[1].IsBoolean() ? "memfd" : "hugePages", "a boolean");
+    return Napi::Value();
+  }
+  return Show(info, Pages::Map(static_cast<size_t>(length),
+                               info[1].As<Napi::Boolean>().Value(),
+                               info[2].As<Napi::Boolean>().Value()));
+}
+
+Napi::Value MapMemory(const Napi::CallbackInfo &info) {
+  Napi::Env env = info.Env();
+  int fd;
+  double length;
+  if (!GetInt32(env, info[0], "fd", &fd) ||
+      !GetInteger(env, info[1], "length", 0, kMaxSafeInteger, &length))
+    return Napi::Value();
+  return Show(info, Pages::MapFile(fd, static_cast<size_t>(length)));
 }
 
 /** The memory and the number that its handle, the first argument, names. */

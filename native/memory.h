@@ -14,6 +14,8 @@ class Pages {
 public:
   /** Maps at least `length` zeroed bytes; where it cannot, null and errno. */
   static std::shared_ptr<Pages> Map(size_t length, bool huge, bool memfd);
+  /** Maps the first `length` bytes of a file that shares its memory. */
+  static std::shared_ptr<Pages> MapFile(int fd, size_t length);
 
   Pages(void *address, size_t length, int fd)
       : address(address), length(length), fd_(fd) {}
@@ -40,6 +42,8 @@ struct Memory {
 
 /** allocate(length, hugePages, memfd): {handle, buffer, ...} or -errno. */
 Napi::Value Allocate(const Napi::CallbackInfo &info);
+/** mapMemory(fd, length): the same over a memfd that is there already. */
+Napi::Value MapMemory(const Napi::CallbackInfo &info);
 /** free(handle, buffer): detaches the buffer and gives the memory back. */
 Napi::Value Free(const Napi::CallbackInfo &info);
 /** release(handle): leaves the memory to the buffer, until that is collected.

@@ -44,6 +44,8 @@ export interface Addon {
   addressOf(bytes: ArrayBufferView): bigint;
 
   allocate(length: number, hugePages: boolean, memfd: boolean): NativeMemory | number;
+  /** Memory over a memfd that is there already; with a descriptor of its own. */
+  mapMemory(fd: number, length: number): NativeMemory | number;
   /** Detaches `buffer`, closes the memfd and gives the memory back. */
   free(handle: number, buffer: ArrayBuffer): void;
   /** Gives up the handle alone: the memory goes when its ArrayBuffer is collected. */

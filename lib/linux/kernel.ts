@@ -119,7 +119,12 @@ export class LinuxKernel implements Kernel {
     return typeof memory === 'number' ? memory : new LinuxMemory(this.addon, memory);
   }
 
-  /** With a limit beyond 2^53 - 1 there is none. */
+  mapMemory(fd: number, length: number): Memory | number {
+    const memory = this.addon.mapMemory(fd, length);
+    return typeof memory === 'number' ? memory : new LinuxMemory(this.addon, memory);
+  }
+
+  /** A limit beyond 2^53 - 1 is none. */
   pump(fd: number, memory: Memory, { limit }: PumpOptions): Pump | number {
     if (!(memory instanceof LinuxMemory)) throw new TypeError('memory must come from allocate()');
     const native = this.addon.pump(fd, memory.handle, Math.min(limit, Number.MAX_SAFE_INTEGER));

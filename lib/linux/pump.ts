@@ -1,20 +1,21 @@
 /** The addon's pump, and its doorbell on the event loop. */
-import { POLLIN, type Kernel, type Watch } from '../kernel';
-import type { Pump } from '../rings/pump';
+import type { Kernel } from '../kernel';
+import { Doorbell } from '../rings/doorbell';
+import type { Pump, RingDescriptors } from '../rings/pump';
 import type { Addon, NativePump } from './addon';
 
 export class LinuxPump implements Pump {
-  readonly #counter = new Uint8Array(8);
-  #watch: Watch | undefined;
+  readonly #doorbell: Doorbell;
   #paused = 0;
   #closed = false;
 
   constructor(
     private readonly addon: Addon,
-    private readonly kernel: Kernel,
-    /** Its eventfds: for consumers in other threads and processes. */
-    readonly native: NativePump,
-  ) {}
+    kernel: Kernel,
+    private readonly native: NativePump,
+  ) {
+    this.#doorbell = new Doorbell(kernel, native.doorbell);
+  }
 
   pass(): number {
     return this.addon.passPump(this.native.handle, true);
@@ -24,21 +25,17 @@ export class LinuxPump implements Pump {
     return this.addon.passPump(this.native.handle, false);
   }
 
+  kick(): void {
+    this.flush();
+  }
+
   start(wake: () => void): number {
     const result = this.addon.runPump(this.native.handle);
-    if (result < 0) return result;
-    const watch = this.kernel.watch(this.native.doorbell, POLLIN, () => {
-      this.addon.read(this.native.doorbell, this.#counter);
-      wake();
-    });
-    if (typeof watch === 'number') return watch;
-    this.#watch = watch;
-    return 0;
+    return result < 0 ? result : this.#doorbell.start(wake);
   }
 
   stop(): void {
-    this.#watch?.close();
-    this.#watch = undefined;
+    this.#doorbell.stop();
   }
 
   pause(): void {
@@ -63,10 +60,15 @@ export class LinuxPump implements Pump {
     return this.addon.isCurrentGroup(this.native.handle, groupCookie, generation >>> 0);
   }
 
+  lend(): RingDescriptors | number {
+    const result = this.addon.runPump(this.native.handle);
+    return result < 0 ? result : this.native;
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.stop();
+    this.#doorbell.close();
     this.addon.closePump(this.native.handle);
   }
 }

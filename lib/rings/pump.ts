@@ -9,6 +9,8 @@ export interface Link {
   pass(): number;
   /** Moves responses; where the pump is elsewhere, sees to it that they are. As `pass`. */
   flush(): number;
+  /** There is room again for what the pump held back. */
+  kick(): void;
   /** From now on records come by themselves; `wake` is called when the consumer's doorbell rings. */
   start(wake: () => void): number;
   /** Nobody waits any more. */
@@ -30,6 +32,16 @@ export interface Pump extends Link {
   fillSlot(device: number, pasid: number, ioasid: number, cookie: bigint): void;
   /** The attach has ended. The kernel has answered its faults; responses to them go nowhere. */
   emptySlot(device: number, pasid: number): void;
+  /** Has it work for a consumer in another thread or process; undefined where there are no such descriptors. */
+  lend(): RingDescriptors | number | undefined;
+}
+
+/** The descriptors by which another thread or process takes the consumer's side. All are the pump's. */
+export interface RingDescriptors {
+  /** An eventfd that rings for the consumer: poll it, and read its 8 bytes. */
+  readonly doorbell: number;
+  /** An eventfd that rings for the pump: write 8 bytes to it. */
+  readonly kick: number;
 }
 
 /** How a pump is to behave. */

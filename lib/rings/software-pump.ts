@@ -44,6 +44,8 @@ export class SoftwarePump implements Pump {
   readonly #orphans: number[] = [];
   /** The kernel may have records that there is no room for. */
   #blocked = false;
+  /** The consumer's index when that was found. */
+  #seenTail = 0;
   #paused = 0;
   #rung = false;
   #wake: (() => void) | undefined;
@@ -80,14 +82,28 @@ export class SoftwarePump implements Pump {
   #move(fill: boolean): number {
     if (this.#ring.error !== 0) return -this.#ring.error;
     if (this.#paused > 0) return 0;
-    let result = this.#flush();
-    if (result === 0 && fill) result = this.#fill();
-    // Groups of nobody were found meanwhile.
-    if (result === 0 && this.#orphans.length > 0) result = this.#flush();
+    let result;
+    do {
+      result = this.#flush();
+      if (result === 0 && fill) result = this.#fill();
+      // Groups of nobody were found meanwhile.
+      if (result === 0 && this.#orphans.length > 0) result = this.#flush();
+      this.#ring.pumpSleeps(this.#blocked);
+    } while (result === 0 && this.#mustStayAwake(fill));
     if (result < 0) this.#end(-result);
-    this.#ring.pumpSleeps(this.#blocked);
     this.#follow();
     return result;
+  }
+
+  /** The look after saying that it sleeps: the consumer may be in another thread. */
+  #mustStayAwake(fill: boolean): boolean {
+    const unsent = this.#sent < this.#filled;
+    const room = fill && this.#blocked && this.#ring.tail !== this.#seenTail;
+    return (this.#ring.responses > 0 && !unsent) || room;
+  }
+
+  kick(): void {
+    this.flush();
   }
 
   start(wake: () => void): number {
@@ -120,6 +136,10 @@ export class SoftwarePump implements Pump {
 
   isCurrent(groupCookie: number, generation: number): boolean {
     return this.#groups.isCurrent(groupCookie, generation);
+  }
+
+  lend(): undefined {
+    return undefined;
   }
 
   close(): void {
@@ -166,6 +186,7 @@ export class SoftwarePump implements Pump {
   #fill(): number {
     let whole = false;
     for (;;) {
+      this.#seenTail = this.#ring.tail;
       if (this.#intake.waiting) this.#publish();
       // Records that have waited for room were given it; what has none yet holds up the rest.
       const room = this.#intake.waiting ? 0 : this.#roomNow(whole);

@@ -1,0 +1,129 @@
+/** The consumer's side of the fault rings in another thread: what is handed over, and what comes of it there. */
+import { MessagePort } from 'node:worker_threads';
+import { checkObject, refusal } from './errors';
+import type { Kernel, Memory } from './kernel';
+import { openKernel } from './open-kernel';
+import { Doorbell } from './rings/doorbell';
+import type { Link, RingDescriptors } from './rings/pump';
+import { Ring } from './rings/ring';
+
+/** Rings in a memfd: Linux. Its descriptors are good in the whole process, and in others that inherit them. */
+export interface DescriptorShare extends RingDescriptors {
+  readonly kind: 'memfd';
+  /** The memory, laid out as native/ring.h says. */
+  readonly memfd: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
+/** Rings in shared memory of JavaScript: the simulation. */
+export interface MemoryShare {
+  readonly kind: 'memory';
+  readonly buffer: SharedArrayBuffer;
+  /** Carries the doorbells, both ways. */
+  readonly port: MessagePort;
+}
+
+/** What `queue.share()` hands over: for `workerData` or postMessage(), with its `transferList`. */
+export type RingShare = DescriptorShare | MemoryShare;
+
+/** The ring that was handed over, and the way to its pump. Throws IommuError, TypeError, RangeError. */
+export function openShare(share: RingShare): { ring: Ring; link: Link } {
+  if (share?.kind === 'memory') return { ring: new Ring(share.buffer), link: new PortLink(share) };
+  if (share?.kind !== 'memfd')
+    throw new TypeError('a consumer is made from what queue.share() has handed over');
+  const kernel = openKernel('linux');
+  if (!kernel.mapMemory) throw refusal('EOPNOTSUPP', 'this kernel maps no memfd', { syscall: 'mmap' });
+  const memory = checkObject(kernel.mapMemory(share.memfd, share.length), { syscall: 'mmap' });
+  const ring = new Ring(memory.bytes.buffer);
+  return { ring, link: new DescriptorLink(kernel, memory, ring, share) };
+}
+
+/** What both have in common: the pump is elsewhere, and is told of responses only if it sleeps. */
+abstract class RemoteLink implements Link {
+  constructor(private readonly ring: Ring) {}
+
+  abstract kick(): void;
+  abstract start(wake: () => void): number;
+  abstract stop(): void;
+  abstract close(): void;
+
+  pass(): number {
+    return this.flush();
+  }
+
+  flush(): number {
+    if (this.ring.responses > 0 && this.ring.wakePump()) this.kick();
+    return -this.ring.error;
+  }
+
+  /** The pump knows. */
+  isCurrent(): boolean {
+    return true;
+  }
+}
+
+class DescriptorLink extends RemoteLink {
+  readonly #kernel: Kernel;
+  readonly #memory: Memory;
+  readonly #share: DescriptorShare;
+  readonly #one = new Uint8Array(new BigUint64Array([1n]).buffer);
+  readonly #doorbell: Doorbell;
+
+  constructor(kernel: Kernel, memory: Memory, ring: Ring, share: DescriptorShare) {
+    super(ring);
+    this.#kernel = kernel;
+    this.#memory = memory;
+    this.#share = share;
+    this.#doorbell = new Doorbell(kernel, share.doorbell);
+  }
+
+  override kick(): void {
+    this.#kernel.write(this.#share.kick, this.#one);
+  }
+
+  override start(wake: () => void): number {
+    return this.#doorbell.start(wake);
+  }
+
+  override stop(): void {
+    this.#doorbell.stop();
+  }
+
+  override close(): void {
+    this.#doorbell.close();
+    this.#memory.free();
+  }
+}
+
+class PortLink extends RemoteLink {
+  readonly #port: MessagePort;
+  #wake: (() => void) | undefined;
+
+  constructor({ buffer, port }: MemoryShare) {
+    super(new Ring(buffer));
+    this.#port = port;
+    port.on('message', () => this.#wake?.());
+    port.unref();
+  }
+
+  override kick(): void {
+    this.#port.postMessage(null);
+  }
+
+  override start(wake: () => void): number {
+    this.#wake = wake;
+    this.#port.ref();
+    return 0;
+  }
+
+  override stop(): void {
+    this.#wake = undefined;
+    this.#port.unref();
+  }
+
+  override close(): void {
+    this.stop();
+    this.#port.close();
+  }
+}
