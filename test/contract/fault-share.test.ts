@@ -86,7 +86,7 @@ test('a worker takes the faults and answers them, while this thread raises them'
 
 test('what a worker holds when its device is detached is answered by the kernel, and a late response harms nobody', async () => {
   const { queue, device, space, raise } = setUp(4);
-  const { seen, end } = await startWorker(queue);
+  const { seen, errors, end } = await startWorker(queue);
   for (let round = 0; round < 20; round++) {
     raise(10 * round, 3);
     device.detach();
@@ -94,6 +94,7 @@ test('what a worker holds when its device is detached is answered by the kernel,
   }
   raise(1000, 1);
   await until(() => seen.some(([address]) => address === 1000 * PAGE));
+  expect(errors).toEqual([]);
   await end();
   queue.unshare();
 });
