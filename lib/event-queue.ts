@@ -100,8 +100,12 @@ export class EventQueue extends RecordConsumer<VirtualEvent, VirtualEvent> {
     return { ...(tail ? ({ type: 'lost' } as const) : this.#decodeRecord(data)), sequence, lost, data };
   }
 
-  protected override visit(slot: number, _more: boolean, callback: (event: VirtualEvent) => void): void {
-    callback(this.take(slot));
+  protected override visitAll(end: number, _head: number, callback: (event: VirtualEvent) => void): void {
+    while (this.position !== end) {
+      const slot = this.ring.slot(this.position);
+      this.position = (this.position + 1) | 0;
+      callback(this.take(slot));
+    }
   }
 
   protected override viewOf(event: VirtualEvent): VirtualEvent {

@@ -11,6 +11,9 @@ import * as uapi from './uapi';
 const FLAGS = faultRecord.flags >> 2;
 const GROUP_COOKIE = faultRecord.groupCookie >> 2;
 const GENERATION = faultRecord.generation >> 2;
+// Copies: members of a module that another hands on are looked up in it each time.
+const LAST_PAGE = uapi.IOMMU_PGFAULT_FLAGS_LAST_PAGE;
+const { IOMMUFD_PAGE_RESP_INVALID: INVALID, IOMMUFD_PAGE_RESP_SUCCESS: SUCCESS } = uapi;
 
 /**
  * The consumer's side of the fault rings: takes faults, and writes the response of a group when all its faults have
@@ -22,6 +25,8 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   readonly #view: FaultView;
   /** Groups with faults that are objects, and wait for their answers. */
   readonly #groups = new Set<FaultGroup>();
+  /** The record at hand, while nothing is noted of its group, which has no other. */
+  #alone = -1;
   // The group whose records are being taken.
   #open = false;
   #cookie = 0;
@@ -65,15 +70,56 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
       if (!this.link.isCurrent(group.cookie, group.generation)) this.#groups.delete(group);
   }
 
-  protected override visit(at: number, more: boolean, callback: (record: FaultView) => void): void {
+  protected override visitAll(end: number, head: number, callback: (record: FaultView) => void): void {
+    const { ring } = this;
+    const words = this.#words;
+    const view = this.#view;
+    while (this.position !== end) {
+      const at = ring.slot(this.position);
+      this.position = (this.position + 1) | 0;
+      if (this.#open || (words[at + FLAGS] & LAST_PAGE) === 0) {
+        this.#visit(at, this.position !== head, callback);
+        continue;
+      }
+      // A group of one, which is nearly every group.
+      this.#alone = at;
+      view.moveTo(at);
+      try {
+        callback(view);
+      } finally {
+        // With a full ring, or for a fault that is an object now, there is more to do.
+        const { answer } = view;
+        if (
+          this.#alone < 0 ||
+          answer < 0 ||
+          !ring.respond(words[at + GROUP_COOKIE], answer, words[at + GENERATION])
+        )
+          this.#settleAlone(at, this.position !== head);
+        this.#alone = -1;
+      }
+    }
+  }
+
+  #settleAlone(at: number, more: boolean): void {
+    const view = this.#view;
+    if (this.#alone >= 0) {
+      this.#alone = -1;
+      this.#enter(at);
+      if (view.answer === INVALID) this.#refuse();
+      if (view.answer < 0) view.keep();
+    }
+    this.#leave(at, more);
+  }
+
+  #visit(at: number, more: boolean, callback: (record: FaultView) => void): void {
     const view = this.#view;
     this.#enter(at);
     view.moveTo(at);
     try {
       callback(view);
     } finally {
-      if (view.answer === undefined) view.keep();
-      else if (view.kept === undefined && view.answer === 'invalid') this.#refuse();
+      if (view.answer < 0) view.keep();
+      else if (view.kept === undefined && view.answer === INVALID) this.#refuse();
       this.#leave(at, more);
     }
   }
@@ -100,6 +146,10 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   /** The record at hand becomes an object. */
   #keep(): Fault {
+    if (this.#alone >= 0) {
+      this.#enter(this.#alone);
+      this.#alone = -1;
+    }
     if (!this.#group) {
       this.#group = new FaultGroup(this.#cookie, this.#generation);
       this.#group.invalid = this.#invalid;
@@ -119,7 +169,7 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   /** `more`: there is another record behind it. */
   #leave(at: number, more: boolean): void {
-    const last = (this.#words[at + FLAGS] & uapi.IOMMU_PGFAULT_FLAGS_LAST_PAGE) !== 0;
+    const last = (this.#words[at + FLAGS] & LAST_PAGE) !== 0;
     // Groups are published whole, but for one that is larger than the ring.
     const split = !more && !last && this.#seen >= this.ring.capacity;
     if (!last && (split || (more && this.#nextGeneration(at) === this.#generation))) return;
@@ -157,14 +207,18 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   }
 
   #write(cookie: number, generation: number, invalid: boolean): boolean {
-    const code = invalid ? uapi.IOMMUFD_PAGE_RESP_INVALID : uapi.IOMMUFD_PAGE_RESP_SUCCESS;
-    while (!this.ring.respond(cookie, code, generation)) this.#flush();
+    while (!this.ring.respond(cookie, invalid ? INVALID : SUCCESS, generation)) this.#flush();
     // While records are taken, responses are written together.
     return this.busy || this.#flush();
   }
 
+  protected override batchDone(): void {
+    this.ring.publishResponses();
+  }
+
   /** False if nobody waited for one of them. */
   #flush(): boolean {
+    this.ring.publishResponses();
     const { refused } = this.ring;
     const result = this.link.flush();
     if (result < 0) throw failure(result, { syscall: 'write' });

@@ -13,13 +13,18 @@ const IOASID = faultRecord.ioasid >> 2;
 /** In 64-bit words. */
 const TIMESTAMP = (FAULT_RECORD_BYTES - TIMESTAMP_BYTES) >> 3;
 
+// Copies: members of a module that another hands on are looked up in it each time.
+const { IOMMU_PGFAULT_FLAGS_PASID_VALID: PASID_VALID, IOMMU_PGFAULT_FLAGS_LAST_PAGE: LAST_PAGE } = uapi;
+const { IOMMU_PGFAULT_PERM_READ: READ, IOMMU_PGFAULT_PERM_WRITE: WRITE } = uapi;
+const { IOMMU_PGFAULT_PERM_EXEC: EXECUTE, IOMMU_PGFAULT_PERM_PRIV: PRIVILEGED } = uapi;
+
 /**
  * A fault in the ring, for drain(callback): the same object for every record, good during the call. Nothing is allocated
  * but by the fields that are bigints; their halves are there as numbers.
  */
 export class FaultView {
-  /** @internal What the callback did. */
-  answer: FaultResponse | undefined;
+  /** @internal What the callback did: -1, or a response code. */
+  answer = -1;
   /** @internal */
   kept: Fault | undefined;
   readonly #words: Int32Array;
@@ -44,7 +49,7 @@ export class FaultView {
   /** @internal The record whose first word this is. */
   moveTo(at: number): void {
     this.#at = at;
-    this.answer = undefined;
+    this.answer = -1;
     this.kept = undefined;
   }
 
@@ -64,7 +69,7 @@ export class FaultView {
   }
   /** The PASID of its request, if it carried one. */
   get pasid(): number | undefined {
-    const valid = this.#words[this.#at + FLAGS] & uapi.IOMMU_PGFAULT_FLAGS_PASID_VALID;
+    const valid = this.#words[this.#at + FLAGS] & PASID_VALID;
     return valid ? this.#words[this.#at + PASID] >>> 0 : undefined;
   }
   /** The address asked for. */
@@ -79,16 +84,16 @@ export class FaultView {
   }
   /** What the device wants to do there. */
   get read(): boolean {
-    return this.#may(uapi.IOMMU_PGFAULT_PERM_READ);
+    return this.#may(READ);
   }
   get write(): boolean {
-    return this.#may(uapi.IOMMU_PGFAULT_PERM_WRITE);
+    return this.#may(WRITE);
   }
   get execute(): boolean {
-    return this.#may(uapi.IOMMU_PGFAULT_PERM_EXEC);
+    return this.#may(EXECUTE);
   }
   get privileged(): boolean {
-    return this.#may(uapi.IOMMU_PGFAULT_PERM_PRIV);
+    return this.#may(PRIVILEGED);
   }
   /** Bytes wanted beyond the one page, a hint; 0 where the hardware gives none. */
   get length(): number {
@@ -100,7 +105,7 @@ export class FaultView {
   }
   /** This is the last request of its group. */
   get last(): boolean {
-    return (this.#words[this.#at + FLAGS] & uapi.IOMMU_PGFAULT_FLAGS_LAST_PAGE) !== 0;
+    return (this.#words[this.#at + FLAGS] & LAST_PAGE) !== 0;
   }
   /** When it was read from the kernel: nanoseconds of CLOCK_MONOTONIC. */
   get timestamp(): bigint {
@@ -109,15 +114,15 @@ export class FaultView {
 
   /** As Fault.respond. A fault that the callback neither answers nor keeps stays in `pending`. */
   respond(response: FaultResponse): void {
-    isInvalid(response);
-    if (this.answer) throw answeredAlready(this.address);
+    const code = isInvalid(response) ? 1 : 0;
+    if (this.answer >= 0) throw answeredAlready(this.address);
     if (this.kept) this.kept.respond(response);
-    this.answer = response;
+    this.answer = code;
   }
 
   /** The fault as an object, to be answered later. */
   keep(): Fault {
-    if (this.answer) throw answeredAlready(this.address);
+    if (this.answer >= 0) throw answeredAlready(this.address);
     this.kept ??= this.#keep();
     return this.kept;
   }

@@ -30,6 +30,8 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
   readonly #stream: EventStream<T>;
   readonly #readiness: EventStream<void>;
   readonly #emitter = new EventEmitter<ConsumerEvents<T>>();
+  /** @internal Index of the next record to be taken, while some are. */
+  protected position = 0;
   #listening = false;
   /** Records are being taken: not again from within. */
   #busy = false;
@@ -57,19 +59,20 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     const items = this.#stream.take();
     if (callback) {
       for (const item of items) callback(this.viewOf(item));
-      return items.length + this.#drainInto((at, more) => this.visit(at, more, callback), items.length > 0);
+      const visitAll = (end: number, head: number) => this.visitAll(end, head, callback);
+      return items.length + this.#drainInto(visitAll, items.length > 0);
     }
-    this.#drainInto((at, more) => void items.push(this.take(at, more)), items.length > 0);
+    this.#drainInto((end, head) => this.#takeAll(end, head, items), items.length > 0);
     return items;
   }
 
   /** `any`: there was something before. */
-  #drainInto(visit: (at: number, more: boolean) => void, any: boolean): number {
+  #drainInto(visitAll: (end: number, head: number) => void, any: boolean): number {
     let count = 0;
     try {
       for (let now; ; count += now) {
         this.link.pass();
-        now = this.#consume(visit, Infinity);
+        now = this.#consume(visitAll, Infinity);
         if (now === 0) break;
       }
     } catch (error) {
@@ -79,6 +82,17 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     }
     if (count === 0 && !any) this.#checkError();
     return count;
+  }
+
+  /** Those up to the index `end` become objects. */
+  #takeAll(end: number, head: number, items: T[] | undefined): void {
+    while (this.position !== end) {
+      const at = this.ring.slot(this.position);
+      this.position = (this.position + 1) | 0;
+      const item = this.take(at, this.position !== head);
+      if (items) items.push(item);
+      else this.#stream.push(item);
+    }
   }
 
   /**
@@ -164,12 +178,12 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     if (this.lentTo !== undefined) this.#requireConsumer();
     if (this.closed || !this.#stream.empty || this.#stream.waiting || this.#busy) return;
     this.#look();
-    this.#consume((at, more) => this.#stream.push(this.take(at, more)), 1);
+    this.#consume((end, head) => this.#takeAll(end, head, undefined), 1);
   }
 
   /** Everything in the ring becomes an object: afterwards it is taken, by the next who asks. */
   protected takeAll(): void {
-    if (!this.#busy) this.#consume((at, more) => this.#stream.push(this.take(at, more)), Infinity);
+    if (!this.#busy) this.#consume((end, head) => this.#takeAll(end, head, undefined), Infinity);
   }
 
   #checkError(): void {
@@ -209,7 +223,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
   #deliver(): void {
     while (this.#readiness.waiting && this.ring.available > 0) this.#readiness.push();
     while (!this.closed && this.ring.available > 0) {
-      if (this.#stream.waiting) this.#consume((at, more) => this.#stream.push(this.take(at, more)), 1);
+      if (this.#stream.waiting) this.#consume((end, head) => this.#takeAll(end, head, undefined), 1);
       else if (this.#emitter.listenerCount('record') > 0) this.#emitOne();
       else break;
     }
@@ -217,7 +231,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   #emitOne(): void {
     const items: T[] = [];
-    this.#consume((at, more) => void items.push(this.take(at, more)), 1);
+    this.#consume((end, head) => this.#takeAll(end, head, items), 1);
     for (const item of items) this.#emitter.emit('record', item);
   }
 
@@ -231,29 +245,32 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     this.link.stop();
   }
 
-  /** Calls back for records in the ring, `most` at most, and gives their slots back. */
-  #consume(visit: (at: number, more: boolean) => void, most: number): number {
+  /** Has records of the ring visited, `most` at most, and gives their slots back. */
+  #consume(visitAll: (end: number, head: number) => void, most: number): number {
     const { ring } = this;
-    let [tail, count] = [ring.tail, 0];
+    const first = ring.tail;
+    this.position = first;
     this.#busy = true;
     try {
-      while (count < most) {
+      for (;;) {
         const { head } = ring;
-        const end = Math.min((head - tail) >>> 0, most - count, BATCH);
-        if (end === 0) break;
-        for (let i = 0; i < end; i++, count++) {
-          const at = ring.slot(tail);
-          tail = (tail + 1) | 0;
-          visit(at, tail !== head);
-        }
-        if (ring.consume(tail)) this.link.kick();
+        const left = most - ((this.position - first) >>> 0);
+        const count = Math.min((head - this.position) >>> 0, left, BATCH);
+        if (count === 0) break;
+        visitAll((this.position + count) | 0, head);
+        this.#giveBack();
       }
     } finally {
       this.#busy = false;
       // Also where the callback threw: what it was called for is consumed.
-      if (ring.tail !== tail && ring.consume(tail)) this.link.kick();
+      if (ring.tail !== this.position) this.#giveBack();
     }
-    return count;
+    return (this.position - first) >>> 0;
+  }
+
+  #giveBack(): void {
+    this.batchDone();
+    if (this.ring.consume(this.position)) this.link.kick();
   }
 
   /** Records are being taken: what is answered meanwhile is written in one go. */
@@ -261,9 +278,14 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     return this.#busy;
   }
 
-  /** Calls back for the record whose first word is `at`. `more`: there is another behind it. */
-  protected abstract visit(at: number, more: boolean, callback: (record: View) => void): void;
-  /** The record as an object of its own. */
+  /** Some records were visited. */
+  protected batchDone(): void {}
+  /**
+   * Calls back for the records up to the index `end`, from `position` on, which it moves. `head`: where the published
+   * records end.
+   */
+  protected abstract visitAll(end: number, head: number, callback: (record: View) => void): void;
+  /** The record whose first word is `at` as an object of its own. `more`: there is another behind it. */
   protected abstract take(at: number, more: boolean): T;
   /** What a callback gets for a record that is an object already. */
   protected abstract viewOf(item: T): View;

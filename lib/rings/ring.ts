@@ -52,6 +52,7 @@ export class Ring {
   readonly #mask: number;
   readonly #responses: number;
   readonly #responseMask: number;
+  #unpublished = 0;
 
   /** The ring that is in `memory`. Throws RangeError where there is none. */
   constructor(memory: ArrayBufferLike) {
@@ -163,17 +164,24 @@ export class Ring {
     return this.words[WAKEUPS] >>> 0;
   }
 
-  /** Writes a response. False: there is no room until the pump has taken some. */
+  /** Writes a response, for publishResponses(). False: there is no room until the pump has taken some. */
   respond(groupCookie: number, code: number, generation: number): boolean {
     const { words } = this;
-    const head = words[RESPONSE_HEAD];
+    const head = words[RESPONSE_HEAD] + this.#unpublished;
     if ((head - Atomics.load(words, RESPONSE_TAIL)) >>> 0 >= this.shape.responses) return false;
     const at = this.#responses + (head & this.#responseMask) * (RESPONSE_BYTES >> 2);
     words[at + (response.groupCookie >> 2)] = groupCookie;
     words[at + (response.code >> 2)] = code;
     words[at + (response.generation >> 2)] = generation;
-    Atomics.store(words, RESPONSE_HEAD, head + 1);
+    this.#unpublished++;
     return true;
+  }
+
+  /** Shows the pump the responses written since the last time. */
+  publishResponses(): void {
+    if (this.#unpublished === 0) return;
+    Atomics.store(this.words, RESPONSE_HEAD, this.words[RESPONSE_HEAD] + this.#unpublished);
+    this.#unpublished = 0;
   }
 
   /** Responses that were not taken yet. */
