@@ -76,6 +76,6 @@ export { FaultConsumer } from './fault-consumer';
 export { FaultQueue, type FaultQueueOptions } from './fault-queue';
 export { FaultView } from './fault-view';
 export type { DescriptorShare, MemoryShare, RingShare } from './ring-share';
-export { RecordConsumer, type ConsumerEvents } from './record-consumer';
+export { RecordConsumer, type ConsumerEvents, type RingCounters } from './record-consumer';
 export { MockDevice, type MockFault } from './mock-device';
 export type { Hex } from './hex';

@@ -17,6 +17,19 @@ export interface ConsumerEvents<T> {
   error: [error: unknown];
 }
 
+/** What went through a ring. */
+export interface RingCounters {
+  /** Records that came from the kernel. */
+  readonly published: number;
+  readonly consumed: number;
+  /** Responses that nobody waited for: the kernel had answered 'invalid' itself. */
+  readonly refused: number;
+  /** Records lost here: always 0, what has no room stays in the kernel. */
+  readonly dropped: number;
+  /** How often a sleeping consumer was woken. */
+  readonly wakeups: number;
+}
+
 /**
  * The consumer's side of a ring, for faults and for events of virtual IOMMUs. `for await (const item of queue)`, next(),
  * on('record', …), drain(), or without objects made for each record drain((record) => …). Leaving a loop leaves the
@@ -141,6 +154,12 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     this.#emitter.off(event, listener as never);
     this.#rest();
     return this;
+  }
+
+  /** What went through the ring, since it was made; all counts are modulo 2^32. */
+  get counters(): RingCounters {
+    const { head, tail, refused, dropped, wakeups } = this.ring;
+    return { published: head >>> 0, consumed: tail >>> 0, refused, dropped, wakeups };
   }
 
   /** Who has the consumer's side; undefined: this object. */
