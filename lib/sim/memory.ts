@@ -237,6 +237,12 @@ export class PhysicalMemory {
     return this.touch(index);
   }
 
+  /** Sets `bits` in the word at an address given as halves (high below 2^20), which has RAM. */
+  setBits(high: number, low: number, bits: number): void {
+    const words = this.chunkAt(high, low)!;
+    words[(low & CHUNK_MASK) >>> 2]! |= bits;
+  }
+
   private wordsAt(pa: number): Int32Array | undefined {
     if (!(pa >= 0 && pa < MAX_ADDRESS)) return undefined;
     const index = Math.floor(pa / CHUNK_BYTES);

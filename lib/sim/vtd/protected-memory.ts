@@ -52,6 +52,7 @@ export class ProtectedMemory {
 
   /** Whether a region has the byte at `physical`. */
   covers(physical: number): boolean {
-    return this.regions.some(([start, end]) => physical >= start && physical < end);
+    for (const [start, end] of this.regions) if (physical >= start && physical < end) return true;
+    return false;
   }
 }
