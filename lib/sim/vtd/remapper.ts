@@ -29,7 +29,6 @@ import {
   TranslationReasons,
 } from './fault-reasons';
 import { Iotlb, OUTPUT_HIGH, SNOOP } from './iotlb';
-import { joinHalves } from './layout';
 import { CachedPasid } from './pasid-cache';
 import { ProtectedMemory } from './protected-memory';
 import { StrictChecker } from './strict';
@@ -125,7 +124,7 @@ export class Remapper {
   private pass(high: number, low: number): number {
     this.host.high = high;
     this.host.low = low;
-    return this.protectedMemory.covers(joinHalves(high, low)) ? NOT_A_FAULT : 0;
+    return this.protectedMemory.covers(high, low) ? NOT_A_FAULT : 0;
   }
 
   /** Reading and writing have to be permitted. Where writing is not, A can be set nevertheless, as by a read that came before. */
@@ -183,7 +182,7 @@ export class Remapper {
       if (context.entry.DTE === 0) reason = noDeviceTlb;
       else if (isBeyond(this.capabilities.HAW, high)) reason = beyondHost;
       else if (isInterruptAddress(high, low)) reason = inRange;
-      else if (this.protectedMemory.covers(joinHalves(high, low))) reason = NOT_A_FAULT;
+      else if (this.protectedMemory.covers(high, low)) reason = NOT_A_FAULT;
     }
     if (reason !== 0) return this.refuse(rid, pasid, high, low, access, AT_TRANSLATED, reason);
     this.host.high = high;

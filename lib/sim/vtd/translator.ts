@@ -131,7 +131,7 @@ export class Translator {
     if ((entryLow & leaf.dirty) !== leaf.dirty) allowed &= READS;
     const outHigh = entryHigh & HOST_HIGH;
     const outLow = entryLow & PAGE;
-    if (((allowed >>> kind) & 1) === 0 || (outHigh === 0 && outLow >>> 20 === 0xfee)) return false;
+    if (((allowed >>> kind) & 1) === 0 || isInterruptAddress(outHigh, outLow)) return false;
     const { walk } = this;
     walk.high = outHigh;
     walk.low = outLow;
@@ -351,7 +351,7 @@ export class Translator {
   private passThrough(reasons: TranslationReasons, high: number, low: number): number {
     if (isBeyond(this.capabilities.HAW, high)) return reasons.beyondHost;
     if (isInterruptAddress(high, low)) return reasons.interruptRange;
-    if (this.protectedMemory.covers(joinHalves(high, low))) return NOT_A_FAULT;
+    if (this.protectedMemory.covers(high, low)) return NOT_A_FAULT;
     this.walk.high = high;
     this.walk.low = low & ~PAGE_OFFSET;
     this.walk.shift = 12;
