@@ -397,39 +397,38 @@ static struct pasid *find_entry(struct unit *unit, int rid, int pasid) {
   return entry;
 }
 
-static int64_t resolve(struct unit *unit, int rid, int pasid, uint32_t high,
-                       uint32_t low, uint32_t access) {
-  if (!unit->enabled)
-    return ((int64_t)high << 32) | low;
-  if (access & TRANSLATED)
-    return -FAULT_PERMISSION;
-  int known = rid == unit->last_rid && pasid == unit->last_pasid;
-  struct pasid *entry = known ? unit->last_entry : find_entry(unit, rid, pasid);
-  if (!entry)
-    return -FAULT_ACCESS;
-  uint32_t kind = (access & unit->last_kind_mask) | unit->last_kind_bits;
-  int fault = known ? fill(unit, entry, kind, high, low)
-                    : find(unit, entry, kind, high, low);
+static int64_t result_of(const struct unit *unit, int fault, uint32_t low) {
   if (fault)
     return -fault;
   return ((int64_t)unit->walk.high << 32) |
          (unit->walk.low | (low & PAGE_OFFSET));
 }
 
+static int64_t resolve(struct unit *unit, int rid, int pasid, uint32_t high,
+                       uint32_t low, uint32_t access) {
+  if (!unit->enabled)
+    return ((int64_t)high << 32) | low;
+  if (access & TRANSLATED)
+    return -FAULT_PERMISSION;
+  struct pasid *entry = find_entry(unit, rid, pasid);
+  if (!entry)
+    return -FAULT_ACCESS;
+  uint32_t kind = (access & unit->last_kind_mask) | unit->last_kind_bits;
+  return result_of(unit, find(unit, entry, kind, high, low), low);
+}
+
 static int64_t translate(struct unit *unit, int rid, int pasid, uint32_t high,
                          uint32_t low, uint32_t access) {
-  if (rid == unit->last_rid && pasid == unit->last_pasid &&
-      !(access & TRANSLATED)) {
-    int at = find_slot(&unit->iotlb, unit->last_tag, high, low);
-    if (at >= 0) {
-      uint32_t word2 = unit->iotlb.words[at + 2];
-      uint32_t kind = (access & unit->last_kind_mask) | unit->last_kind_bits;
-      if ((word2 >> kind) & 1)
-        return ((int64_t)unit->iotlb.words[at + 3] << 32) |
-               ((word2 & ~PAGE_OFFSET) | (low & PAGE_OFFSET));
-    }
-  }
-  return resolve(unit, rid, pasid, high, low, access);
+  if (rid != unit->last_rid || pasid != unit->last_pasid ||
+      (access & TRANSLATED))
+    return resolve(unit, rid, pasid, high, low, access);
+  const uint32_t *words = unit->iotlb.words;
+  uint32_t kind = (access & unit->last_kind_mask) | unit->last_kind_bits;
+  int at = find_slot(&unit->iotlb, unit->last_tag, high, low);
+  if (at < 0 || !((words[at + 2] >> kind) & 1))
+    return result_of(unit, fill(unit, unit->last_entry, kind, high, low), low);
+  return ((int64_t)words[at + 3] << 32) |
+         ((words[at + 2] & ~PAGE_OFFSET) | (low & PAGE_OFFSET));
 }
 
 static struct unit *set_up(void) {

@@ -163,11 +163,8 @@ export function walkFirstStage(
 ): number {
   if (!isCanonical(stage.levels, high)) return SGN_1_NOT_CANONICAL;
   const { levels, nested } = stage;
-  if (
-    structures === null ||
-    nested !== null ||
-    !structures.begin(walk, tag, FIRST_STAGE, levels, high, low)
-  ) {
+  const own = nested === null ? structures : null;
+  if (own?.begin(walk, tag, FIRST_STAGE, levels, high, low) !== true) {
     walk.cachedAt = -1;
     walk.begin(levels, stage.rootHigh, stage.rootLow, FS_RW | FS_US, 0);
   }
@@ -198,18 +195,15 @@ export function walkFirstStage(
     const entryHigh = words[at + 1]!;
     if ((entryLow & FS_P) === 0) return SFS_2_NOT_PRESENT;
     const leaf = level === 1 || ((entryLow & FS_PS) !== 0 && ((stage.leafLevels >> level) & 1) !== 0) ? 1 : 0;
-    if ((entryLow & stage.reservedLow[2 * level + leaf]!) !== 0 || (entryHigh & stage.reservedHigh) !== 0) {
+    if ((entryLow & stage.reservedLow[2 * level + leaf]!) !== 0 || (entryHigh & stage.reservedHigh) !== 0)
       return SFS_3_RESERVED;
-    }
     visit(walk, tableHigh, tableLow, entryLow);
     visited &= entryLow;
     common &= entryLow;
     anyHigh |= entryHigh & FS_XD_HIGH;
     if (leaf === 1) {
       walk.visited = visited;
-      walk.common = common;
-      walk.anyHigh = anyHigh;
-      return finish(stage, walk, level, low, entryHigh, entryLow);
+      return finish(stage, walk, level, low, entryHigh, entryLow, common, anyHigh);
     }
     tableHigh = entryHigh & 0xf_ffff;
     tableLow = entryLow & ~0xfff;
@@ -224,10 +218,13 @@ function finish(
   low: number,
   entryHigh: number,
   entryLow: number,
+  common: number,
+  anyHigh: number,
 ): number {
-  const { common, anyHigh } = walk;
   const shift = 3 + 9 * level;
   const mask = pageMaskLow(shift);
+  walk.common = common;
+  walk.anyHigh = anyHigh;
   walk.leafLevel = level;
   walk.leaf = entryLow;
   walk.shift = shift;

@@ -94,25 +94,31 @@ export class Remapper {
 
   /** See VtdUnit.locate. */
   locate(rid: number, pasid: number, high: number, low: number, access: number): number {
-    if (rid === this.lastRid && pasid === this.lastPasid && (access & OTHER_ACCESS) === 0) {
-      const { words } = this.iotlb;
-      const at = this.iotlb.slot(this.lastTag, high, low);
-      if (at >= 0) {
-        const word2 = words[at + 2]!;
-        if (((word2 >>> ((access & this.lastKindMask) | this.lastKindBits)) & 1) !== 0) {
-          this.host.high = words[at + 3]! & HOST_HIGH;
-          this.host.low = (word2 & ~OFFSET) | (low & OFFSET);
-          return 0;
-        }
-      }
-    }
-    return this.locateSlowly(rid, pasid, high, low, access);
+    if (rid !== this.lastRid || pasid !== this.lastPasid || (access & OTHER_ACCESS) !== 0)
+      return this.locateSlowly(rid, pasid, high, low, access);
+    const { words } = this.iotlb;
+    const kind = (access & this.lastKindMask) | this.lastKindBits;
+    const at = this.iotlb.slot(this.lastTag, high, low);
+    if (at < 0 || ((words[at + 2]! >>> kind) & 1) === 0) return this.fill(kind, high, low, access);
+    this.host.high = words[at + 3]! & HOST_HIGH;
+    this.host.low = (words[at + 2]! & ~OFFSET) | (low & OFFSET);
+    return 0;
   }
 
-  /** What the IOTLB has no answer to. */
+  /** The IOTLB has no answer to a request by whom the last one was from. */
+  private fill(kind: number, high: number, low: number, access: number): number {
+    const reason = this.translator.fill(this.lastEntry!, kind, high, low, false);
+    if (reason === 0) {
+      this.host.low |= low & OFFSET;
+      return 0;
+    }
+    this.entries.fpd = this.lastFpd;
+    return this.refuse(this.lastRid, this.lastPasid, high, low, access, AT_UNTRANSLATED, reason);
+  }
+
   private locateSlowly(rid: number, pasid: number, high: number, low: number, access: number): number {
-    let reason: number;
     if (!this.enabled) return this.pass(high, low);
+    let reason: number;
     if ((access & ACCESS_TRANSLATED) !== 0) reason = this.passTranslated(rid, pasid, high, low, access);
     else if ((access & ACCESS_ATOMIC) !== 0) reason = this.resolveAtomic(rid, pasid, high, low, access);
     else reason = this.resolve(rid, pasid, high, low, access);
@@ -134,19 +140,12 @@ export class Remapper {
   }
 
   private resolve(rid: number, pasid: number, high: number, low: number, access: number): number {
-    const { entries, translator } = this;
-    const known = rid === this.lastRid && pasid === this.lastPasid;
-    const entry = known ? this.lastEntry : this.findEntry(rid, pasid);
-    if (entry === null) return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, entries.reason);
+    const entry = this.findEntry(rid, pasid);
+    if (entry === null)
+      return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, this.entries.reason);
     const kind = (access & this.lastKindMask) | this.lastKindBits;
-    // What is known was looked for in the IOTLB, too.
-    const reason = known
-      ? translator.fill(entry, kind, high, low, false)
-      : translator.find(entry, kind, high, low, false);
-    if (reason !== 0) {
-      entries.fpd = this.lastFpd;
-      return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, reason);
-    }
+    const reason = this.translator.find(entry, kind, high, low, false);
+    if (reason !== 0) return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, reason);
     this.host.low |= low & OFFSET;
     return 0;
   }

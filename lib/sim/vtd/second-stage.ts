@@ -128,7 +128,7 @@ export function walkSecondStage(
 ): number {
   if (isBeyond(stage.width, high)) return stage.reasons.beyondWidth;
   const { levels } = stage;
-  if (structures === null || !structures.begin(walk, tag, SECOND_STAGE, levels, high, low)) {
+  if (structures?.begin(walk, tag, SECOND_STAGE, levels, high, low) !== true) {
     walk.cachedAt = -1;
     walk.begin(levels, stage.rootHigh, stage.rootLow, SS_R | SS_W, 0);
   }
