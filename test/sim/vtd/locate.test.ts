@@ -113,6 +113,24 @@ describe('where the level-1 table is cached', () => {
     expect(locate(cold, ADDRESS, access, 1)).toBe(reason);
   });
 
+  test('what an entry above takes away, the leaf does not give', () => {
+    const bench = new TwoStages();
+    for (const address of [NEIGHBOUR, ADDRESS]) {
+      bench.map(bench.first, 4, address, TARGET, ALL | FS_A | FS_D, ALL & ~vtd.FS_RW);
+    }
+    expect(locate(bench, NEIGHBOUR, ACCESS_READ, 1)).toBe(0);
+    expect(locate(bench, ADDRESS, ACCESS_WRITE, 1)).toBe(SGN_6_WRITE);
+    expect(locate(bench, ADDRESS, ACCESS_READ, 1)).toBe(0);
+  });
+
+  test('a page of the interrupt window is none', () => {
+    const bench = new TwoStages();
+    bench.map(bench.first, 4, NEIGHBOUR, 0x8000, ALL, ALL);
+    bench.map(bench.first, 4, ADDRESS, 0xfee0_0000, ALL | FS_A | FS_D, ALL);
+    expect(locate(bench, NEIGHBOUR, ACCESS_READ, 1)).toBe(0);
+    expect(locate(bench, ADDRESS, ACCESS_READ, 1)).toBe(vtd.SGN_8_INTERRUPT_RANGE);
+  });
+
   test('XD of the leaf takes execution away', () => {
     const bench = new TwoStages({ ERS: 1 });
     bench.pasid(RID, 1, { PGTT: vtd.PGTT_FIRST_STAGE, DID: 7, FSPTPTR: bench.first, ERE: 1, NXE: 1 });
