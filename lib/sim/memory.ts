@@ -19,8 +19,10 @@ const CHUNK_MASK = CHUNK_BYTES - 1;
 const MAX_ADDRESS = 2 ** 52;
 /** Fixed hardware (I/O APIC, remapping registers, the interrupt window) starts here: RAM ends below it. */
 const RAM_LIMIT = 0xfec0_0000;
-/** First address handed to adopted memory: above every 32-bit window, interrupts included. */
-const ADOPT_BASE = 2 ** 32;
+/** First chunk handed to adopted memory, at 4 GiB: above every 32-bit window, interrupts included. */
+const FIRST_ADOPTED = 2 ** 32 / CHUNK_BYTES;
+/** Up to so many bytes are copied one by one: quicker than a view of them is made, and no garbage. */
+const FEW_BYTES = 128;
 
 interface Range {
   first: number;
@@ -30,12 +32,11 @@ interface Range {
 export class PhysicalMemory {
   readonly ramBytes: number;
   /** One element a chunk; undefined where there is no RAM, or kernel RAM nobody has touched yet. */
-  private readonly words: (Int32Array | undefined)[] = [];
-  private readonly bytes: (Uint8Array | undefined)[] = [];
+  private readonly words = new Array<Int32Array | undefined>(FIRST_ADOPTED).fill(undefined);
+  private readonly bytes = new Array<Uint8Array | undefined>(FIRST_ADOPTED).fill(undefined);
   private readonly adopted = new Map<number, number>();
   /** Released chunk ranges, in chunks, ascending and never adjacent. */
   private readonly holes: Range[] = [];
-  private adoptEnd = ADOPT_BASE / CHUNK_BYTES;
   private nextPage = 1;
   private readonly freePages: number[] = [];
   private readonly allocated: Uint8Array;
@@ -197,29 +198,48 @@ export class PhysicalMemory {
 
   /** Memory to `into`. False where a byte has no RAM: everything before it was copied, nothing from it on. */
   copyOut(pa: number, into: Uint8Array, at: number, length: number): boolean {
-    requireRange(into, at, length);
-    while (length > 0) {
-      const part = this.partAt(pa, length);
-      if (part === 0) return false;
-      const offset = pa % CHUNK_BYTES;
-      into.set(this.bytesAt(pa)!.subarray(offset, offset + part), at);
-      pa += part;
-      at += part;
-      length -= part;
-    }
-    return true;
+    if (!(pa >= 0 && pa < MAX_ADDRESS)) return length === 0;
+    return this.copyOutAt(Math.floor(pa / 2 ** 32), pa | 0, into, at, length);
   }
 
   /** `from` to memory. False where a byte has no RAM: everything before it was copied, nothing from it on. */
   copyIn(pa: number, from: Uint8Array, at: number, length: number): boolean {
-    requireRange(from, at, length);
+    if (!(pa >= 0 && pa < MAX_ADDRESS)) return length === 0;
+    return this.copyInAt(Math.floor(pa / 2 ** 32), pa | 0, from, at, length);
+  }
+
+  /** {@link copyOut} at an address given as halves; makes no garbage of a few bytes. */
+  copyOutAt(high: number, low: number, into: Uint8Array, at: number, length: number): boolean {
+    requireRange(into, at, length);
     while (length > 0) {
-      const part = this.partAt(pa, length);
-      if (part === 0) return false;
-      this.bytesAt(pa)!.set(from.subarray(at, at + part), pa % CHUNK_BYTES);
-      pa += part;
+      const bytes = this.chunkBytesAt(high, low);
+      const offset = low & CHUNK_MASK;
+      if (bytes === undefined || offset >= bytes.length) return false;
+      const part = Math.min(length, bytes.length - offset);
+      if (part > FEW_BYTES) into.set(bytes.subarray(offset, offset + part), at);
+      else for (let i = 0; i < part; i++) into[at + i] = bytes[offset + i]!;
       at += part;
       length -= part;
+      low = (low + part) | 0;
+      if (low === 0) high++;
+    }
+    return true;
+  }
+
+  /** {@link copyIn} at an address given as halves; makes no garbage of a few bytes. */
+  copyInAt(high: number, low: number, from: Uint8Array, at: number, length: number): boolean {
+    requireRange(from, at, length);
+    while (length > 0) {
+      const bytes = this.chunkBytesAt(high, low);
+      const offset = low & CHUNK_MASK;
+      if (bytes === undefined || offset >= bytes.length) return false;
+      const part = Math.min(length, bytes.length - offset);
+      if (part > FEW_BYTES) bytes.set(from.subarray(at, at + part), offset);
+      else for (let i = 0; i < part; i++) bytes[offset + i] = from[at + i]!;
+      at += part;
+      length -= part;
+      low = (low + part) | 0;
+      if (low === 0) high++;
     }
     return true;
   }
@@ -235,6 +255,17 @@ export class PhysicalMemory {
       if (words !== undefined) return words;
     }
     return this.touch(index);
+  }
+
+  /** Sets `bits` in the word at an address given as halves (high below 2^20), which has RAM. */
+  setBits(high: number, low: number, bits: number): void {
+    const words = this.chunkAt(high, low)!;
+    words[(low & CHUNK_MASK) >>> 2]! |= bits;
+  }
+
+  private chunkBytesAt(high: number, low: number): Uint8Array | undefined {
+    if (high >>> 20 !== 0 || this.chunkAt(high, low) === undefined) return undefined;
+    return this.bytes[(high << (32 - CHUNK_SHIFT)) | (low >>> CHUNK_SHIFT)];
   }
 
   private wordsAt(pa: number): Int32Array | undefined {
@@ -265,9 +296,13 @@ export class PhysicalMemory {
   private takeChunks(count: number): number {
     const hole = this.holes.find((range) => range.count >= count);
     if (hole === undefined) {
-      const first = this.adoptEnd;
+      const first = this.words.length;
       if ((first + count) * CHUNK_BYTES > MAX_ADDRESS) throw new RangeError('physical address space is full');
-      this.adoptEnd += count;
+      // One by one: an array that is written far behind its end becomes a slow hash table.
+      for (let i = 0; i < count; i++) {
+        this.words.push(undefined);
+        this.bytes.push(undefined);
+      }
       return first;
     }
     const first = hole.first;

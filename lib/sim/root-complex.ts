@@ -113,7 +113,7 @@ class Port implements DmaPort {
   ): number {
     // The interrupt window cannot be read.
     if (this.#isMessage(pasid, high, low, access)) return 0;
-    return this.#transfer(pasid, high, low, into, at, length, access & ~ACCESS_WRITE, true);
+    return this.#transfer(pasid, high | 0, low | 0, into, at, length, access & ~ACCESS_WRITE, true);
   }
 
   write(
@@ -126,7 +126,7 @@ class Port implements DmaPort {
     access: number,
   ): number {
     if (this.#isMessage(pasid, high, low, access)) return this.#interrupt(low, from, at, length);
-    return this.#transfer(pasid, high, low, from, at, length, access | ACCESS_WRITE, false);
+    return this.#transfer(pasid, high | 0, low | 0, from, at, length, access | ACCESS_WRITE, false);
   }
 
   translate(pasid: number, high: number, low: number, access: number): TranslationCompletion {
@@ -160,11 +160,14 @@ class Port implements DmaPort {
   #noteUnsnooped(high: number, low: number, length: number, access: number): void {
     const { unit } = this.root;
     if (!(access & ACCESS_TRANSLATED) && unit?.forcesSnoop(high, low)) return;
-    const address = (BigInt(high) << 32n) | BigInt(low >>> 0);
+    const address = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
     this.root.noteUnsnooped({ rid: this.rid, write: (access & ACCESS_WRITE) !== 0, address, length });
   }
 
-  /** Page by page: translation holds up to the end of a 4 KiB page. Returns the bytes before the first refusal. */
+  /**
+   * Page by page: translation holds up to the end of a 4 KiB page. Returns the bytes before the first refusal. Halves are signed
+   * here: those are numbers that the engine need not allocate.
+   */
   #transfer(
     pasid: number,
     high: number,
@@ -179,24 +182,22 @@ class Port implements DmaPort {
     let done = 0;
     while (done < length) {
       const part = Math.min(length - done, PAGE - (low & (PAGE - 1)));
-      const physical = unit
-        ? unit.translate(this.rid, pasid, high, low, access || ACCESS_READ)
-        : untranslated(pasid, high, low);
-      if (physical < 0) break;
+      let hostHigh = high;
+      let hostLow = low;
+      if (unit !== undefined) {
+        if (unit.locate(this.rid, pasid, high, low, access || ACCESS_READ) !== 0) break;
+        hostHigh = unit.host.high;
+        hostLow = unit.host.low;
+      } else if (pasid !== NO_PASID) break;
       const moved = reading
-        ? memory.copyOut(physical, bytes, at + done, part)
-        : memory.copyIn(physical, bytes, at + done, part);
+        ? memory.copyOutAt(hostHigh, hostLow, bytes, at + done, part)
+        : memory.copyInAt(hostHigh, hostLow, bytes, at + done, part);
       if (!moved) break;
       if (access & ACCESS_NO_SNOOP) this.#noteUnsnooped(high, low, part, access);
       done += part;
-      low = (low + part) >>> 0;
-      if (low === 0) high = (high + 1) >>> 0;
+      low = (low + part) | 0;
+      if (low === 0) high = (high + 1) | 0;
     }
     return done;
   }
-}
-
-/** The physical address of a request where nothing translates: those with a PASID go nowhere. */
-function untranslated(pasid: number, high: number, low: number): number {
-  return pasid === NO_PASID ? high * 2 ** 32 + low : -1;
 }

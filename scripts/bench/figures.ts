@@ -19,7 +19,7 @@ const c = (source: string, ...args: string[]): Trial => ({ source, arguments: ar
 function translate(name: string, pages: number, about: string): Figure {
   return {
     name,
-    about: `VtdUnit.translate, ${about}, four-level first stage`,
+    about: `VtdUnit.locate, ${about}, four-level first stage`,
     unit: 'ns',
     ours: [script('translate', String(pages))],
     peers: {

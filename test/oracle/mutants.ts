@@ -75,7 +75,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'only the leaf’s permissions count',
     mode: 'legacy',
     file: 'second-stage.js',
-    from: 'permissions = walk.commonAbove[level] & entryLow',
+    from: 'permissions &= entryLow',
     to: 'permissions = entryLow & 3',
   },
   {
@@ -222,8 +222,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'only the leaf’s U/S and R/W count',
     mode: 'first-stage',
     file: 'first-stage.js',
-    from: 'walk.common = walk.commonAbove[level] & entryLow',
-    to: 'walk.common = entryLow',
+    from: 'common &= entryLow',
+    to: 'common = entryLow',
   },
   {
     name: 'bit 47 is not part of the canonical check',
@@ -236,7 +236,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'PS in a PML4 entry is not reserved',
     mode: 'first-stage',
     file: 'first-stage.js',
-    from: 'reservedLow[2 * level] = exports.FS_PS',
+    from: 'reservedLow[2 * level] = FS_PS',
     to: 'reservedLow[2 * level] = 0',
   },
   {

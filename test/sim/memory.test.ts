@@ -139,6 +139,43 @@ describe('adopted buffers', () => {
 });
 
 describe('bulk copies', () => {
+  // Few bytes are copied otherwise than many.
+  test.each([1, 127, 128, 129, PAGE_BYTES])(
+    '%i bytes, by an address in halves, across a chunk’s end',
+    (length) => {
+      const memory = new PhysicalMemory(8 * MIB);
+      const base = memory.adopt(new ArrayBuffer(2 * CHUNK_BYTES));
+      const from = Uint8Array.from({ length: length + 2 }, (_, i) => i + 1);
+      for (const pa of [
+        CHUNK_BYTES - 1,
+        base + CHUNK_BYTES - (length >> 1),
+        base + 2 * CHUNK_BYTES - length,
+      ]) {
+        const [high, low] = [Math.floor(pa / 2 ** 32), pa | 0];
+        expect(memory.copyInAt(high, low, from, 1, length)).toBe(true);
+        const into = new Uint8Array(length + 2);
+        expect(memory.copyOutAt(high, low, into, 1, length)).toBe(true);
+        expect(into).toEqual(Uint8Array.of(0, ...from.subarray(1, -1), 0));
+      }
+    },
+  );
+
+  test('an address in halves that has no RAM, or cannot have any', () => {
+    const memory = new PhysicalMemory(2 * PAGE_BYTES);
+    const bytes = new Uint8Array(16);
+    for (const [high, low] of [
+      [0, 2 * PAGE_BYTES],
+      [1, 0],
+      [0xf_ffff, -8],
+      [0x10_0000, 0],
+      [-1, -8],
+    ] as const) {
+      expect(memory.copyOutAt(high, low, bytes, 0, 16)).toBe(false);
+      expect(memory.copyInAt(high, low, bytes, 0, 16)).toBe(false);
+    }
+    expect(() => memory.copyOutAt(0, 0, bytes, 8, 9)).toThrow(RangeError);
+  });
+
   test('cross chunks', () => {
     const memory = new PhysicalMemory(8 * MIB);
     const from = Uint8Array.from({ length: 3 * MIB }, (_, i) => (i * 7) >> 3);

@@ -26,7 +26,7 @@ import {
   SPT_1_ACCESS,
 } from './fault-reasons';
 import { firstStageOf } from './first-stage';
-import { Iotlb, KIND_FIRST_STAGE, KIND_NESTED, KIND_PASS_THROUGH, KIND_SECOND_STAGE } from './iotlb';
+import { Iotlb, KIND_FIRST_STAGE, KIND_NESTED, KIND_PASS_THROUGH, KIND_SECOND_STAGE, SNOOP } from './iotlb';
 import {
   LEGACY_CONTEXT_ENTRY_BYTES,
   LEGACY_IGNORED_LOW,
@@ -35,6 +35,7 @@ import {
   TT_ALL,
   TT_PASS_THROUGH,
 } from './legacy-context-table';
+import { firstStageLeafRules, secondStageLeafRules } from './leaf-rules';
 import { CachedPasid, PasidCache } from './pasid-cache';
 import {
   lookUpPasid,
@@ -193,6 +194,7 @@ export class EntryLookup {
       LEGACY_CONTEXT_ENTRY_BYTES,
     );
     const passThrough = entry.TT === TT_PASS_THROUGH;
+    const second = passThrough ? null : legacySecondStageOf(entry, capabilities);
     return {
       rid,
       entry: { FPD: entry.FPD, DTE: entry.TT === TT_ALL ? 1 : 0, RID_PRIV: 0 },
@@ -206,10 +208,11 @@ export class EntryLookup {
         tag: this.iotlb.tagOf(entry.DID, 0),
         kind: passThrough ? KIND_PASS_THROUGH : KIND_SECOND_STAGE,
         kinds: KINDS_ALL,
-        snoop: false,
+        snoop: 0,
         reasons: LEGACY_REASONS,
         first: null,
-        second: passThrough ? null : legacySecondStageOf(entry, capabilities),
+        second,
+        leaf: second && secondStageLeafRules(second),
         source: null,
       },
     };
@@ -280,6 +283,8 @@ export class EntryLookup {
     if (first && entry.SRE === 0) kinds &= ~KINDS_PRIVILEGED;
     if (first && entry.ERE === 0) kinds &= ~KINDS_EXECUTE;
     const firstStage = first ? firstStageOf(entry, this.capabilities) : null;
+    const second = entry.PGTT === PGTT_SECOND_STAGE ? secondStageOf(entry, this.capabilities) : null;
+    const leaf = firstStage?.nested === null ? firstStageLeafRules(firstStage) : null;
     return {
       rid,
       pasid,
@@ -289,10 +294,11 @@ export class EntryLookup {
       kind: KIND_OF_PGTT.get(entry.PGTT)!,
       kinds,
       // Of a second stage alone the leaves say it.
-      snoop: entry.PGSNP !== 0 && entry.PGTT !== PGTT_SECOND_STAGE,
+      snoop: entry.PGSNP !== 0 && entry.PGTT !== PGTT_SECOND_STAGE ? SNOOP : 0,
       reasons: SCALABLE_REASONS,
       first: firstStage,
-      second: entry.PGTT === PGTT_SECOND_STAGE ? secondStageOf(entry, this.capabilities) : null,
+      second,
+      leaf: second === null ? leaf : secondStageLeafRules(second),
       source,
     };
   }

@@ -24,7 +24,6 @@ import {
 } from './fault-reasons';
 import { highHalf, lowHalf } from './layout';
 import {
-  beginWalk,
   PagingStructureCache,
   STRUCTURES_FIRST_STAGE,
   STRUCTURES_SECOND_STAGE,
@@ -47,31 +46,39 @@ import {
   PAGE_OFFSET,
   pageMaskLow,
   tableIndex,
+  visit,
   Walk,
 } from './walk';
 
 // Low word of an entry.
 /** Present. */
-export const FS_P = 1 << 0;
+const FS_P = 1 << 0;
 /** Read/Write: 1 allows writes. */
-export const FS_RW = 1 << 1;
+const FS_RW = 1 << 1;
 /** User/Supervisor: 1 allows user-privilege requests. */
-export const FS_US = 1 << 2;
+const FS_US = 1 << 2;
 /** Page-level Write-Through. */
-export const FS_PWT = 1 << 3;
+const FS_PWT = 1 << 3;
 /** Page-level Cache Disable. */
-export const FS_PCD = 1 << 4;
+const FS_PCD = 1 << 4;
 /** Accessed. */
-export const FS_A = 1 << 5;
+const FS_A = 1 << 5;
 /** Dirty; leaves only. */
-export const FS_D = 1 << 6;
+const FS_D = 1 << 6;
 /** Page Size: the entry (a PDE or PDPE) maps a 2 MiB or 1 GiB page. */
-export const FS_PS = 1 << 7;
+const FS_PS = 1 << 7;
 /** Extended Accessed, with EAFE. */
-export const FS_EA = 1 << 10;
+const FS_EA = 1 << 10;
 // High word.
 /** Execute Disable, bit 63; with NXE. */
-export const FS_XD_HIGH = 1 << 31;
+const FS_XD_HIGH = 1 << 31;
+
+// Not where they are declared: the engine makes literals of constants that are the module's own.
+export { FS_P, FS_RW, FS_US, FS_PWT, FS_PCD, FS_A, FS_D, FS_PS, FS_EA, FS_XD_HIGH };
+
+const ALL = KINDS_ALL;
+const OFFSET = PAGE_OFFSET;
+const FIRST_STAGE = STRUCTURES_FIRST_STAGE;
 
 const TABLE_READ = 0;
 const TABLE_WRITE = 1;
@@ -155,53 +162,52 @@ export function walkFirstStage(
   tag: number,
 ): number {
   if (!isCanonical(stage.levels, high)) return SGN_1_NOT_CANONICAL;
-  const { levels, rootHigh, rootLow, nested } = stage;
+  const { levels, nested } = stage;
   const own = nested === null ? structures : null;
-  beginWalk(walk, own, tag, STRUCTURES_FIRST_STAGE, levels, rootHigh, rootLow, FS_RW | FS_US, high, low);
-  for (let level = walk.start; ; level--) {
+  if (own?.begin(walk, tag, FIRST_STAGE, levels, high, low) !== true) {
+    walk.cachedAt = -1;
+    walk.begin(levels, stage.rootHigh, stage.rootLow, FS_RW | FS_US, 0);
+  }
+  let level = walk.start;
+  let tableHigh = walk.tables[4 * level]!;
+  let tableLow = walk.tables[4 * level + 1]!;
+  let common = walk.tables[4 * level + 2]!;
+  let anyHigh = walk.tables[4 * level + 3]!;
+  let visited = -1;
+  for (;;) {
     const offset = tableIndex(level, high, low) << 3;
-    let tableHigh = walk.tableHigh[level]!;
-    let tableLow = walk.tableLow[level]!;
     if (nested !== null) {
       const guestLow = tableLow | offset;
       walk.guestHigh[walk.depth] = tableHigh;
       walk.guestLow[walk.depth] = guestLow;
-      const fault = locateEntry(
-        memory,
-        nested,
-        tableHigh,
-        guestLow,
-        table,
-        level === levels,
-        structures,
-        tag,
-      );
+      const top = level === levels;
+      const fault = locateEntry(memory, nested, tableHigh, guestLow, table, top, structures, tag);
       if (fault !== 0) return fault;
       tableHigh = table.high;
       tableLow = table.low;
     }
+    tableLow |= offset;
     const words = memory.chunkAt(tableHigh, tableLow);
-    const at = ((tableLow & 0x1f_ffff) + offset) >>> 2;
+    const at = (tableLow & 0x1f_ffff) >>> 2;
     if (words === undefined || at + 1 >= words.length)
       return level === levels ? SFS_4_TOP_ACCESS : SFS_1_ACCESS;
     const entryLow = words[at]!;
     const entryHigh = words[at + 1]!;
     if ((entryLow & FS_P) === 0) return SFS_2_NOT_PRESENT;
     const leaf = level === 1 || ((entryLow & FS_PS) !== 0 && ((stage.leafLevels >> level) & 1) !== 0) ? 1 : 0;
-    if ((entryLow & stage.reservedLow[2 * level + leaf]!) !== 0 || (entryHigh & stage.reservedHigh) !== 0) {
+    if ((entryLow & stage.reservedLow[2 * level + leaf]!) !== 0 || (entryHigh & stage.reservedHigh) !== 0)
       return SFS_3_RESERVED;
+    visit(walk, tableHigh, tableLow, entryLow);
+    visited &= entryLow;
+    common &= entryLow;
+    anyHigh |= entryHigh & FS_XD_HIGH;
+    if (leaf === 1) {
+      walk.visited = visited;
+      return finish(stage, walk, level, low, entryHigh, entryLow, common, anyHigh);
     }
-    walk.words[walk.depth] = words;
-    walk.entryHigh[walk.depth] = tableHigh;
-    walk.entryLow[walk.depth] = tableLow + offset;
-    walk.at[walk.depth++] = at;
-    walk.common = walk.commonAbove[level]! & entryLow;
-    walk.anyHigh = walk.anyHighAbove[level]! | (entryHigh & FS_XD_HIGH);
-    if (leaf === 1) return finish(stage, walk, level, low, entryHigh, entryLow);
-    walk.tableHigh[level - 1] = entryHigh & 0xf_ffff;
-    walk.tableLow[level - 1] = entryLow & ~0xfff;
-    walk.commonAbove[level - 1] = walk.common;
-    walk.anyHighAbove[level - 1] = walk.anyHigh;
+    tableHigh = entryHigh & 0xf_ffff;
+    tableLow = entryLow & ~0xfff;
+    walk.descend(--level, tableHigh, tableLow, common, anyHigh);
   }
 }
 
@@ -212,18 +218,23 @@ function finish(
   low: number,
   entryHigh: number,
   entryLow: number,
+  common: number,
+  anyHigh: number,
 ): number {
-  const { common, anyHigh } = walk;
   const shift = 3 + 9 * level;
   const mask = pageMaskLow(shift);
+  walk.common = common;
+  walk.anyHigh = anyHigh;
   walk.leafLevel = level;
+  walk.leaf = entryLow;
   walk.shift = shift;
   walk.high = entryHigh & 0xf_ffff;
-  walk.low = (entryLow & mask) | (low & ~mask & ~PAGE_OFFSET);
-  walk.snoop = false;
-  walk.allowed = KINDS_ALL & ~((common & FS_US) === 0 ? stage.supervisorDenies : stage.userDenies);
-  if ((common & FS_RW) === 0) walk.allowed &= ~stage.readOnlyDenies;
-  if (anyHigh !== 0) walk.allowed &= ~stage.noExecuteDenies;
+  walk.low = (entryLow & mask) | (low & ~mask & ~OFFSET);
+  walk.snoop = 0;
+  let denied = (common & FS_US) === 0 ? stage.supervisorDenies : stage.userDenies;
+  if ((common & FS_RW) === 0) denied |= stage.readOnlyDenies;
+  if (anyHigh !== 0) denied |= stage.noExecuteDenies;
+  walk.allowed = ALL & ~denied;
   return 0;
 }
 
@@ -244,7 +255,7 @@ function locateEntry(
   if (fault !== 0) return fault;
   if (checkSecondStage(nested, table, TABLE_READ) !== 0)
     return top ? SFS_6_NESTED_TOP_READ : SFS_7_NESTED_READ;
-  const marked = markSecondStage(nested, table, false);
+  const marked = markSecondStage(memory, nested, table, false);
   if (marked === 0) structures?.remember(tag, STRUCTURES_SECOND_STAGE, high, low, table, null);
   return marked;
 }
@@ -263,10 +274,15 @@ function deniesExecute(stage: FirstStage, walk: Walk, bit: number): boolean {
   return walk.anyHigh !== 0 && (bit & stage.noExecuteDenies) !== 0;
 }
 
+/** Whether A (or EA) or D has to be set for a request. */
+function needsMarks(stage: FirstStage, walk: Walk, write: boolean): boolean {
+  return (stage.accessed & ~walk.visited) !== 0 || ((walk.leaf & FS_D) === 0 && write);
+}
+
 /** Flags entry `i` of the walk needs and has not got. */
 function missingFlags(stage: FirstStage, walk: Walk, i: number, write: boolean): number {
   const wanted = i === walk.depth - 1 && write ? stage.accessed | FS_D : stage.accessed;
-  return wanted & ~walk.words[i]![walk.at[i]!]!;
+  return wanted & ~walk.entries[3 * i + 2]!;
 }
 
 /**
@@ -280,6 +296,7 @@ export function checkFirstStageMarks(
   table: Walk,
   write: boolean,
 ): number {
+  if (!needsMarks(stage, walk, write)) return 0;
   for (let i = 0; i < walk.depth; i++) {
     if (missingFlags(stage, walk, i, write) === 0) continue;
     if (stage.noSnoop) return SFS_9_AD_NO_SNOOP;
@@ -311,18 +328,18 @@ export function markFirstStage(
   table: Walk,
   write: boolean,
 ): number {
+  if ((walk.leaf & FS_D) === 0 && !write) walk.allowed &= ~KINDS_WRITE;
+  if (!needsMarks(stage, walk, write)) return 0;
   for (let i = 0; i < walk.depth; i++) {
     const flags = missingFlags(stage, walk, i, write);
     if (flags === 0) continue;
-    if (stage.nested !== null && stage.nested.accessedDirty) {
+    if (stage.nested !== null && stage.nested.accessed !== 0) {
       const fault =
         walkSecondStage(memory, stage.nested, walk.guestHigh[i]!, walk.guestLow[i]!, table, null, 0) ||
-        markSecondStage(stage.nested, table, true);
+        markSecondStage(memory, stage.nested, table, true);
       if (fault !== 0) return fault;
     }
-    walk.words[i]![walk.at[i]!]! |= flags;
+    memory.setBits(walk.entries[3 * i]!, walk.entries[3 * i + 1]!, flags);
   }
-  const last = walk.depth - 1;
-  if ((walk.words[last]![walk.at[last]!]! & FS_D) === 0) walk.allowed &= ~KINDS_WRITE;
   return 0;
 }

@@ -17,6 +17,7 @@ import {
   STRUCTURES_FIRST_STAGE,
   STRUCTURES_SECOND_STAGE,
 } from './paging-structure-cache';
+import type { Walk } from './walk';
 
 const ENTRIES = 4096;
 const WORDS = 4 * ENTRIES;
@@ -35,6 +36,8 @@ export const SNOOP = 1 << 31;
 
 const KIND_SHIFT = 8;
 const SIZE_SHIFT = 10;
+/** Size and kind, in word 2. */
+const COUNTED = (3 << SIZE_SHIFT) | (3 << KIND_SHIFT);
 
 const kindOf = (word2: number): number => (word2 >>> KIND_SHIFT) & 3;
 /** log2 of the entry's page in 4 KiB pages: 0, 9 or 18. */
@@ -45,8 +48,9 @@ const isFirstStage = (word2: number): boolean => {
 };
 
 /** Index of the first word of the entry that a granule, of page number 31:0, can be in. */
-export const placeOf = (tag: number, word0: number): number =>
-  ((word0 ^ (word0 >>> 12) ^ (tag * 0x9e5)) & (ENTRIES - 1)) << 2;
+export function placeOf(tag: number, word0: number): number {
+  return ((word0 ^ (word0 >>> 12) ^ (tag * 0x9e5)) & (ENTRIES - 1)) << 2;
+}
 
 export class Iotlb {
   /** Entries; {@link slot} gives an index into it. Readers only. */
@@ -88,32 +92,23 @@ export class Iotlb {
     return this.words[at] === word0 && this.words[at + 1] === ((high & ~TAG_MASK) | tag) ? at : -1;
   }
 
-  /**
-   * Caches a granule, at the index it returns. `shift`: log2 of its page; `outLow`, `outHigh`: its output address, the
-   * high half with SNOOP or without.
-   */
-  insert(
-    tag: number,
-    high: number,
-    low: number,
-    outHigh: number,
-    outLow: number,
-    shift: number,
-    kind: number,
-    allowed: number,
-  ): number {
+  /** Caches the translation of a granule, which `walk` has, at the index it returns. */
+  insert(tag: number, kind: number, high: number, low: number, walk: Walk): number {
     const word0 = (high << 20) | (low >>> 12);
     const at = placeOf(tag, word0);
     const words = this.words;
-    if ((words[at + 1]! & TAG_MASK) !== 0) this.drop(at);
-    const size = shift === 12 ? 0 : shift === 21 ? 1 : 2;
-    const word2 = (outLow & ~0xfff) | (size << SIZE_SHIFT) | (kind << KIND_SHIFT) | allowed;
+    const size = walk.shift === 12 ? 0 : walk.shift === 21 ? 1 : 2;
+    const word2 = (walk.low & ~0xfff) | (size << SIZE_SHIFT) | (kind << KIND_SHIFT) | walk.allowed;
+    // 0 where there was none: what counts for nothing.
+    const before = words[at + 2]!;
+    if (((before ^ word2) & COUNTED) !== 0) {
+      this.count(before, -1);
+      this.count(word2, 1);
+    }
     words[at] = word0;
     words[at + 1] = (high & ~TAG_MASK) | tag;
     words[at + 2] = word2;
-    words[at + 3] = outHigh;
-    if (size !== 0) this.large++;
-    if (isFirstStage(word2)) this.firstStage++;
+    words[at + 3] = walk.high | walk.snoop;
     return at;
   }
 
@@ -233,10 +228,13 @@ export class Iotlb {
     return highDifference === 0 && (lowDifference & (-1 << order)) === 0;
   }
 
+  private count(word2: number, change: number): void {
+    if (orderOf(word2) !== 0) this.large += change;
+    if (isFirstStage(word2)) this.firstStage += change;
+  }
+
   private drop(at: number): void {
-    const word2 = this.words[at + 2]!;
-    if (orderOf(word2) !== 0) this.large--;
-    if (isFirstStage(word2)) this.firstStage--;
+    this.count(this.words[at + 2]!, -1);
     this.words[at + 1] = 0;
     this.words[at] = 0;
     this.words[at + 2] = 0;

@@ -26,35 +26,46 @@ export const STRUCTURES_SECOND_STAGE = 0;
 export const STRUCTURES_FIRST_STAGE = 1 << 12;
 
 /** log2 of the range that an entry of `level` covers. */
-const shiftOf = (level: number): number => 3 + 9 * level;
+function shiftOf(level: number): number {
+  return 3 + 9 * level;
+}
 
 /** Bits `shift` and up of an address in halves: the low 32 of them, and the rest. `shift` is 21, 30, 39 or 48. */
-const prefixLow = (shift: number, high: number, low: number): number =>
-  shift < 32 ? (high << (32 - shift)) | (low >>> shift) : high >>> (shift - 32);
-const prefixHigh = (shift: number, high: number): number => (shift < 32 ? high >>> shift : 0);
+function prefixLow(shift: number, high: number, low: number): number {
+  return shift < 32 ? (high << (32 - shift)) | (low >>> shift) : high >>> (shift - 32);
+}
+function prefixHigh(shift: number, high: number): number {
+  return shift < 32 ? high >>> shift : 0;
+}
 
 export class PagingStructureCache {
-  /** Entries; {@link find} gives an index into it. Readers only. */
+  /** Entries; {@link leafTable} gives an index into it. Readers only. */
   readonly words = new Int32Array((TOP_LEVEL - 1) * LEVEL_WORDS);
-  /** Level of the entry that {@link find} found. */
-  level = 0;
   private count = 0;
 
-  /** The entry nearest to the leaf for an address: index of its first word, or -1. `levels`: of the tables. */
-  find(tag: number, stage: number, levels: number, high: number, low: number): number {
+  /** Has a walk begin below the entry that is nearest to the leaf for an address; false where there is none. `levels`: of the tables. */
+  begin(walk: Walk, tag: number, stage: number, levels: number, high: number, low: number): boolean {
     const { words } = this;
     for (let level = 2; level <= levels; level++) {
-      const at = placeOf(level, tag, high, low);
       const shift = shiftOf(level);
-      if (
-        words[at] === (prefixLow(shift, high, low) | 0) &&
-        words[at + 1] === second(tag, stage, shift, high)
-      ) {
-        this.level = level;
-        return at;
+      const prefix = prefixLow(shift, high, low);
+      const at = placeOf(level, tag, prefix);
+      if (words[at] === prefix && words[at + 1] === second(tag, stage, shift, high)) {
+        walk.cachedAt = at;
+        walk.begin(level - 1, words[at + 2]!, words[at + 3]!, words[at + 4]!, words[at + 5]!);
+        return true;
       }
     }
-    return -1;
+    return false;
+  }
+
+  /** Index of the first of the six words about the level-1 table for an address, or -1. */
+  leafTable(tag: number, stage: number, high: number, low: number): number {
+    const { words } = this;
+    const prefix = (high << 11) | (low >>> 21);
+    const at = placeOf(2, tag, prefix);
+    const matches = words[at] === prefix && words[at + 1] === (tag | stage | ((high >>> 21) << 13));
+    return matches ? at : -1;
   }
 
   /** Keeps what a walk for an address, which ended well, has met above its leaf. Calls `inserted` with each new index. */
@@ -67,16 +78,19 @@ export class PagingStructureCache {
     inserted: ((at: number, level: number) => void) | null,
   ): void {
     const { words } = this;
+    const { tables } = walk;
     for (let level = walk.start; level > walk.leafLevel; level--) {
-      const at = placeOf(level, tag, high, low);
       const shift = shiftOf(level);
+      const prefix = prefixLow(shift, high, low);
+      const at = placeOf(level, tag, prefix);
       if (words[at + 1] === 0) this.count++;
-      words[at] = prefixLow(shift, high, low);
+      words[at] = prefix;
       words[at + 1] = second(tag, stage, shift, high);
-      words[at + 2] = walk.tableHigh[level - 1]!;
-      words[at + 3] = walk.tableLow[level - 1]!;
-      words[at + 4] = walk.commonAbove[level - 1]!;
-      words[at + 5] = walk.anyHighAbove[level - 1]!;
+      const table = 4 * (level - 1);
+      words[at + 2] = tables[table]!;
+      words[at + 3] = tables[table + 1]!;
+      words[at + 4] = tables[table + 2]!;
+      words[at + 5] = tables[table + 3]!;
       inserted?.(at, level);
     }
   }
@@ -126,46 +140,10 @@ export class PagingStructureCache {
   }
 }
 
-/**
- * Where a walk begins, into `walk`: at the top table, with `common` for all entries, or below the entry that `structures` has
- * nearest to the leaf.
- */
-export function beginWalk(
-  walk: Walk,
-  structures: PagingStructureCache | null,
-  tag: number,
-  stage: number,
-  levels: number,
-  rootHigh: number,
-  rootLow: number,
-  common: number,
-  high: number,
-  low: number,
-): void {
-  walk.depth = 0;
-  walk.start = levels;
-  walk.cachedAt = structures === null ? -1 : structures.find(tag, stage, levels, high, low);
-  if (walk.cachedAt < 0) {
-    walk.tableHigh[levels] = rootHigh;
-    walk.tableLow[levels] = rootLow;
-    walk.commonAbove[levels] = common;
-    walk.anyHighAbove[levels] = 0;
-    return;
-  }
-  const { words, level } = structures!;
-  const at = walk.cachedAt;
-  walk.start = level - 1;
-  walk.tableHigh[level - 1] = words[at + 2]!;
-  walk.tableLow[level - 1] = words[at + 3]!;
-  walk.commonAbove[level - 1] = words[at + 4]!;
-  walk.anyHighAbove[level - 1] = words[at + 5]!;
-}
-
 function second(tag: number, stage: number, shift: number, high: number): number {
   return tag | stage | (prefixHigh(shift, high) << 13);
 }
 
-function placeOf(level: number, tag: number, high: number, low: number): number {
-  const prefix = prefixLow(shiftOf(level), high, low);
+function placeOf(level: number, tag: number, prefix: number): number {
   return (level - 2) * LEVEL_WORDS + ((prefix ^ (prefix >>> 8) ^ (tag * 0x25)) & (SLOTS - 1)) * WORDS;
 }

@@ -5,6 +5,7 @@
  */
 import { TranslationReasons } from './fault-reasons';
 import { FirstStage } from './first-stage';
+import { LeafRules } from './leaf-rules';
 import { SecondStage } from './second-stage';
 import { Source } from './strict';
 
@@ -22,13 +23,15 @@ export interface CachedPasid {
   readonly kind: number;
   /** Request kinds SRE and ERE let through. */
   readonly kinds: number;
-  /** PGSNP: all requests snoop. */
-  readonly snoop: boolean;
+  /** PGSNP: SNOOP where all requests snoop, else 0. */
+  readonly snoop: number;
   readonly reasons: TranslationReasons;
   /** Set for PGTT 1 and 3. */
   readonly first: FirstStage | null;
   /** Set for PGTT 2, and for legacy entries that translate. */
   readonly second: SecondStage | null;
+  /** Set where there is one stage. */
+  readonly leaf: LeafRules | null;
   /** What it was made from, in strict mode. */
   readonly source: Source | null;
 }

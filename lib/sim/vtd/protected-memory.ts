@@ -7,6 +7,7 @@
  * disabled, pass-through and translated ones always. What is blocked here is no fault: nothing is recorded.
  */
 import type { VtdCapabilities } from './capabilities';
+import { joinHalves } from './layout';
 import type { RegisterFile } from './register-file';
 import {
   PHMBASE_REG,
@@ -50,8 +51,11 @@ export class ProtectedMemory {
     return this.regions.length > 0;
   }
 
-  /** Whether a region has the byte at `physical`. */
-  covers(physical: number): boolean {
-    return this.regions.some(([start, end]) => physical >= start && physical < end);
+  /** Whether a region has the byte at an address in halves. */
+  covers(high: number, low: number): boolean {
+    if (!this.enabled) return false;
+    const physical = joinHalves(high, low);
+    for (const [start, end] of this.regions) if (physical >= start && physical < end) return true;
+    return false;
   }
 }

@@ -29,21 +29,33 @@ import {
   TranslationReasons,
 } from './fault-reasons';
 import { Iotlb, OUTPUT_HIGH, SNOOP } from './iotlb';
-import { joinHalves } from './layout';
+import { CachedPasid } from './pasid-cache';
 import { ProtectedMemory } from './protected-memory';
 import { StrictChecker } from './strict';
 import { complete, findBest, interruptRange, isRecoverable } from './translation-request';
 import { Translator } from './translator';
-import { isBeyond, isInterruptAddress, PAGE_OFFSET, REQUEST_KIND } from './walk';
+import { isBeyond, isInterruptAddress, PAGE_OFFSET, REQUEST_KIND, Walk } from './walk';
+
+// The engine makes literals of a module's own constants, and looks up imported ones whenever they are used.
+const OTHER_ACCESS = ACCESS_TRANSLATED | ACCESS_ATOMIC;
+const HOST_HIGH = OUTPUT_HIGH;
+const OFFSET = PAGE_OFFSET;
 
 export class Remapper {
   readonly iotlb = new Iotlb();
+  /** Where {@link locate} has found the last request to go. */
+  readonly host: Pick<Walk, 'high' | 'low'>;
   readonly entries: EntryLookup;
   private readonly translator: Translator;
 
-  /** What the last request's (rid, pasid) resolved to; rid -1 where the caches have to be asked. */
+  /** GSTS_REG.TES. Whoever changes it drops everything that is cached. */
+  enabled = false;
+
+  /** What the last request's (rid, pasid) resolved to; rid -1 where the caches have to be asked, or nothing is translated. */
   private lastRid = -1;
   private lastPasid = NO_PASID;
+  private lastEntry: CachedPasid | null = null;
+  private lastFpd = false;
   private lastTag = 0;
   private lastKindMask = REQUEST_KIND;
   private lastKindBits = 0;
@@ -67,6 +79,7 @@ export class Remapper {
       structureCaches,
       strict,
     );
+    this.host = this.translator.walk;
   }
 
   /** Drops everything cached. */
@@ -79,55 +92,78 @@ export class Remapper {
     this.lastRid = -1;
   }
 
-  /** See VtdUnit.translate; translation is enabled. */
-  translate(rid: number, pasid: number, high: number, low: number, access: number): number {
-    if ((access & (ACCESS_TRANSLATED | ACCESS_ATOMIC)) !== 0) {
-      const result =
-        (access & ACCESS_TRANSLATED) !== 0
-          ? this.passTranslated(rid, pasid, high, low, access)
-          : this.resolveAtomic(rid, pasid, high, low, access);
-      this.strict?.finish(rid, pasid, high, low, access);
-      return result;
+  /** See VtdUnit.locate. */
+  locate(rid: number, pasid: number, high: number, low: number, access: number): number {
+    if (rid !== this.lastRid || pasid !== this.lastPasid || (access & OTHER_ACCESS) !== 0)
+      return this.locateSlowly(rid, pasid, high, low, access);
+    const { words } = this.iotlb;
+    const kind = (access & this.lastKindMask) | this.lastKindBits;
+    const at = this.iotlb.slot(this.lastTag, high, low);
+    if (at < 0 || ((words[at + 2]! >>> kind) & 1) === 0) return this.fill(kind, high, low, access);
+    this.host.high = words[at + 3]! & HOST_HIGH;
+    this.host.low = (words[at + 2]! & ~OFFSET) | (low & OFFSET);
+    return 0;
+  }
+
+  /** The IOTLB has no answer to a request by whom the last one was from. */
+  private fill(kind: number, high: number, low: number, access: number): number {
+    const reason = this.translator.fill(this.lastEntry!, kind, high, low, false);
+    if (reason === 0) {
+      this.host.low |= low & OFFSET;
+      return 0;
     }
-    if (rid === this.lastRid && pasid === this.lastPasid) {
-      const at = this.iotlb.slot(this.lastTag, high, low);
-      if (at >= 0) {
-        const words = this.iotlb.words;
-        const word2 = words[at + 2]!;
-        if (((word2 >>> ((access & this.lastKindMask) | this.lastKindBits)) & 1) !== 0) {
-          return (
-            (words[at + 3]! & OUTPUT_HIGH) * 2 ** 32 + (((word2 & ~PAGE_OFFSET) | (low & PAGE_OFFSET)) >>> 0)
-          );
-        }
-      }
-    }
-    const result = this.resolve(rid, pasid, high, low, access);
+    this.entries.fpd = this.lastFpd;
+    return this.refuse(this.lastRid, this.lastPasid, high, low, access, AT_UNTRANSLATED, reason);
+  }
+
+  private locateSlowly(rid: number, pasid: number, high: number, low: number, access: number): number {
+    if (!this.enabled) return this.pass(high, low);
+    let reason: number;
+    if ((access & ACCESS_TRANSLATED) !== 0) reason = this.passTranslated(rid, pasid, high, low, access);
+    else if ((access & ACCESS_ATOMIC) !== 0) reason = this.resolveAtomic(rid, pasid, high, low, access);
+    else reason = this.resolve(rid, pasid, high, low, access);
     this.strict?.finish(rid, pasid, high, low, access);
-    return result;
+    return reason;
+  }
+
+  /** While translation is disabled, addresses are what they are. */
+  private pass(high: number, low: number): number {
+    this.host.high = high;
+    this.host.low = low;
+    return this.protectedMemory.covers(high, low) ? NOT_A_FAULT : 0;
   }
 
   /** Reading and writing have to be permitted. Where writing is not, A can be set nevertheless, as by a read that came before. */
   private resolveAtomic(rid: number, pasid: number, high: number, low: number, access: number): number {
-    const read = this.resolve(rid, pasid, high, low, access & ~ACCESS_WRITE);
-    return read < 0 ? read : this.resolve(rid, pasid, high, low, access | ACCESS_WRITE);
+    const reason = this.resolve(rid, pasid, high, low, access & ~ACCESS_WRITE);
+    return reason !== 0 ? reason : this.resolve(rid, pasid, high, low, access | ACCESS_WRITE);
   }
 
   private resolve(rid: number, pasid: number, high: number, low: number, access: number): number {
+    const entry = this.findEntry(rid, pasid);
+    if (entry === null)
+      return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, this.entries.reason);
+    const kind = (access & this.lastKindMask) | this.lastKindBits;
+    const reason = this.translator.find(entry, kind, high, low, false);
+    if (reason !== 0) return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, reason);
+    this.host.low |= low & OFFSET;
+    return 0;
+  }
+
+  /** The PASID table entry of a request, which is the last one from now on; null: see {@link EntryLookup.reason}. */
+  private findEntry(rid: number, pasid: number): CachedPasid | null {
     const context = this.entries.findContext(rid, pasid);
     const entry = context === null ? null : this.entries.findPasid(context, pasid);
-    if (context === null || entry === null) {
-      return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, this.entries.reason);
-    }
+    if (context === null || entry === null) return null;
     // In strict mode every request is looked at.
     if (this.strict === null) this.lastRid = rid;
     this.lastPasid = pasid;
+    this.lastEntry = entry;
+    this.lastFpd = this.entries.fpd;
     this.lastTag = entry.tag;
     this.lastKindMask = pasid < 0 ? ACCESS_WRITE : REQUEST_KIND;
     this.lastKindBits = kindBits(context, pasid);
-    const reason = this.translator.find(entry, (access & this.lastKindMask) | this.lastKindBits, high, low);
-    if (reason !== 0) return this.refuse(rid, pasid, high, low, access, AT_UNTRANSLATED, reason);
-    const { walk } = this.translator;
-    return joinHalves(walk.high, walk.low | (low & PAGE_OFFSET));
+    return entry;
   }
 
   /** See VtdUnit.forcesSnoop. The request that was translated last has left its translation in the IOTLB. */
@@ -145,10 +181,12 @@ export class Remapper {
       if (context.entry.DTE === 0) reason = noDeviceTlb;
       else if (isBeyond(this.capabilities.HAW, high)) reason = beyondHost;
       else if (isInterruptAddress(high, low)) reason = inRange;
-      else if (this.protectedMemory.covers(joinHalves(high, low))) reason = NOT_A_FAULT;
+      else if (this.protectedMemory.covers(high, low)) reason = NOT_A_FAULT;
     }
-    if (reason === 0) return joinHalves(high, low);
-    return this.refuse(rid, pasid, high, low, access, AT_TRANSLATED, reason);
+    if (reason !== 0) return this.refuse(rid, pasid, high, low, access, AT_TRANSLATED, reason);
+    this.host.high = high;
+    this.host.low = low;
+    return 0;
   }
 
   private refuse(
@@ -162,7 +200,7 @@ export class Remapper {
   ): number {
     if (!this.entries.fpd && reason !== NOT_A_FAULT)
       this.faults.recordRequest(rid, pasid, high, low, access, addressType, reason);
-    return -reason;
+    return reason;
   }
 
   /** See VtdUnit.translationRequest; translation is enabled. */

@@ -6,27 +6,45 @@ import { PhysicalMemory } from '../memory';
 import { VtdCapabilities } from './capabilities';
 import { LEGACY_REASONS, SCALABLE_REASONS, SSS_5_AD_NO_SNOOP, TranslationReasons } from './fault-reasons';
 import { highHalf, lowHalf } from './layout';
+import { SNOOP } from './iotlb';
 import { LegacyContextEntry } from './legacy-context-table';
-import { beginWalk, PagingStructureCache, STRUCTURES_SECOND_STAGE } from './paging-structure-cache';
+import { PagingStructureCache, STRUCTURES_SECOND_STAGE } from './paging-structure-cache';
 import { PasidEntry } from './pasid-table';
-import { beyondWidthHigh, isBeyond, KINDS_ALL, KINDS_WRITE, pageMaskLow, tableIndex, Walk } from './walk';
+import {
+  beyondWidthHigh,
+  isBeyond,
+  KINDS_ALL,
+  KINDS_WRITE,
+  pageMaskLow,
+  tableIndex,
+  visit,
+  Walk,
+} from './walk';
 
 // Low word of an entry.
 /** Read. */
-export const SS_R = 1 << 0;
+const SS_R = 1 << 0;
 /** Write. */
-export const SS_W = 1 << 1;
+const SS_W = 1 << 1;
 /** Page Size: the entry (a PDE or PDPE) maps a 2 MiB or 1 GiB page. */
-export const SS_PS = 1 << 7;
+const SS_PS = 1 << 7;
 /** Accessed, with SSADE. */
-export const SS_A = 1 << 8;
+const SS_A = 1 << 8;
 /** Dirty, with SSADE; leaves only. */
-export const SS_D = 1 << 9;
+const SS_D = 1 << 9;
 /** Snoop; leaves only, reserved unless ECAP.SC. */
-export const SS_SNP = 1 << 11;
+const SS_SNP = 1 << 11;
 // High word.
 /** Transient Mapping, bit 62; leaves only, reserved unless ECAP.DT. */
-export const SS_TM_HIGH = 1 << 30;
+const SS_TM_HIGH = 1 << 30;
+
+// Not where they are declared: the engine makes literals of constants that are the module's own.
+export { SS_R, SS_W, SS_PS, SS_A, SS_D, SS_SNP, SS_TM_HIGH };
+
+const READS = KINDS_ALL & ~KINDS_WRITE;
+const WRITES = KINDS_WRITE;
+const SECOND_STAGE = STRUCTURES_SECOND_STAGE;
+const FORCED_SNOOP = SNOOP;
 
 /** Low word of an entry for the table or page at `pa`, with SS_* flags; the high word is {@link secondStageEntryHigh}. */
 export const secondStageEntryLow = (pa: number, flags: number): number => lowHalf(pa) | flags;
@@ -45,8 +63,8 @@ export interface SecondStage {
   readonly reservedHigh: Int32Array;
   /** Bit n: an entry of level n may map a page. */
   readonly leafLevels: number;
-  /** SSADE: A and D are kept. */
-  readonly accessedDirty: boolean;
+  /** Flag set in every entry used: A with SSADE (and D with a write), else none. */
+  readonly accessed: number;
   /** A or D cannot be set: page walks do not snoop. */
   readonly noSnoop: boolean;
   readonly reasons: TranslationReasons;
@@ -56,7 +74,7 @@ export interface SecondStage {
 export function secondStageOf(entry: PasidEntry, capabilities: VtdCapabilities): SecondStage {
   return {
     ...tablesOf(entry, capabilities),
-    accessedDirty: entry.SSADE !== 0,
+    accessed: entry.SSADE !== 0 ? SS_A : 0,
     noSnoop: capabilities.SMPWCS !== 0 && entry.PWSNP === 0,
     reasons: SCALABLE_REASONS,
   };
@@ -66,7 +84,7 @@ export function secondStageOf(entry: PasidEntry, capabilities: VtdCapabilities):
 export function legacySecondStageOf(entry: LegacyContextEntry, capabilities: VtdCapabilities): SecondStage {
   return {
     ...tablesOf(entry, capabilities),
-    accessedDirty: false,
+    accessed: 0,
     noSnoop: false,
     reasons: LEGACY_REASONS,
   };
@@ -109,24 +127,20 @@ export function walkSecondStage(
   tag: number,
 ): number {
   if (isBeyond(stage.width, high)) return stage.reasons.beyondWidth;
-  const { levels, rootHigh, rootLow } = stage;
-  beginWalk(
-    walk,
-    structures,
-    tag,
-    STRUCTURES_SECOND_STAGE,
-    levels,
-    rootHigh,
-    rootLow,
-    SS_R | SS_W,
-    high,
-    low,
-  );
-  for (let level = walk.start; ; level--) {
-    const tableHigh = walk.tableHigh[level]!;
-    const tableLow = walk.tableLow[level]!;
+  const { levels } = stage;
+  if (structures?.begin(walk, tag, SECOND_STAGE, levels, high, low) !== true) {
+    walk.cachedAt = -1;
+    walk.begin(levels, stage.rootHigh, stage.rootLow, SS_R | SS_W, 0);
+  }
+  let level = walk.start;
+  let tableHigh = walk.tables[4 * level]!;
+  let tableLow = walk.tables[4 * level + 1]!;
+  let permissions = walk.tables[4 * level + 2]!;
+  let visited = -1;
+  for (;;) {
+    tableLow |= tableIndex(level, high, low) << 3;
     const words = memory.chunkAt(tableHigh, tableLow);
-    const at = ((tableLow & 0x1f_ffff) >>> 2) + (tableIndex(level, high, low) << 1);
+    const at = (tableLow & 0x1f_ffff) >>> 2;
     if (words === undefined || at + 1 >= words.length) {
       return level === levels ? stage.reasons.topAccess : stage.reasons.access;
     }
@@ -140,21 +154,18 @@ export function walkSecondStage(
     ) {
       return stage.reasons.reserved;
     }
-    const permissions = walk.commonAbove[level]! & entryLow;
-    if (stage.accessedDirty || walk.traced) {
-      walk.entryHigh[walk.depth] = tableHigh;
-      walk.entryLow[walk.depth] = tableLow | (tableIndex(level, high, low) << 3);
-      walk.words[walk.depth] = words;
-      walk.at[walk.depth++] = at;
-    }
+    visit(walk, tableHigh, tableLow, entryLow);
+    visited &= entryLow;
+    permissions &= entryLow;
     if (leaf === 1) {
       if (permissions === 0) return absent(stage, walk);
+      walk.visited = visited;
       walk.leafLevel = level;
       return finish(walk, 3 + 9 * level, permissions, low, entryHigh, entryLow);
     }
-    walk.tableHigh[level - 1] = entryHigh & 0xf_ffff;
-    walk.tableLow[level - 1] = entryLow & ~0xfff;
-    walk.commonAbove[level - 1] = permissions;
+    tableHigh = entryHigh & 0xf_ffff;
+    tableLow = entryLow & ~0xfff;
+    walk.descend(--level, tableHigh, tableLow, permissions, 0);
   }
 }
 
@@ -173,13 +184,12 @@ function finish(
   entryLow: number,
 ): number {
   const mask = pageMaskLow(shift);
+  walk.leaf = entryLow;
   walk.shift = shift;
   walk.high = entryHigh & 0xf_ffff;
   walk.low = (entryLow & mask) | (low & ~mask & ~0xfff);
-  walk.snoop = (entryLow & SS_SNP) !== 0;
-  walk.allowed =
-    ((permissions & SS_R) !== 0 ? KINDS_ALL & ~KINDS_WRITE : 0) |
-    ((permissions & SS_W) !== 0 ? KINDS_WRITE : 0);
+  walk.snoop = (entryLow & SS_SNP) !== 0 ? FORCED_SNOOP : 0;
+  walk.allowed = ((permissions & SS_R) !== 0 ? READS : 0) | ((permissions & SS_W) !== 0 ? WRITES : 0);
   return 0;
 }
 
@@ -194,18 +204,23 @@ export function checkSecondStage(stage: SecondStage, walk: Walk, kind: number): 
  * they could not be set, and then no entry was changed. Afterwards `walk.allowed` has no writes while D is clear: the
  * first write has to walk again.
  */
-export function markSecondStage(stage: SecondStage, walk: Walk, write: boolean): number {
-  if (!stage.accessedDirty) return 0;
-  const last = walk.depth - 1;
-  if (stage.noSnoop) {
-    for (let i = 0; i <= last; i++) {
-      const wanted = i === last && write ? SS_A | SS_D : SS_A;
-      if ((walk.words[i]![walk.at[i]!]! & wanted) !== wanted) return SSS_5_AD_NO_SNOOP;
-    }
+export function markSecondStage(
+  memory: PhysicalMemory,
+  stage: SecondStage,
+  walk: Walk,
+  write: boolean,
+): number {
+  if (stage.accessed === 0) return 0;
+  const clean = (walk.leaf & SS_D) === 0;
+  if (clean && !write) walk.allowed &= ~KINDS_WRITE;
+  return (walk.visited & SS_A) !== 0 && !(clean && write) ? 0 : setFlags(memory, stage, walk, write);
+}
+
+function setFlags(memory: PhysicalMemory, stage: SecondStage, walk: Walk, write: boolean): number {
+  if (stage.noSnoop) return SSS_5_AD_NO_SNOOP;
+  for (let i = 0; i < walk.depth; i++) {
+    const flags = i === walk.depth - 1 && write ? SS_A | SS_D : SS_A;
+    memory.setBits(walk.entries[3 * i]!, walk.entries[3 * i + 1]!, flags);
   }
-  for (let i = 0; i <= last; i++) {
-    walk.words[i]![walk.at[i]!]! |= i === last && write ? SS_A | SS_D : SS_A;
-  }
-  if ((walk.words[last]![walk.at[last]!]! & SS_D) === 0) walk.allowed &= ~KINDS_WRITE;
   return 0;
 }

@@ -93,7 +93,7 @@ export class StrictChecker {
 
   private addVisited(source: Source, walk: Walk, count: number): Source {
     for (let i = 0; i < Math.min(count, MAX_PATH); i++) {
-      this.remember(source, joinHalves(walk.entryHigh[i]!, walk.entryLow[i]!), 1);
+      this.remember(source, joinHalves(walk.entries[3 * i]!, walk.entries[3 * i + 1]!), 1);
     }
     return source;
   }

@@ -64,7 +64,7 @@ export function complete(walk: Walk, asked: number, found: number, pasid: number
     privileged: pasid >= 0 && (asked & ACCESS_PRIVILEGED) !== 0,
     global: false,
     untranslatedOnly: false,
-    snooped: walk.snoop,
+    snooped: walk.snoop !== 0,
   };
 }
 

@@ -22,6 +22,7 @@ import {
 } from './first-stage';
 import { Iotlb, KIND_PASS_THROUGH, KIND_SECOND_STAGE, OUTPUT_HIGH, SNOOP } from './iotlb';
 import { joinHalves } from './layout';
+import { LeafRules } from './leaf-rules';
 import {
   PagingStructureCache,
   STRUCTURES_FIRST_STAGE,
@@ -31,7 +32,21 @@ import { CachedPasid } from './pasid-cache';
 import { ProtectedMemory } from './protected-memory';
 import { checkSecondStage, markSecondStage, SecondStage, walkSecondStage } from './second-stage';
 import { StrictChecker } from './strict';
-import { isBeyond, isInterruptAddress, KINDS_ALL, KINDS_EXECUTE, PAGE_OFFSET, Walk } from './walk';
+import {
+  isBeyond,
+  isInterruptAddress,
+  KINDS_ALL,
+  KINDS_EXECUTE,
+  KINDS_WRITE,
+  PAGE_OFFSET,
+  Walk,
+} from './walk';
+
+// The engine makes literals of a module's own constants, and looks up imported ones whenever they are used.
+const READS = KINDS_ALL & ~KINDS_WRITE;
+const HOST_HIGH = OUTPUT_HIGH;
+const PAGE = ~PAGE_OFFSET;
+const FORCED_SNOOP = SNOOP;
 
 export class Translator {
   /** The result of the last {@link find} that succeeded. */
@@ -39,6 +54,10 @@ export class Translator {
   private readonly table = new Walk();
   private readonly nestedWalk = new Walk();
   private readonly structures: PagingStructureCache | null;
+  /** The same, where {@link fillQuickly} may use them. */
+  private readonly quick: PagingStructureCache | null;
+  /** Strict mode: hears of what goes into {@link structures}. */
+  private readonly structureInserted: ((at: number, level: number) => void) | null = null;
 
   constructor(
     private readonly memory: PhysicalMemory,
@@ -49,7 +68,11 @@ export class Translator {
     private readonly strict: StrictChecker | null,
   ) {
     this.structures = structureCaches ? iotlb.structures : null;
-    if (strict !== null) for (const walk of [this.walk, this.table, this.nestedWalk]) walk.traced = true;
+    // In strict mode every entry of a walk is looked at; with caching mode, what was not present comes first.
+    this.quick = strict === null && iotlb.faults === null ? this.structures : null;
+    if (strict !== null) {
+      this.structureInserted = (at, level) => strict.rememberStructures(at, this.walk, level);
+    }
   }
 
   /**
@@ -57,56 +80,117 @@ export class Translator {
    * translation request.
    */
   find(entry: CachedPasid, kind: number, high: number, low: number, completes = false): number {
-    const at = this.iotlb.slot(entry.tag, high, low);
-    if (at >= 0 && ((this.iotlb.words[at + 2]! >>> kind) & 1) !== 0) {
-      this.walk.high = this.iotlb.words[at + 3]! & OUTPUT_HIGH;
-      this.walk.snoop = (this.iotlb.words[at + 3]! & SNOOP) !== 0;
-      this.walk.low = this.iotlb.words[at + 2]! & ~PAGE_OFFSET;
-      this.walk.allowed = this.iotlb.words[at + 2]! & KINDS_ALL;
-      this.walk.shift = this.iotlb.shiftAt(at);
-      if (this.strict !== null && entry.kind !== KIND_PASS_THROUGH) {
-        const differs = (): boolean => this.differs(entry, kind, high, low, 0, completes);
-        const inner = `IOTLB invalidation of domain ${entry.did}`;
-        this.strict.checkPath(at, differs, missing(entry, high, low), inner);
-      }
+    const { iotlb, walk } = this;
+    const { words } = iotlb;
+    const at = iotlb.slot(entry.tag, high, low);
+    if (at < 0 || ((words[at + 2]! >>> kind) & 1) === 0) return this.fill(entry, kind, high, low, completes);
+    walk.high = words[at + 3]! & OUTPUT_HIGH;
+    walk.snoop = words[at + 3]! & SNOOP;
+    walk.low = words[at + 2]! & ~PAGE_OFFSET;
+    walk.allowed = words[at + 2]! & KINDS_ALL;
+    walk.shift = iotlb.shiftAt(at);
+    if (this.strict !== null) this.checkHit(this.strict, at, entry, kind, high, low, completes);
+    return 0;
+  }
+
+  /** {@link find} where the IOTLB has nothing that serves the request: what the tables say goes into it. */
+  fill(entry: CachedPasid, kind: number, high: number, low: number, completes: boolean): number {
+    const { leaf } = entry;
+    if (leaf !== null && this.quick !== null && this.fillQuickly(this.quick, leaf, entry, kind, high, low))
       return 0;
-    }
-    const { faults } = this.iotlb;
+    return this.fillByWalk(entry, kind, high, low, completes);
+  }
+
+  /** {@link fill} where the level-1 table is known and its entry leaves nothing to do; false where not, and then nothing was done. */
+  private fillQuickly(
+    structures: PagingStructureCache,
+    leaf: LeafRules,
+    entry: CachedPasid,
+    kind: number,
+    high: number,
+    low: number,
+  ): boolean {
+    const { tag } = entry;
+    const cached = structures.words;
+    const table = structures.leafTable(tag, leaf.stage, high, low);
+    if (table < 0) return false;
+    const tableLow = cached[table + 3]!;
+    const words = this.memory.chunkAt(cached[table + 2]!, tableLow);
+    const at = ((tableLow & 0x1f_ffff) >>> 2) + ((low >>> 11) & 0x3fe);
+    if (words === undefined || at + 1 >= words.length) return false;
+    const entryLow = words[at]!;
+    const entryHigh = words[at + 1]!;
+    if (
+      (entryLow & leaf.needed) !== leaf.needed ||
+      (entryLow & leaf.reservedLow) !== 0 ||
+      (entryHigh & leaf.reservedHigh) !== 0
+    )
+      return false;
+    const permissions = ((cached[table + 4]! & entryLow) >>> leaf.permissionShift) & 3;
+    let allowed = leaf.allowed[permissions | (((cached[table + 5]! | entryHigh) >>> 31) << 2)]! & entry.kinds;
+    if ((entryLow & leaf.dirty) !== leaf.dirty) allowed &= READS;
+    const outHigh = entryHigh & HOST_HIGH;
+    const outLow = entryLow & PAGE;
+    if (((allowed >>> kind) & 1) === 0 || isInterruptAddress(outHigh, outLow)) return false;
+    const { walk } = this;
+    walk.high = outHigh;
+    walk.low = outLow;
+    walk.shift = 12;
+    walk.allowed = allowed;
+    walk.snoop = (entryLow & leaf.snoop) !== 0 ? FORCED_SNOOP : entry.snoop;
+    this.iotlb.insert(tag, entry.kind, high, low, walk);
+    return true;
+  }
+
+  private fillByWalk(
+    entry: CachedPasid,
+    kind: number,
+    high: number,
+    low: number,
+    completes: boolean,
+  ): number {
+    const { iotlb, walk, strict } = this;
+    const { faults } = iotlb;
     if (faults !== null && entry.second !== null) {
       const cached = faults.findPage(entry.tag, kind, high, low);
       if (cached !== 0) return cached;
     }
     const reason = this.walkTables(entry, kind, high, low);
-    if (reason !== 0 && entry.second !== null) faults?.keepPage(entry.tag, kind, high, low, reason);
-    if (this.strict !== null) {
-      const differs = (): boolean => this.differs(entry, kind, high, low, reason, completes);
-      this.checkStructures(this.strict, entry, high, low, differs);
+    if (strict !== null) this.checkStructures(strict, entry, kind, high, low, reason, completes);
+    if (reason !== 0) {
+      if (faults !== null && entry.second !== null) faults.keepPage(entry.tag, kind, high, low, reason);
+      return reason;
     }
-    if (reason !== 0) return reason;
-    const { walk } = this;
     walk.allowed &= entry.kinds;
-    walk.snoop ||= entry.snoop;
-    const { tag, first } = entry;
-    const index = this.iotlb.insert(
-      tag,
-      high,
-      low,
-      walk.snoop ? walk.high | SNOOP : walk.high,
-      walk.low,
-      walk.shift,
-      entry.kind,
-      walk.allowed,
-    );
-    if (this.strict !== null && entry.kind !== KIND_PASS_THROUGH) {
-      this.strict.rememberPath(index, walk);
-      if (first?.nested) this.rememberSecondStage(this.strict, index, first.nested);
-    }
+    walk.snoop |= entry.snoop;
+    const at = iotlb.insert(entry.tag, entry.kind, high, low, walk);
+    if (strict !== null) this.rememberPath(strict, at, entry);
     return 0;
   }
 
-  /** Strict mode, nested: the second-stage entries that lead to the page, and to the first stage's tables. */
-  private rememberSecondStage(strict: StrictChecker, index: number, nested: SecondStage): void {
+  /** Strict mode: an entry of the IOTLB is used. */
+  private checkHit(
+    strict: StrictChecker,
+    at: number,
+    entry: CachedPasid,
+    kind: number,
+    high: number,
+    low: number,
+    completes: boolean,
+  ): void {
+    if (entry.kind === KIND_PASS_THROUGH) return;
+    const differs = (): boolean => this.differs(entry, kind, high, low, 0, completes);
+    const inner = `IOTLB invalidation of domain ${entry.did}`;
+    strict.checkPath(at, differs, missing(entry, high, low), inner);
+  }
+
+  /** Strict mode: the table entries that an entry of the IOTLB was made from; nested, those of both stages. */
+  private rememberPath(strict: StrictChecker, index: number, { kind, first }: CachedPasid): void {
     const { memory, walk, table } = this;
+    if (kind === KIND_PASS_THROUGH) return;
+    strict.rememberPath(index, walk);
+    const nested = first?.nested;
+    if (!nested) return;
     strict.extendPath(index, this.nestedWalk);
     for (let i = 0; i < walk.depth; i++) {
       walkSecondStage(memory, nested, walk.guestHigh[i]!, walk.guestLow[i]!, table, null, 0);
@@ -118,12 +202,15 @@ export class Translator {
   private checkStructures(
     strict: StrictChecker,
     entry: CachedPasid,
+    kind: number,
     high: number,
     low: number,
-    differs: () => boolean,
+    reason: number,
+    completes: boolean,
   ): void {
     const { cachedAt } = this.walk;
     if (entry.kind === KIND_PASS_THROUGH || cachedAt < 0) return;
+    const differs = (): boolean => this.differs(entry, kind, high, low, reason, completes);
     strict.checkStructures(cachedAt, differs, `${missing(entry, high, low)} with IH = 0`);
   }
 
@@ -144,7 +231,7 @@ export class Translator {
     const now = this.walkAfresh(entry, kind, high, low, fresh);
     if (now !== reason || now !== 0) return now !== reason;
     if (fresh.high !== walk.high || fresh.low !== walk.low) return true;
-    if (fresh.snoop !== walk.snoop && !entry.snoop) return true;
+    if (((fresh.snoop ^ walk.snoop) & ~entry.snoop) !== 0) return true;
     const plain = kind & ~(ACCESS_WRITE | ACCESS_EXECUTE);
     return (
       completes && (fresh.shift !== walk.shift || (((fresh.allowed ^ walk.allowed) >>> plain) & 1) !== 0)
@@ -160,7 +247,7 @@ export class Translator {
       reason =
         walkSecondStage(memory, second, high, low, walk, null, 0) || checkSecondStage(second, walk, kind);
     } else if (entry.first !== null) {
-      const nested = entry.first.nested && { ...entry.first.nested, accessedDirty: false };
+      const nested = entry.first.nested && { ...entry.first.nested, accessed: 0 };
       const first = { ...entry.first, nested };
       reason =
         walkFirstStage(memory, first, high, low, walk, table, null, 0) || checkFirstStage(first, walk, kind);
@@ -179,11 +266,9 @@ export class Translator {
 
   /** Keeps the entries above the leaf of a walk that ended well. */
   private rememberStructures(stage: number, tag: number, high: number, low: number): void {
-    const { structures, strict, walk } = this;
+    const { structures, walk } = this;
     if (structures === null || walk.start === walk.leafLevel) return;
-    const inserted =
-      strict === null ? null : (at: number, level: number) => strict.rememberStructures(at, walk, level);
-    structures.remember(tag, stage, high, low, walk, inserted);
+    structures.remember(tag, stage, high, low, walk, this.structureInserted);
   }
 
   private walkTables(entry: CachedPasid, kind: number, high: number, low: number): number {
@@ -209,7 +294,7 @@ export class Translator {
       checkSecondStage(stage, walk, kind);
     if (reason !== 0) return reason;
     if (isInterruptAddress(walk.high, walk.low)) return stage.reasons.interruptRange;
-    reason = markSecondStage(stage, walk, (kind & ACCESS_WRITE) !== 0);
+    reason = markSecondStage(this.memory, stage, walk, (kind & ACCESS_WRITE) !== 0);
     if (reason === 0) this.rememberStructures(STRUCTURES_SECOND_STAGE, tag, high, low);
     return reason;
   }
@@ -217,9 +302,8 @@ export class Translator {
   private throughFirst(stage: FirstStage, tag: number, kind: number, high: number, low: number): number {
     const { memory, walk, table } = this;
     const write = (kind & ACCESS_WRITE) !== 0;
-    let reason =
-      walkFirstStage(memory, stage, high, low, walk, table, this.structures, tag) ||
-      checkFirstStage(stage, walk, kind);
+    let reason = walkFirstStage(memory, stage, high, low, walk, table, this.structures, tag);
+    if (reason === 0) reason = checkFirstStage(stage, walk, kind);
     if (reason !== 0) return reason;
     if (isInterruptAddress(walk.high, walk.low)) return SGN_8_INTERRUPT_RANGE;
     reason =
@@ -252,7 +336,8 @@ export class Translator {
       checkSecondStage(nested, nestedWalk, kind & ACCESS_WRITE);
     if (reason !== 0) return reason;
     if (isInterruptAddress(nestedWalk.high, nestedWalk.low)) return SGN_8_INTERRUPT_RANGE;
-    reason = markSecondStage(nested, nestedWalk, write) || markFirstStage(memory, stage, walk, table, write);
+    reason =
+      markSecondStage(memory, nested, nestedWalk, write) || markFirstStage(memory, stage, walk, table, write);
     if (reason === 0)
       structures?.remember(tag, STRUCTURES_SECOND_STAGE, walk.high, walk.low, nestedWalk, null);
     walk.high = nestedWalk.high;
@@ -266,12 +351,12 @@ export class Translator {
   private passThrough(reasons: TranslationReasons, high: number, low: number): number {
     if (isBeyond(this.capabilities.HAW, high)) return reasons.beyondHost;
     if (isInterruptAddress(high, low)) return reasons.interruptRange;
-    if (this.protectedMemory.covers(joinHalves(high, low))) return NOT_A_FAULT;
+    if (this.protectedMemory.covers(high, low)) return NOT_A_FAULT;
     this.walk.high = high;
     this.walk.low = low & ~PAGE_OFFSET;
     this.walk.shift = 12;
     this.walk.allowed = KINDS_ALL;
-    this.walk.snoop = false;
+    this.walk.snoop = 0;
     return 0;
   }
 }

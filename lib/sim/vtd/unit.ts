@@ -7,7 +7,6 @@ import { PhysicalMemory } from '../memory';
 import { Caches } from './caches';
 import { composeCapabilities, VtdCapabilities } from './capabilities';
 import { FaultRecorder } from './fault-recording';
-import { NOT_A_FAULT } from './fault-reasons';
 import { InterruptRemapper } from './interrupt-remapper';
 import { InvalidationQueue } from './invalidation-queue';
 import { joinHalves } from './layout';
@@ -100,7 +99,8 @@ export class VtdUnit {
   private readonly faultBase: number;
   private readonly faultEnd: number;
   private readonly iotlbBase: number;
-  private translationEnabled = false;
+  /** See {@link locate}. */
+  readonly host: { readonly high: number; readonly low: number };
 
   constructor(options: VtdUnitOptions) {
     this.capabilities = composeCapabilities(options.capabilities);
@@ -122,6 +122,7 @@ export class VtdUnit {
       structureCaches,
       checker,
     );
+    this.host = this.remapper.host;
     this.interrupts = new InterruptRemapper(memory, this.capabilities, this.faults, options.interrupt);
     this.caches = new Caches(this.remapper, this.interrupts, MHMV, options.endpoint);
     this.invalidations = new InvalidationQueue(
@@ -178,11 +179,16 @@ export class VtdUnit {
    * {@link isInterruptAddress} is an interrupt message: it must not come here.
    */
   translate(rid: number, pasid: number, high: number, low: number, access: number): number {
-    if (!this.translationEnabled) {
-      const address = joinHalves(high, low);
-      return this.protectedMemory.covers(address) ? -NOT_A_FAULT : address;
-    }
-    return this.remapper.translate(rid, pasid, high | 0, low | 0, access);
+    const reason = this.locate(rid, pasid, high, low, access);
+    return reason !== 0 ? -reason : joinHalves(this.host.high, this.host.low);
+  }
+
+  /**
+   * {@link translate} that makes no number of the address: 0 where the request goes through, and then its host physical
+   * address is in {@link host} until the next request, in halves (signed); else the fault reason, positive.
+   */
+  locate(rid: number, pasid: number, high: number, low: number, access: number): number {
+    return this.remapper.locate(rid, pasid, high | 0, low | 0, access);
   }
 
   /**
@@ -190,7 +196,7 @@ export class VtdUnit {
    * caches even with the No Snoop attribute: SNP of a second-stage leaf, or PGSNP (sections 9.9 and 9.6).
    */
   forcesSnoop(high: number, low: number): boolean {
-    return this.translationEnabled && this.remapper.forcesSnoop(high | 0, low | 0);
+    return this.remapper.enabled && this.remapper.forcesSnoop(high | 0, low | 0);
   }
 
   /** True for 0xFEEx_xxxx: where an untranslated request without PASID is an interrupt message, never translated. */
@@ -219,7 +225,7 @@ export class VtdUnit {
     low: number,
     access: number,
   ): TranslationCompletion {
-    if (!this.translationEnabled || this.capabilities.DT === 0) return REFUSED;
+    if (!this.remapper.enabled || this.capabilities.DT === 0) return REFUSED;
     return this.remapper.translationRequest(rid, pasid, high | 0, low | 0, access);
   }
 
@@ -237,7 +243,7 @@ export class VtdUnit {
    * this returns), so that the device tries again.
    */
   pageRequest(rid: number, request: PageRequest): boolean {
-    if (!this.translationEnabled || this.capabilities.PRS === 0) return false;
+    if (!this.remapper.enabled || this.capabilities.PRS === 0) return false;
     if (!this.remapper.acceptsPageRequest(rid, request)) return false;
     if (!this.pageRequests.push(rid, request) && request.last) {
       this.endpoint(rid)?.pageGroupResponse(request.pasid, request.prgIndex, PRG_SUCCESS);
@@ -307,7 +313,7 @@ export class VtdUnit {
     }
     this.registers.set(GSTS_REG, status);
     this.interrupts.setEnabled((status & GCMD_IRE) !== 0, (status & GCMD_CFI) !== 0);
-    this.translationEnabled = (status & GCMD_TE) !== 0;
+    this.remapper.enabled = (status & GCMD_TE) !== 0;
     if (((before ^ status) & GCMD_TE) !== 0) this.remapper.dropAll();
     if ((before & ~status & GCMD_QIE) !== 0) this.invalidations.reset();
     if ((status & ~before & GCMD_QIE) !== 0) this.invalidations.run();

@@ -30,33 +30,52 @@ export class Walk {
   /** log2 of the page that was mapped. */
   shift = PAGE_SHIFT_4K;
   allowed = 0;
-  /** Requests snoop the processors' caches, whatever their attribute says. */
-  snoop = false;
+  /** SNOOP if requests snoop the processors' caches, whatever their attribute says, else 0. */
+  snoop = 0;
   /** First-stage walks: flags that all entries have (low words), and that one of them has (high words). */
   common = 0;
   anyHigh = 0;
+  /** Low words: of all entries visited, what they have in common, and of the leaf. */
+  visited = 0;
+  leaf = 0;
   /** Level of the first entry visited, and of the leaf. */
   start = 0;
   leafLevel = 0;
   /** Index of the entry of the paging-structure caches that the walk began with, or -1. */
   cachedAt = -1;
-  /** By level: the table whose entry was visited, and flags of the entries above it. */
-  readonly tableHigh = new Int32Array(6);
-  readonly tableLow = new Int32Array(6);
-  readonly commonAbove = new Int32Array(6);
-  readonly anyHighAbove = new Int32Array(6);
-  /** Entries visited, top first (second stage: only with SSADE, or {@link traced}): the memory they are in, the index of their low word in it. */
+  /** By level, at [4 * level]: the table whose entry was visited (two halves), `common` and `anyHigh` of the entries above it. */
+  readonly tables = new Int32Array(4 * 6);
+  /** How many entries were visited, top first; at [3 * i]: the physical address of each (two halves), and its low word. */
   depth = 0;
-  readonly words: Int32Array[] = new Array<Int32Array>(5).fill(new Int32Array(0));
-  readonly at = new Int32Array(5);
-  /** Physical addresses of the entries visited. */
-  readonly entryHigh = new Int32Array(5);
-  readonly entryLow = new Int32Array(5);
-  /** Second stage: entries are kept without SSADE too. */
-  traced = false;
+  readonly entries = new Int32Array(3 * 5);
   /** Guest-physical addresses of the entries visited (nested first stage only). */
   readonly guestHigh = new Int32Array(5);
   readonly guestLow = new Int32Array(5);
+
+  /** The first entry to be visited is one of the table at `tableHigh`, `tableLow`, of `level`; `common` and `anyHigh` are from above. */
+  begin(level: number, tableHigh: number, tableLow: number, common: number, anyHigh: number): void {
+    this.start = level;
+    this.depth = 0;
+    this.descend(level, tableHigh, tableLow, common, anyHigh);
+  }
+
+  /** The next entry is one of that table. */
+  descend(level: number, tableHigh: number, tableLow: number, common: number, anyHigh: number): void {
+    const { tables } = this;
+    tables[4 * level] = tableHigh;
+    tables[4 * level + 1] = tableLow;
+    tables[4 * level + 2] = common;
+    tables[4 * level + 3] = anyHigh;
+  }
+}
+
+/** Notes an entry that a walk goes through. */
+export function visit(walk: Walk, high: number, low: number, entryLow: number): void {
+  const { entries } = walk;
+  const at = 3 * walk.depth++;
+  entries[at] = high;
+  entries[at + 1] = low;
+  entries[at + 2] = entryLow;
 }
 
 /** Index into the table of `level` (1 is the last) for an address in halves. */
