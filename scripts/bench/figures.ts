@@ -11,6 +11,8 @@ export interface Figure {
   readonly unit: string;
   readonly ours: Side;
   readonly peers: Readonly<Record<string, Side>>;
+  /** All sides run in one guest, which has these options of `npm run vm`. Absent: they run here. */
+  readonly vm?: readonly string[];
 }
 
 const script = (name: string, ...args: string[]): Trial => ({ script: name, arguments: args });
@@ -71,5 +73,13 @@ export const FIGURES: readonly Figure[] = [
         script('fault-parts', 'map'),
       ],
     },
+  },
+  {
+    name: 'vm-map-unmap',
+    about: 'in the VM, on Linux: AddressSpace.map of a page at an IOVA, Mapping.unmap; edu attached',
+    unit: 'ns',
+    ours: [script('vm-map-unmap')],
+    peers: { C: [c('vm-map-unmap')] },
+    vm: [],
   },
 ];

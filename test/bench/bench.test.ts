@@ -6,6 +6,7 @@ import { loadAddon } from '../../lib/linux/addon';
 import { FIGURES, type Figure } from '../../scripts/bench/figures';
 import { parseOptions, UsageError } from '../../scripts/bench/options';
 import { median, runFigure, type Outcome } from '../../scripts/bench/run';
+import { takeTurns } from '../../scripts/bench/sides';
 import { TABLE_HEAD, tableLines } from '../../scripts/bench/table';
 
 const MAIN = join(__dirname, '../../scripts/bench/main.js');
@@ -85,6 +86,13 @@ describe('npm run bench', () => {
     const built = !('reason' in loadAddon());
     expect(Object.keys(JSON.parse(stdout) as object)).toEqual(built ? ['ioctl'] : []);
     if (!built) expect(stderr).toContain('bench: left out: ioctl: the native addon');
+  });
+
+  test('leaves out the figures of the VM where there is no guest kernel', () => {
+    const env = { IOMMUFD_VM_KERNEL: '/nowhere/bzImage' };
+    const { status, stdout, stderr } = bench(['--json', '--only', 'vm-map-unmap', ...QUICK], env);
+    expect({ status, stdout }).toEqual({ status: 0, stdout: '{}\n' });
+    expect(stderr).toMatch(/bench: left out: vm-map-unmap: (Guest kernel|QEMU) not found: /);
   });
 
   test('prints a table for people', () => {
@@ -176,6 +184,17 @@ describe('a run', () => {
     });
     expect(Object.keys(outcome!.ratio)).toEqual(hasCompiler ? ['C', 'naive JS'] : ['naive JS']);
     expect(leftOut).toEqual(hasCompiler ? [] : ['figure, C']);
+  });
+
+  test('takes turns: each side once, then each again', () => {
+    const program = (text: string) => [{ program: process.execPath, arguments: ['-e', text] }];
+    const sides = { ours: program(`console.log('{"value":1}')`), C: program(`console.log('{"value":2}')`) };
+    const turns = [...takeTurns({ sides, runs: 2, milliseconds: 1 })];
+    expect(turns.map(({ side }) => side)).toEqual(['ours', 'C', 'ours', 'C']);
+    expect(turns[1]).toEqual({ side: 'C', result: { value: 2 } });
+    const absent = { ...sides, C: program(`console.log('{"unavailable":"no C"}')`) };
+    const others = [...takeTurns({ sides: absent, runs: 2, milliseconds: 1 })];
+    expect(others.map(({ side }) => side)).toEqual(['ours', 'C', 'ours']);
   });
 
   test('leaves a figure out that has no trial of ours', () => {
