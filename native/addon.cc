@@ -1,4 +1,5 @@
 #include "arguments.h"
+#include "calls.h"
 #include "mapping.h"
 #include "memory.h"
 #include "state.h"
@@ -34,6 +35,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportPlain(env, exports, "open", Open, state);
   ExportPlain(env, exports, "close", Close, state);
   ExportPlain(env, exports, "ioctl", Ioctl, state);
+  ExportPlain(env, exports, "runCalls", RunCalls, state);
   ExportPlain(env, exports, "read", Read, state);
   ExportPlain(env, exports, "write", Write, state);
   ExportPlain(env, exports, "pread", Pread, state);
@@ -49,6 +51,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
 
   Export<Mmap>(env, exports, "mmap", state);
   Export<Unmap>(env, exports, "unmap", state);
+  Export<CallPage>(env, exports, "callPage", state);
   Export<Allocate>(env, exports, "allocate", state);
   Export<Free>(env, exports, "free", state);
   Export<Release>(env, exports, "release", state);
