@@ -68,7 +68,8 @@ export class SimulatedCallPage implements CallPage {
   }
 
   #check(request: number, offset: number): void {
-    if (!this.#fits(request, offset)) throw new RangeError('offset must be that of a struct within the call page');
+    if (!this.#fits(request, offset))
+      throw new RangeError('offset must be that of a struct within the call page');
   }
 
   #fits(request: number, offset: number): boolean {
