@@ -29,8 +29,11 @@ class PinnedHold implements Hold {
     private readonly pages: Pages,
     readonly first: number,
     readonly end: number,
-    readonly physical: number,
   ) {}
+
+  get physical(): number {
+    return this.pages.physicalOf(this.first);
+  }
 
   release(): void {
     this.pages.release(this);
@@ -97,7 +100,7 @@ export class Pages {
     const range = { first, end };
     const added = this.#pin(this.#holds === NONE ? [range] : uncovered(range, this.#holds));
     if (added) return added;
-    const hold = new PinnedHold(this, first, end, this.#physicalOf(first));
+    const hold = new PinnedHold(this, first, end);
     if (this.#holds === NONE) this.#holds = [hold];
     else if (this.#holds instanceof Set) this.#holds.add(hold);
     else this.#holds = new Set(this.#holds).add(hold);
@@ -169,7 +172,9 @@ export class Pages {
         this.#pins = this.#pins.slice(0, before);
         return pin;
       }
-      this.#pins = [...this.#pins, { first, end, pin }];
+      // A literal is as long as what is in it, and no longer.
+      const pinned = { first, end, pin };
+      this.#pins = this.#pins === NONE ? [pinned] : [...this.#pins, pinned];
       this.#pinned += end - first;
     }
     return 0;
@@ -180,7 +185,8 @@ export class Pages {
     this.#pinned -= end - first;
   }
 
-  #physicalOf(page: number): number {
+  /** @internal Of a page that is held. */
+  physicalOf(page: number): number {
     const { first, pin } = this.#pins.find((each) => each.first <= page && page < each.end)!;
     return pin.physical + (page - first) * PAGE_SIZE;
   }
