@@ -79,7 +79,8 @@ napi_value RunCalls(napi_env env, napi_callback_info info) {
   napi_get_cb_info(env, info, nullptr, nullptr, nullptr,
                    reinterpret_cast<void **>(&state));
   if (!state->call_page) {
-    napi_throw_error(env, nullptr, "there is no call page: callPage() first");
+    napi_throw_type_error(env, nullptr,
+                          "there is no call page: callPage() first");
     return nullptr;
   }
   auto *page = static_cast<uint8_t *>(state->call_page->address);
