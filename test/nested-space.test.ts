@@ -4,8 +4,8 @@ import { Iommu, type KernelManagedSpace, type MappedRange } from '../lib';
 import type { Kernel } from '../lib/kernel';
 import { intersect, NestedMapping } from '../lib/nested-mapping';
 import { Machine } from '../lib/sim';
-import { SimulatedCallPage } from '../lib/sim/kernel/call-page';
 import * as uapi from '../lib/uapi';
+import { alteredKernel } from './altered-kernel';
 import { errorOf, PAGE } from './contract/support';
 
 const IOVA = BigInt(uapi.MOCK_APERTURE_START);
@@ -20,15 +20,7 @@ function stubborn(inner: Kernel): { kernel: Kernel; busy: { ioas: number | undef
       uapi.iommu_ioas_unmap.decode(bytes as Uint8Array).ioas_id === busy.ioas;
     return refuse ? -uapi.errno.EBUSY : inner.ioctl(fd, request, bytes);
   };
-  const page = new SimulatedCallPage({ ioctl, addressOf: (bytes) => inner.addressOf(bytes) });
-  const kernel = new Proxy(inner, {
-    get(target, name) {
-      if (name === 'ioctl') return ioctl;
-      if (name === 'callPage') return () => page;
-      const value: unknown = Reflect.get(target, name);
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
-  });
+  const kernel = alteredKernel(inner, { ioctl });
   return { kernel, busy };
 }
 
