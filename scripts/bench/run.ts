@@ -68,7 +68,8 @@ function collect(figure: Figure, options: RunOptions): Map<string, number[]> {
   const sides = sidesOf(figure, leaveOut);
   if (!sides) return values;
   const checks = new Map<string, string>();
-  for (const { side, result } of turnsOf(figure, { sides, ...options })) {
+  const runs = Math.min(options.runs, figure.mostRuns ?? options.runs);
+  for (const { side, result } of turnsOf(figure, { sides, runs, milliseconds: options.milliseconds })) {
     if ('unavailable' in result) {
       leaveOut(side, result.unavailable);
       values.delete(side);

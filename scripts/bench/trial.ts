@@ -19,7 +19,7 @@ export interface Command {
 }
 
 /** Longer than any trial: one that takes this long hangs. */
-const TIMEOUT = 120_000;
+const TIMEOUT = 300_000;
 
 export function isResult(value: unknown): value is Result {
   if (typeof value !== 'object' || value === null) return false;

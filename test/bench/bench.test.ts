@@ -70,22 +70,27 @@ describe('npm run bench', () => {
     );
   });
 
-  test.each(['map-unmap-1', 'map-unmap-1000', 'unmap-range-1000', 'map-anywhere-1000', 'fault-loop'])(
-    'measures %s in simulation',
-    (name) => {
-      const { outcome, stderr } = figure(name);
-      const [peer] = Object.keys(FIGURES.find((f) => f.name === name)!.peers);
-      expect(outcome.peer).toEqual({ [peer]: expect.any(Number) as number });
-      expect(stderr).toBe('');
-    },
-  );
+  test.each([
+    'map-unmap-1',
+    'map-unmap-1000',
+    'unmap-range-1000',
+    'map-anywhere-1000',
+    'open-to-first-dma',
+    'fault-loop',
+  ])('measures %s in simulation', (name) => {
+    const { outcome, stderr } = figure(name);
+    const peers = Object.keys(FIGURES.find((f) => f.name === name)!.peers);
+    expect(Object.keys(outcome.peer)).toEqual(peers);
+    for (const peer of peers) expect(outcome.ratio[peer]).toBeGreaterThan(0);
+    expect(stderr).toBe('');
+  });
 
-  test('measures the addon where it is built', () => {
-    const { status, stdout, stderr } = bench(['--json', '--only', 'ioctl', ...QUICK]);
+  test.each(['ioctl', 'ioctl-batch-16', 'ioctl-struct'])('measures %s where the addon is built', (name) => {
+    const { status, stdout, stderr } = bench(['--json', '--only', name, ...QUICK]);
     expect(status).toBe(0);
     const built = !('reason' in loadAddon());
-    expect(Object.keys(JSON.parse(stdout) as object)).toEqual(built ? ['ioctl'] : []);
-    if (!built) expect(stderr).toContain('bench: left out: ioctl: the native addon');
+    expect(Object.keys(JSON.parse(stdout) as object)).toEqual(built ? [name] : []);
+    if (!built) expect(stderr).toContain(`bench: left out: ${name}: the native addon`);
   });
 
   test('leaves out the figures of the VM where there is no guest kernel', () => {
@@ -163,6 +168,15 @@ describe('a run', () => {
       both: [script('fault-parts', 'map'), script('fault-parts', 'page-request')],
     });
     expect(outcome).toMatchObject({ peer: { both: expect.any(Number) as number }, unit: 'ns' });
+  });
+
+  test('measures what takes long to set up less often', () => {
+    const { outcome } = run([script('map-growth', '3000')], {
+      'first 1,000': [script('map-growth', '1008')],
+    });
+    expect(outcome!.ratio['first 1,000']).toBeGreaterThan(0);
+    const figures = FIGURES.filter(({ mostRuns }) => mostRuns !== undefined).map(({ name }) => name);
+    expect(figures).toEqual(['map-unmap-1000000', 'map-last-of-1000000']);
   });
 
   test('fails where the sides compute different things', () => {
