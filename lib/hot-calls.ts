@@ -13,11 +13,18 @@ const STRIDE = uapi.iommu_ioas_map.size;
 export const MOST_IN_BATCH = Math.min(MOST_CALLS, Math.floor((CALL_PAGE_BYTES - CALL_STRUCTS_AT) / STRIDE));
 
 // Kept here: what a module passes on from others it passes on through a function.
-const { IOMMU_IOAS_MAP, IOMMU_IOAS_MAP_FILE, IOMMU_IOAS_COPY, IOMMU_IOAS_UNMAP } = uapi;
+const { IOMMU_IOAS_MAP, IOMMU_IOAS_MAP_FILE, IOMMU_IOAS_COPY, IOMMU_IOAS_UNMAP, IOMMU_HWPT_INVALIDATE } =
+  uapi;
 const MAP = IOMMU_IOAS_MAP.struct.offsets;
 const MAP_FILE = IOMMU_IOAS_MAP_FILE.struct.offsets;
 const COPY = IOMMU_IOAS_COPY.struct.offsets;
 const UNMAP = IOMMU_IOAS_UNMAP.struct.offsets;
+const INVALIDATE = IOMMU_HWPT_INVALIDATE.struct.offsets;
+const INVALIDATE_BYTES = IOMMU_HWPT_INVALIDATE.struct.size;
+/** The entries of an invalidation lie behind its own struct. */
+const ENTRIES_AT = CALL_STRUCTS_AT + STRIDE;
+/** Bytes that they may have in all. */
+export const MOST_ENTRY_BYTES = CALL_PAGE_BYTES - ENTRIES_AT;
 const MAP_BYTES = IOMMU_IOAS_MAP.struct.size;
 const MAP_FILE_BYTES = IOMMU_IOAS_MAP_FILE.struct.size;
 const COPY_BYTES = IOMMU_IOAS_COPY.struct.size;
@@ -42,6 +49,8 @@ export interface Placing {
 export class HotCalls {
   readonly #page: CallPage;
   readonly #view: DataView;
+  readonly #bytes: Uint8Array;
+  readonly #entries: bigint;
 
   constructor(
     kernel: Kernel,
@@ -50,6 +59,8 @@ export class HotCalls {
   ) {
     this.#page = kernel.callPage();
     this.#view = new DataView(this.#page.buffer);
+    this.#bytes = new Uint8Array(this.#page.buffer);
+    this.#entries = this.#page.address + BigInt(ENTRIES_AT);
   }
 
   // Each of these writes the struct of call `index`, from 0 to MOST_IN_BATCH - 1, and returns its row.
@@ -112,6 +123,25 @@ export class HotCalls {
     return IOMMU_IOAS_UNMAP;
   }
 
+  /**
+   * The first call of all: on a nested table or a virtual IOMMU. `entries` are of one length, MOST_ENTRY_BYTES together at
+   * most.
+   */
+  writeInvalidate(id: number, type: number, entries: readonly Uint8Array[]): HotRow {
+    const view = this.#view;
+    const at = CALL_STRUCTS_AT;
+    const length = entries.length > 0 ? entries[0].length : 0;
+    view.setUint32(at + INVALIDATE.size, INVALIDATE_BYTES, true);
+    view.setUint32(at + INVALIDATE.hwpt_id, id, true);
+    view.setBigUint64(at + INVALIDATE.data_uptr, this.#entries, true);
+    view.setUint32(at + INVALIDATE.data_type, type, true);
+    view.setUint32(at + INVALIDATE.entry_len, length, true);
+    view.setUint32(at + INVALIDATE.entry_num, entries.length, true);
+    view.setUint32(at + INVALIDATE.__reserved, 0, true);
+    for (let i = 0; i < entries.length; i++) this.#bytes.set(entries[i], ENTRIES_AT + i * length);
+    return IOMMU_HWPT_INVALIDATE;
+  }
+
   /** Makes the call whose struct was written as the first. Returns 0 or more, or -errno. */
   make(row: HotRow): number {
     return this.#page.ioctl(this.fd, row.request, CALL_STRUCTS_AT);
@@ -138,6 +168,11 @@ export class HotCalls {
   mappedAt(index: number, row: HotRow): bigint {
     const offset = row === IOMMU_IOAS_COPY ? COPY.dst_iova : MAP.iova;
     return this.#view.getBigUint64(placeOf(index) + offset, true);
+  }
+
+  /** Entries of the invalidation that were carried out. */
+  get invalidated(): number {
+    return this.#view.getUint32(CALL_STRUCTS_AT + INVALIDATE.entry_num, true);
   }
 
   /** Bytes that the first request unmapped. */
