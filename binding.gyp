@@ -5,6 +5,7 @@
       "sources": [
         "native/addon.cc",
         "native/arguments.cc",
+        "native/calls.cc",
         "native/syscalls.cc",
         "native/memory.cc",
         "native/mapping.cc",

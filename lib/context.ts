@@ -3,6 +3,7 @@ import type { AttachTable } from './attach-data';
 import type { BoundDevice } from './bound-device';
 import type { DmaBuffer } from './dma-buffer';
 import type { FaultQueue } from './fault-queue';
+import type { HotCalls } from './hot-calls';
 import type { IoAddressSpace } from './io-address-space';
 import type { Kernel } from './kernel';
 import type { VirtualMachine } from './virtual-machine';
@@ -14,6 +15,10 @@ export interface Context {
   readonly kernel: Kernel;
   /** The open /dev/iommu. */
   readonly fd: number;
+  /** The calls that are made all the time. */
+  readonly hot: HotCalls;
+  /** Whether the kernel has IOMMU_IOAS_MAP_FILE, as far as we know. */
+  mapsFiles: boolean;
   readonly attachData: AttachTable;
   readonly devices: Set<BoundDevice>;
   readonly spaces: Set<IoAddressSpace>;

@@ -14,12 +14,14 @@ const NO_HUGE_PAGES: Readonly<Record<number, string>> = {
  * moved or freed by the garbage collector.
  */
 export class DmaBuffer extends Handle {
-  /** @internal Mappings that exist of this buffer; close() removes them first. */
-  readonly mappings = new Set<Mapping>();
   /** @internal The kernel whose address space this memory is in. */
   readonly kernel: Kernel;
   readonly #context: Context;
   readonly #memory: Memory;
+  /** @internal `address` as a number: a process's addresses are below 2^53. */
+  readonly userAddress: number;
+  /** The youngest of the mappings that exist: each knows its neighbours. */
+  #youngest: Mapping | undefined;
 
   /** @internal Use `iommu.allocateDma()`. */
   constructor(context: Context, length: number, options: AllocateOptions) {
@@ -31,6 +33,7 @@ export class DmaBuffer extends Handle {
     if (typeof memory === 'number')
       throw failure(memory, { syscall: 'mmap', hint: options.hugePages ? NO_HUGE_PAGES[memory] : undefined });
     this.#memory = memory;
+    this.userAddress = Number(memory.address);
     context.buffers.add(this);
   }
 
@@ -58,9 +61,26 @@ export class DmaBuffer extends Handle {
     return 'the DMA buffer';
   }
 
+  /** @internal The mapping exists now: close() will remove it first. */
+  addMapping(mapping: Mapping): void {
+    const before = this.#youngest;
+    mapping.older = before;
+    if (before) before.younger = mapping;
+    this.#youngest = mapping;
+  }
+
+  /** @internal It does not exist any more. */
+  removeMapping(mapping: Mapping): void {
+    const { older, younger } = mapping;
+    if (older) older.younger = younger;
+    if (younger) younger.older = older;
+    else this.#youngest = older;
+    mapping.older = mapping.younger = undefined;
+  }
+
   /** Memory that a device can still reach must not be freed. */
   protected override beforeClose(): void {
-    for (const mapping of [...this.mappings]) mapping.unmap();
+    while (this.#youngest) this.#youngest.unmap();
   }
 
   protected override release(): void {

@@ -15,8 +15,8 @@ export interface Where {
   readonly path?: string | undefined;
   /** What to do about it. Without one, the table of known causes is asked. */
   readonly hint?: string | undefined;
-  /** What in the call the running kernel is too old for, as a hint; beside the known cause. */
-  readonly tooOld?: string | undefined;
+  /** A hint beside the known cause: which entry it was, what in the call the running kernel is too old for. */
+  readonly also?: string | undefined;
 }
 
 /** A refused operation. */
@@ -41,7 +41,7 @@ export class IommuError extends Error {
     const code = errnoName(negative);
     // A reason of our own says more than the causes the kernel's bare errno may have.
     const cause = where.hint ?? (reason === undefined ? knownCause(where, code) : undefined);
-    const hint = [cause, where.tooOld].filter(Boolean).join('; ') || undefined;
+    const hint = [cause, where.also].filter(Boolean).join('; ') || undefined;
     const place = [where.request ?? where.syscall, where.path].filter(Boolean).join(' ');
     const text = reason ?? (code in TEXTS ? TEXTS[code as Errno] : 'failed');
     super(`${place}: ${code}: ${text}${hint ? ` (${hint})` : ''}`);

@@ -38,7 +38,7 @@ export type { RegionCapabilities } from './region-capabilities';
 export { Interrupt, type InterruptEvents, type InterruptKind } from './interrupt';
 export { AttachTarget, type Attachment } from './attach-target';
 export { IoAddressSpace } from './io-address-space';
-export { AddressSpace, type AddressSpaceOptions, type MapOptions } from './address-space';
+export { AddressSpace, type AddressSpaceOptions, type MapEntry, type MapOptions } from './address-space';
 export { KernelManagedSpace } from './kernel-managed-space';
 export {
   NestedAddressSpace,

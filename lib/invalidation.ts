@@ -1,6 +1,7 @@
 /** IOMMU_HWPT_INVALIDATE: forgetting what an IOMMU has cached of user-managed tables. */
 import type { Context } from './context';
-import { refusal } from './errors';
+import { refusal, type IommuError } from './errors';
+import { MOST_ENTRY_BYTES } from './hot-calls';
 import { attempt, refused } from './ioctl';
 import type { IovaRangeInput } from './iova';
 import { checkOptions } from './options';
@@ -129,10 +130,20 @@ function encodeVtd(list: readonly VtdInvalidation[]): RawInvalidation {
  * Invalidates on a nested table or a virtual IOMMU, by its object ID. Throws IommuError; where entries before the refused
  * one were carried out, its hint says how many.
  */
-export function invalidate(context: Context, id: number, { type, entries }: RawInvalidation): void {
+export function invalidate(context: Context, id: number, what: RawInvalidation): void {
+  const { type, entries } = what;
+  const { hot } = context;
+  const bytes = entries.length > 0 ? entries.length * entries[0].length : 0;
+  if (bytes > MOST_ENTRY_BYTES) return invalidateMany(context, id, what);
+  const result = hot.make(hot.writeInvalidate(id, type, entries));
+  if (result < 0) throw invalidateFailure(context, type, result, hot.invalidated);
+}
+
+/** What the call page has no room for: from memory of its own. */
+function invalidateMany(context: Context, id: number, { type, entries }: RawInvalidation): void {
   const { kernel, fd } = context;
-  const length = entries[0]?.length ?? 0;
-  const bytes = new Uint8Array(Math.max(1, length * entries.length));
+  const { length } = entries[0];
+  const bytes = new Uint8Array(length * entries.length);
   entries.forEach((entry, i) => bytes.set(entry, i * length));
   const values = {
     hwpt_id: id,
@@ -142,10 +153,16 @@ export function invalidate(context: Context, id: number, { type, entries }: RawI
     entry_num: entries.length,
   };
   const { result, out } = attempt(kernel, fd, uapi.IOMMU_HWPT_INVALIDATE, values, bytes);
-  if (result >= 0) return;
-  const hint =
-    out.entry_num > 0
-      ? `entry ${out.entry_num} was refused; the ${out.entry_num} before it were carried out`
-      : undefined;
-  throw refused(kernel, uapi.IOMMU_HWPT_INVALIDATE, values, result, hint ? { hint } : {});
+  if (result < 0) throw invalidateFailure(context, type, result, out.entry_num);
+}
+
+function invalidateFailure(context: Context, type: number, result: number, done: number): IommuError {
+  const hint = done > 0 ? `entry ${done} was refused; the ${done} before it were carried out` : undefined;
+  return refused(
+    context.kernel,
+    uapi.IOMMU_HWPT_INVALIDATE,
+    { data_type: type },
+    result,
+    hint ? { hint } : {},
+  );
 }

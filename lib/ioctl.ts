@@ -63,17 +63,14 @@ export function refused(
   row: { readonly name: string },
   values: Readonly<Record<string, unknown>>,
   result: number,
-  more: { hint?: string | undefined; path?: string | undefined } = {},
+  more: { hint?: string | undefined; path?: string | undefined; also?: string | undefined } = {},
 ): IommuError {
   // VFIO answers EINVAL to unknown flags.
   const unknown = UNKNOWN.includes(-result) || (result === -errno.EINVAL && row.name.startsWith('VFIO_'));
   const newer = unknown ? newerThan(kernel.version, row.name, values) : undefined;
-  return failure(result, {
-    syscall: 'ioctl',
-    request: row.name,
-    tooOld: newer && `${newer.name} needs Linux ${newer.since} or newer; this is ${kernel.version}`,
-    ...more,
-  });
+  const tooOld = newer && `${newer.name} needs Linux ${newer.since} or newer; this is ${kernel.version}`;
+  const also = [more.also, tooOld].filter(Boolean).join('; ');
+  return failure(result, { ...more, syscall: 'ioctl', request: row.name, also });
 }
 
 /** An ioctl whose argument is bytes of the caller's own making, or nothing. Returns the result, negative or not. */

@@ -11,6 +11,7 @@ import { createPageTable, type PageTableOptions } from './explicit-page-table';
 import { hasExtension, type Extension } from './extensions';
 import { FaultQueue, type FaultQueueOptions } from './fault-queue';
 import { closing, Handle, runAll } from './handle';
+import { HotCalls } from './hot-calls';
 import type { IoAddressSpace } from './io-address-space';
 import { listGroups, type IommuGroup } from './iommu-group';
 import { readDeviceInfo, type IommuDeviceInfo } from './iommu-device-info';
@@ -63,6 +64,8 @@ export class Iommu extends Handle {
     this.#context = {
       kernel: choice.kernel,
       fd: choice.fd,
+      hot: new HotCalls(choice.kernel, choice.fd),
+      mapsFiles: true,
       attachData: new AttachTable(),
       devices: new Set<BoundDevice>(),
       spaces: new Set<IoAddressSpace>(),

@@ -29,16 +29,15 @@ export interface IovaRangeInput {
   readonly length: bigint | number;
 }
 
+function checkCount(name: string, value: number): void {
+  if (typeof value !== 'number') throw new TypeError(`${name} must be a number, not ${typeof value}`);
+  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${name} ${value} is not a byte count`);
+}
+
 /** Checks that [offset, offset + length) lies inside something of `size` bytes. Throws TypeError, RangeError. */
 export function checkRange(offset: number, length: number, size: number): void {
-  for (const [name, value] of [
-    ['offset', offset],
-    ['length', length],
-  ] as const) {
-    if (typeof value !== 'number') throw new TypeError(`${name} must be a number, not ${typeof value}`);
-    if (!Number.isSafeInteger(value) || value < 0)
-      throw new RangeError(`${name} ${value} is not a byte count`);
-  }
+  checkCount('offset', offset);
+  checkCount('length', length);
   if (offset + length > size)
     throw new RangeError(`${length} bytes at offset ${offset} reach past the end (${size} bytes)`);
 }

@@ -2,10 +2,11 @@ import type { AttachAttempt } from './attach-target';
 import type { BoundDevice } from './bound-device';
 import { destroy, type Context } from './context';
 import { DirtyReader, setDirtyTracking, type DirtyOptions } from './dirty';
-import { refusal } from './errors';
+import { refusal, type IommuError } from './errors';
 import { closing, runAll, type Handle } from './handle';
 import { IoAddressSpace } from './io-address-space';
-import { call } from './ioctl';
+import { MOST_IN_BATCH } from './hot-calls';
+import { call, refused } from './ioctl';
 import {
   readIovaRanges,
   writeAllowedRanges,
@@ -110,17 +111,75 @@ export abstract class KernelManagedSpace extends IoAddressSpace {
    */
   protected takeOut(gone: readonly MappedRange[], iova: bigint, length: bigint): number {
     this.checkPinned(gone);
-    const values = { ioas_id: this.ioasId, iova, length };
     try {
       for (const range of gone) this.withdraw(range);
-      return Number(call(this.context.kernel, this.context.fd, uapi.IOMMU_IOAS_UNMAP, values).length);
+      return this.unmapRange(iova, length);
     } catch (error) {
-      const first = () => {
-        throw error;
-      };
-      runAll([first, ...gone.map((range) => () => this.publish(range))]);
-      throw error;
+      return this.#restore(gone, error);
     }
+  }
+
+  /** Spaces nested here reach again what stays mapped, because of an error, which is thrown. */
+  #restore(ranges: readonly MappedRange[], error: unknown): never {
+    const first = () => {
+      throw error;
+    };
+    runAll([first, ...ranges.map((range) => () => this.publish(range))]);
+    throw error;
+  }
+
+  /**
+   * @internal Unmaps ranges, each a mapping of its own, one after the other, and tells which are gone. Spaces nested here
+   * lose them all first. Throws IommuError where one cannot be unmapped: those from it on stay mapped, here and there.
+   */
+  protected takeOutEach(ranges: readonly MappedRange[], gone: (index: number) => void): void {
+    this.checkPinned(ranges);
+    let done = 0;
+    try {
+      for (const range of ranges) this.withdraw(range);
+      const result = this.#unmapEach(ranges, (index) => {
+        done = index + 1;
+        gone(index);
+      });
+      if (result < 0)
+        throw this.#unmapFailure(result, `the first ${done} of the ${ranges.length} mappings are gone`);
+    } catch (error) {
+      this.#restore(ranges.slice(done), error);
+    }
+  }
+
+  /** 0, or the -errno of the first range that stays. */
+  #unmapEach(ranges: readonly MappedRange[], gone: (index: number) => void): number {
+    const { hot } = this.context;
+    for (let first = 0; first < ranges.length; first += MOST_IN_BATCH) {
+      const count = Math.min(MOST_IN_BATCH, ranges.length - first);
+      for (let i = 0; i < count; i++) {
+        const { iova, length } = ranges[first + i];
+        hot.add(i, hot.writeUnmap(i, this.ioasId, iova, length));
+      }
+      const done = hot.run(count);
+      const result = done < count ? hot.result(done) : 0;
+      for (let i = 0; i < done; i++) gone(first + i);
+      if (result < 0) return result;
+    }
+    return 0;
+  }
+
+  /** @internal IOMMU_IOAS_UNMAP, and nothing else; the bytes unmapped. Throws IommuError. */
+  protected unmapRange(iova: bigint, length: bigint | number): number {
+    const { hot } = this.context;
+    const result = hot.make(hot.writeUnmap(0, this.ioasId, iova, length));
+    if (result < 0) throw this.#unmapFailure(result);
+    return hot.unmapped;
+  }
+
+  #unmapFailure(result: number, also?: string): IommuError {
+    return refused(this.context.kernel, uapi.IOMMU_IOAS_UNMAP, {}, result, { also });
+  }
+
+  /** @internal Nothing depends on what is mapped here: no space nested on this one, and no hardware queue. */
+  protected get alone(): boolean {
+    return this.followers.size === 0 && this.pinned.size === 0;
   }
 
   /** @internal Throws EBUSY if a hardware queue lives in one of the ranges, here or in a space nested here. */

@@ -45,6 +45,40 @@ export interface DeviceMapping {
   unmap(): void;
 }
 
+/** Bytes of a call page. */
+export const CALL_PAGE_BYTES = 16384;
+/** Where in a call page structs may lie: from here on, to its end. */
+export const CALL_STRUCTS_AT = 4096;
+/** Calls that a batch can have. */
+export const MOST_CALLS = 255;
+
+/**
+ * Memory for the structs of hot ioctls, which never moves: a call with one of them passes an offset, and neither looks
+ * up nor copies a buffer. There is one for each kernel, and it belongs to whoever makes a call, from writing the struct to
+ * reading what came back: nobody else runs in between.
+ *
+ * A struct lies within [CALL_STRUCTS_AT, CALL_PAGE_BYTES). How long it is says its leading u32 (`size` or `argsz` of iommufd
+ * and VFIO), for other requests the request's own size. One that reaches past the end is a RangeError, and no call is made;
+ * so is a number that is no 32-bit integer. EINTR is retried. A descriptor that an ioctl returns stays open when the
+ * environment ends (`Kernel.ioctl` closes it then): such requests are not hot.
+ */
+export interface CallPage {
+  readonly buffer: ArrayBuffer;
+  /** Address of the first byte in the process. */
+  readonly address: bigint;
+  /** ioctl(2) with the struct at `offset`. */
+  ioctl(fd: number, request: number, offset: number): number;
+  /** Describes call `index`, from 0 to MOST_CALLS - 1, of the next batch. */
+  describe(index: number, fd: number, request: number, offset: number): void;
+  /**
+   * Makes the first `count` calls that were described, in that order, until one fails; returns how many did not. They
+   * are checked before the first is made. Those behind the one that failed were not made.
+   */
+  run(count: number): number;
+  /** What call `index` of the last batch returned, if it was made. */
+  result(index: number): number;
+}
+
 /** A standing interest in a file descriptor's readiness. */
 export interface Watch {
   /** Stops the callbacks. Idempotent. Close a watch before its file descriptor. */
@@ -91,6 +125,8 @@ export interface Kernel {
    * Addresses inside the struct come from `addressOf`; the caller keeps what they point to alive.
    */
   ioctl(fd: number, request: number, argument?: Uint8Array | number): number;
+  /** The memory for hot ioctls: at each call the same. Throws Error where there is no memory for it. */
+  callPage(): CallPage;
   read(fd: number, bytes: Uint8Array): number;
   write(fd: number, bytes: Uint8Array): number;
   /** pread(2) and pwrite(2); `offset` in bytes, below 2^53. */

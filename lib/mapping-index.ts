@@ -23,7 +23,9 @@ export class MappingIndex<T extends Placed> implements Iterable<T> {
     const chunk = this.#chunks[at];
     const place = firstFrom(chunk, mapping.iova);
     const old = chunk[place]?.iova === mapping.iova ? chunk[place] : undefined;
-    chunk.splice(place, old ? 1 : 0, mapping);
+    // At the end and alone is how most come and go; splice() makes an array of what it removes.
+    if (place === chunk.length) chunk.push(mapping);
+    else chunk.splice(place, old ? 1 : 0, mapping);
     if (chunk.length > MOST_IN_CHUNK) this.#chunks.splice(at + 1, 0, chunk.splice(MOST_IN_CHUNK / 2));
     return old;
   }
@@ -34,7 +36,8 @@ export class MappingIndex<T extends Placed> implements Iterable<T> {
     const chunk = this.#chunks[at];
     const place = firstFrom(chunk, mapping.iova);
     if (chunk[place] !== mapping) return;
-    chunk.splice(place, 1);
+    if (place === chunk.length - 1) chunk.pop();
+    else chunk.splice(place, 1);
     if (chunk.length === 0 && this.#chunks.length > 1) this.#chunks.splice(at, 1);
   }
 

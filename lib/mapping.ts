@@ -18,6 +18,12 @@ export class Mapping implements MappedRange {
   /** Whether devices may write. */
   readonly write: boolean;
 
+  /** @internal The mappings of the buffer that were made before and after this one, while it is mapped. */
+  older: Mapping | undefined = undefined;
+  /** @internal */
+  younger: Mapping | undefined = undefined;
+  #mapped = true;
+
   /** @internal Use `space.map()`. */
   constructor(
     space: AddressSpace,
@@ -31,6 +37,7 @@ export class Mapping implements MappedRange {
     this.offset = values.offset;
     this.read = values.read;
     this.write = values.write;
+    buffer.addMapping(this);
   }
 
   /** The first IOVA after the mapping. */
@@ -40,12 +47,19 @@ export class Mapping implements MappedRange {
 
   /** Whether devices still reach the memory this way. */
   get mapped(): boolean {
-    return this.buffer.mappings.has(this);
+    return this.#mapped;
   }
 
   /** Removes the mapping. Does nothing if it is gone already. */
   unmap(): void {
-    if (this.mapped) this.space.unmapOne(this);
+    if (this.#mapped) this.space.unmapOne(this);
+  }
+
+  /** @internal It is gone. */
+  forget(): void {
+    if (!this.#mapped) return;
+    this.#mapped = false;
+    this.buffer.removeMapping(this);
   }
 
   [Symbol.dispose](): void {

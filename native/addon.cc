@@ -1,4 +1,5 @@
 #include "arguments.h"
+#include "calls.h"
 #include "mapping.h"
 #include "memory.h"
 #include "pump.h"
@@ -35,6 +36,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportPlain(env, exports, "open", Open, state);
   ExportPlain(env, exports, "close", Close, state);
   ExportPlain(env, exports, "ioctl", Ioctl, state);
+  ExportPlain(env, exports, "runCalls", RunCalls, state);
   ExportPlain(env, exports, "read", Read, state);
   ExportPlain(env, exports, "write", Write, state);
   ExportPlain(env, exports, "pread", Pread, state);
@@ -52,6 +54,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
 
   Export<Mmap>(env, exports, "mmap", state);
   Export<Unmap>(env, exports, "unmap", state);
+  Export<CallPage>(env, exports, "callPage", state);
   Export<Allocate>(env, exports, "allocate", state);
   Export<MapMemory>(env, exports, "mapMemory", state);
   Export<Free>(env, exports, "free", state);

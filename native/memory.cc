@@ -103,9 +103,7 @@ void Pages::Discard() {
        MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
-/** An ArrayBuffer over `pages` that keeps them; null after an exception. */
-static napi_value MakeBuffer(Napi::Env env,
-                             const std::shared_ptr<Pages> &pages) {
+napi_value MakeBuffer(Napi::Env env, const std::shared_ptr<Pages> &pages) {
   auto *share = new std::shared_ptr<Pages>(pages);
   auto finalize = [](napi_env, void *, void *hint) {
     delete static_cast<std::shared_ptr<Pages> *>(hint);

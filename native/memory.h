@@ -35,6 +35,9 @@ private:
   int fd_;
 };
 
+/** An ArrayBuffer over `pages` that keeps them; null after an exception. */
+napi_value MakeBuffer(Napi::Env env, const std::shared_ptr<Pages> &pages);
+
 /** What `allocate` made and `free` or `release` has not given up. */
 struct Memory {
   std::shared_ptr<Pages> pages;

@@ -14,6 +14,9 @@
 struct State {
   /** First, and so destroyed last: what follows may use a descriptor. */
   Descriptors descriptors;
+  /** The call page and the buffer over it, once they were asked for. */
+  std::shared_ptr<Pages> call_page;
+  Napi::Reference<Napi::ArrayBuffer> call_buffer;
   Handles<Memory> memories;
   Handles<DeviceMapping> mappings;
   Handles<WatchHandle> watches;

@@ -1,5 +1,6 @@
 import { AttachTable, NO_PASID } from '../lib/attach-data';
 import type { Context } from '../lib/context';
+import { HotCalls } from '../lib/hot-calls';
 import { FaultQueue } from '../lib/fault-queue';
 import type { IoAddressSpace } from '../lib/io-address-space';
 import {
@@ -38,6 +39,8 @@ function setUp(limit?: number) {
   const context: Context = {
     kernel,
     fd: 3,
+    hot: new HotCalls(kernel, 3),
+    mapsFiles: true,
     attachData: new AttachTable(),
     devices: new Set(),
     spaces: new Set(),

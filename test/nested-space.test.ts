@@ -5,6 +5,7 @@ import type { Kernel } from '../lib/kernel';
 import { intersect, NestedMapping } from '../lib/nested-mapping';
 import { Machine } from '../lib/sim';
 import * as uapi from '../lib/uapi';
+import { alteredKernel } from './altered-kernel';
 import { errorOf, PAGE } from './contract/support';
 
 const IOVA = BigInt(uapi.MOCK_APERTURE_START);
@@ -19,13 +20,7 @@ function stubborn(inner: Kernel): { kernel: Kernel; busy: { ioas: number | undef
       uapi.iommu_ioas_unmap.decode(bytes as Uint8Array).ioas_id === busy.ioas;
     return refuse ? -uapi.errno.EBUSY : inner.ioctl(fd, request, bytes);
   };
-  const kernel = new Proxy(inner, {
-    get(target, name) {
-      if (name === 'ioctl') return ioctl;
-      const value: unknown = Reflect.get(target, name);
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
-  });
+  const kernel = alteredKernel(inner, { ioctl });
   return { kernel, busy };
 }
 

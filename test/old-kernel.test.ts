@@ -4,6 +4,7 @@ import { attempt } from '../lib/ioctl';
 import { openKernel } from '../lib/open-kernel';
 import { Machine } from '../lib/sim';
 import * as uapi from '../lib/uapi';
+import { alteredKernel } from './altered-kernel';
 import { errorOf } from './contract/support';
 import { ScriptedKernel } from './scripted-kernel';
 
@@ -19,17 +20,12 @@ function openOld(
 ) {
   const inner = openKernel(new Machine({ iommu: 'mock' }));
   const requests = unknown.map(({ request }) => request);
-  const kernel = new Proxy(inner, {
-    get(target, name) {
-      if (name === 'version') return version;
-      if (name === 'ioctl')
-        return (fd: number, request: number, bytes: Uint8Array) =>
-          requests.includes(request)
-            ? -uapi.errno.ENOTTY
-            : (refuse(request, bytes) ?? target.ioctl(fd, request, bytes));
-      const value: unknown = Reflect.get(target, name);
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
+  const kernel = alteredKernel(inner, {
+    version,
+    ioctl: (fd, request, bytes) =>
+      requests.includes(request)
+        ? -uapi.errno.ENOTTY
+        : (refuse(request, bytes as Uint8Array) ?? inner.ioctl(fd, request, bytes)),
   });
   const iommu = Iommu.open({ backend: kernel });
   return { iommu, device: iommu.createMockDevice({ cookie: 1 }) };
@@ -173,18 +169,13 @@ test('a kernel new enough is not blamed', () => {
 
 test('VFIO before 6.15 answers EINVAL to a PASID', () => {
   const kernel = new Machine().process();
-  const old = new Proxy(kernel, {
-    get(target, name) {
-      if (name === 'version') return 'Linux 6.14.0';
-      if (name === 'ioctl')
-        return (fd: number, request: number, bytes: Uint8Array) =>
-          request === uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT.request &&
-          uapi.vfio_device_attach_iommufd_pt.decode(pad(bytes)).flags
-            ? -uapi.errno.EINVAL
-            : target.ioctl(fd, request, bytes);
-      const value: unknown = Reflect.get(target, name);
-      return typeof value === 'function' ? (value.bind(target) as unknown) : value;
-    },
+  const old = alteredKernel(kernel, {
+    version: 'Linux 6.14.0',
+    ioctl: (fd, request, bytes) =>
+      request === uapi.VFIO_DEVICE_ATTACH_IOMMUFD_PT.request &&
+      uapi.vfio_device_attach_iommufd_pt.decode(pad(bytes as Uint8Array)).flags
+        ? -uapi.errno.EINVAL
+        : kernel.ioctl(fd, request, bytes),
   });
   using iommu = Iommu.open({ backend: old });
   const device = iommu.bind('0000:00:05.0', { cookie: 1 });
@@ -220,6 +211,25 @@ test('before 6.13 a memfd is mapped by its address', () => {
   const buffer = iommu.allocateDma(2 * PAGE, { memfd: true });
   const { iova } = space.map(buffer, { offset: PAGE });
   expect('translates' in device && device.translates(iova, buffer, { offset: PAGE })).toBe(true);
+  iommu.close();
+});
+
+test('before 6.13 many are, and so is what else is mapped with them', () => {
+  const asked: number[] = [];
+  const { iommu, device } = openOld('Linux 6.12.48', [], (request) => {
+    asked.push(request);
+    return request === uapi.IOMMU_IOAS_MAP_FILE.request ? -uapi.errno.ENOTTY : undefined;
+  });
+  const space = iommu.createAddressSpace();
+  device.attach(space);
+  const [plain, file] = [iommu.allocateDma(PAGE), iommu.allocateDma(PAGE, { memfd: true })];
+  asked.length = 0;
+  const mappings = space.mapMany([plain, file, plain, file].map((source) => ({ source })));
+  const { IOMMU_IOAS_MAP: map, IOMMU_IOAS_MAP_FILE: mapFile } = uapi;
+  // The batch stopped at the first file; the rest of it was made again, and no file was tried any more.
+  expect(asked).toEqual([map, mapFile, map, map, map].map(({ request }) => request));
+  for (const { iova, buffer } of mappings)
+    expect('translates' in device && device.translates(iova, buffer)).toBe(true);
   iommu.close();
 });
 

@@ -2,7 +2,8 @@
  * A Kernel that answers from a script, for tests of what stands above the seam: how errors are built, how faults
  * are grouped. It knows nothing of iommufd; an unscripted call fails the test.
  */
-import type { DeviceMapping, Kernel, Memory, Watch } from '../lib/kernel';
+import type { CallPage, DeviceMapping, Kernel, Memory, Watch } from '../lib/kernel';
+import { SimulatedCallPage } from '../lib/sim/kernel/call-page';
 
 type Ioctl = (argument: Uint8Array | number | undefined) => number;
 
@@ -38,6 +39,10 @@ export class ScriptedKernel implements Kernel {
     const answer = this.ioctls.get(request);
     if (!answer) throw new Error(`ioctl 0x${request.toString(16)} is not in the script`);
     return answer(argument);
+  }
+  readonly #callPage = new SimulatedCallPage(this);
+  callPage(): CallPage {
+    return this.#callPage;
   }
   read(_fd: number, bytes: Uint8Array): number {
     const next = this.reads[0];

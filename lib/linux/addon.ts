@@ -33,6 +33,10 @@ export interface Addon {
   close(fd: number): number;
   /** Knows nothing of how many bytes the kernel reads or writes at `argument`: see `LinuxKernel.ioctl`. */
   ioctl(fd: number, request: number, argument?: Uint8Array | number): number;
+  /** The page that `runCalls` is about, CALL_PAGE_BYTES long, or -errno. Stays where it is while the environment lives. */
+  callPage(): ArrayBuffer | number;
+  /** Makes the calls that the page describes: see LinuxCallPage. */
+  runCalls(): void;
   /** Takes a descriptor that an ioctl returned: closed with the environment, as those of open and eventfd. */
   adopt(fd: number): void;
   read(fd: number, bytes: Uint8Array): number;

@@ -2,10 +2,11 @@
 import { constants } from 'node:buffer';
 import { release } from 'node:os';
 import { O_WRONLY } from '../kernel';
-import type { AllocateOptions, DeviceMapping, Kernel, Memory, Watch } from '../kernel';
+import type { AllocateOptions, CallPage, DeviceMapping, Kernel, Memory, Watch } from '../kernel';
 import { loadAddon } from './addon';
 import type { Addon, Unavailable } from './addon';
 import { IOMMU_FAULT_QUEUE_ALLOC, IOMMU_VEVENTQ_ALLOC } from '../uapi/iommufd-ioctls';
+import { LinuxCallPage } from './call-page';
 import { readdir, readFile, readlink } from './files';
 import type { Pump, PumpOptions } from '../rings/pump';
 import { LinuxDeviceMapping, LinuxMemory } from './memory';
@@ -34,6 +35,7 @@ export class LinuxKernel implements Kernel {
   readonly pageSize: number;
 
   private readonly addon: Addon;
+  private page: LinuxCallPage | undefined;
 
   /** Loads the addon; throws Error with the reason where it cannot. */
   constructor() {
@@ -69,6 +71,10 @@ export class LinuxKernel implements Kernel {
     const returned = result < 0 ? undefined : RETURNED_DESCRIPTORS.get(request);
     if (returned !== undefined) this.addon.adopt(descriptorAt(argument, returned));
     return result;
+  }
+
+  callPage(): CallPage {
+    return (this.page ??= new LinuxCallPage(this.addon));
   }
 
   read(fd: number, bytes: Uint8Array): number {

@@ -70,15 +70,19 @@ export const u64: Type<bigint, bigint | number> = {
   write: (view, offset, value) => view.setBigUint64(offset, toU64(value), true),
 };
 
+const U64_MAX = 2n ** 64n - 1n;
+
 /** Checks that `value` is an unsigned 64-bit integer and returns it as a bigint. Throws RangeError otherwise. */
 export function toU64(value: bigint | number, what = 'value'): bigint {
+  // Bigints are the rule, and compared they cost less than converted.
+  if (typeof value === 'bigint' && value >= 0n && value <= U64_MAX) return value;
   if (typeof value === 'number' && !Number.isSafeInteger(value))
     throw new RangeError(`${what} ${value} is not a safe integer: pass 64-bit values as bigint`);
   if (typeof value !== 'number' && typeof value !== 'bigint')
     throw new TypeError(`${what} must be a bigint or an integer, not ${typeof value}`);
-  const wide = BigInt(value);
-  if (BigInt.asUintN(64, wide) !== wide) throw new RangeError(`${what} ${value} is outside 0 to 2^64 - 1`);
-  return wide;
+  if (typeof value === 'bigint' || value < 0)
+    throw new RangeError(`${what} ${value} is outside 0 to 2^64 - 1`);
+  return BigInt(value);
 }
 
 /** A fixed-length C array. Writing fewer elements leaves the rest as they are. */

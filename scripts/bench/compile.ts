@@ -8,7 +8,7 @@ import { TrialError, type Unavailable } from './result';
 
 // From dist/scripts/bench, where this runs, to scripts/bench.
 const SOURCES = join(__dirname, '../../../scripts/bench');
-const FLAGS = ['-std=gnu11', '-O2'];
+const FLAGS = ['-std=gnu11', '-O2', '-pthread'];
 
 const compiled = new Map<string, string | Unavailable>();
 

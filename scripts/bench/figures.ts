@@ -11,6 +11,10 @@ export interface Figure {
   readonly unit: string;
   readonly ours: Side;
   readonly peers: Readonly<Record<string, Side>>;
+  /** Trials of each side, at most: of what takes long to set up. */
+  readonly mostRuns?: number;
+  /** All sides run in one guest, which has these options of `npm run vm`. Absent: they run here. */
+  readonly vm?: readonly string[];
 }
 
 const script = (name: string, ...args: string[]): Trial => ({ script: name, arguments: args });
@@ -29,6 +33,23 @@ function translate(name: string, pages: number, about: string): Figure {
   };
 }
 
+/** IOMMU_IOAS_UNMAP, which only an iommufd knows; and one that every file has. */
+const UNKNOWN = '0x3b86';
+const FIOCLEX = '0x5451';
+
+function ioctl(name: string, way: string, request: string, about: string): Figure {
+  return {
+    name,
+    about: `one ioctl through the addon, ${about}`,
+    unit: 'ns',
+    ours: [script('ioctl', way, request)],
+    // Node has threads: with the second, C pays what the kernel asks of any process that has some.
+    peers: { C: [c('ioctl', request, '1')], 'C, threads': [c('ioctl', request, '2')] },
+  };
+}
+
+const MILLION = 1_000_000;
+
 function mapUnmap(name: string, way: string, live: number, about: string): Figure {
   const beside = (count: number) => script('map-unmap', way, String(count));
   return {
@@ -38,6 +59,18 @@ function mapUnmap(name: string, way: string, live: number, about: string): Figur
     ours: [beside(live)],
     // One shows what the objects cost, the others how the cost grows.
     peers: live === 1 ? { 'raw ioctls': [script('map-unmap', 'ioctl', '1')] } : { '1 live': [beside(1)] },
+    ...(live === MILLION && { mostRuns: 1 }),
+  };
+}
+
+function vmMapUnmap(name: string, way: string, about: string): Figure {
+  return {
+    name,
+    about: `in the VM, on Linux: a page mapped at an IOVA and unmapped, edu attached, ${about}`,
+    unit: 'ns',
+    ours: [script('vm-map-unmap', way)],
+    peers: { C: [c('vm-map-unmap')] },
+    vm: [],
   };
 }
 
@@ -47,18 +80,32 @@ export const FIGURES: readonly Figure[] = [
   translate('translate-hit', 16, '16 pages in random order: the IOTLB hits'),
   translate('translate-1024', 1024, '1,024 pages in random order: the IOTLB hits'),
   translate('translate-65536', 65_536, '65,536 pages in random order: the IOTLB never hits'),
-  {
-    name: 'ioctl',
-    about: 'LinuxKernel.ioctl with a struct, on an eventfd, which answers ENOTTY',
-    unit: 'ns',
-    ours: [script('ioctl')],
-    peers: { C: [c('ioctl')] },
-  },
+  ioctl('ioctl', 'hot', UNKNOWN, 'with a struct in the call page, on an eventfd, which answers ENOTTY'),
+  ioctl('ioctl-batch-16', 'batch', FIOCLEX, '16 in a batch, FIOCLEX of an eventfd'),
+  ioctl('ioctl-struct', 'struct', UNKNOWN, 'LinuxKernel.ioctl with a struct in a Uint8Array, likewise'),
   mapUnmap('map-unmap', 'mapping', 1, AT_IOVA),
   mapUnmap('map-unmap', 'mapping', 1000, AT_IOVA),
-  mapUnmap('map-unmap', 'mapping', 100_000, AT_IOVA),
+  mapUnmap('map-unmap', 'mapping', MILLION, AT_IOVA),
   mapUnmap('unmap-range', 'range', 1000, 'AddressSpace.map of a page at an IOVA, unmap of the range'),
   mapUnmap('map-anywhere', 'anywhere', 1000, 'AddressSpace.map of a page where there is room, Mapping.unmap'),
+  {
+    name: 'map-last-of-1000000',
+    about: 'AddressSpace.map of a page where there is room, simulated, edu attached, the last of a million',
+    unit: 'ns',
+    ours: [script('map-growth', String(MILLION))],
+    peers: { 'first 1,000': [script('map-growth', '1008')] },
+    mostRuns: 1,
+  },
+  {
+    name: 'open-to-first-dma',
+    about: 'from the start of the process to the end of the first DMA, simulated',
+    unit: 'ms',
+    ours: [script('first-dma', 'dma')],
+    peers: {
+      'package loaded': [script('first-dma', 'loaded')],
+      'Node alone': [script('first-dma', 'nothing')],
+    },
+  },
   {
     name: 'fault-loop',
     about: 'simulated device touches a page, fault, handler maps it, response, the DMA completes',
@@ -72,4 +119,7 @@ export const FIGURES: readonly Figure[] = [
       ],
     },
   },
+  vmMapUnmap('vm-map-unmap', 'calls', 'the two ioctls'),
+  vmMapUnmap('vm-map-unmap-objects', 'objects', 'AddressSpace.map, Mapping.unmap'),
+  vmMapUnmap('vm-map-unmap-many', 'many', 'AddressSpace.mapMany and unmapMany, 16 at a time'),
 ];

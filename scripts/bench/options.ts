@@ -31,8 +31,9 @@ printed are medians; a ratio is ours divided by the peer's, so below 1 we are fa
   --milliseconds N   how long one trial measures, once warm (default 50)
   --help             show this
 
-What cannot be measured here (a C peer where there is no C compiler: set CC) is left out, and
-stderr says why. Exit status: 1 when a trial failed, 2 when the command line made no sense.
+Figures whose names begin with vm- are measured in the VM (npm run vm), all sides in one guest.
+What cannot be measured here (a C peer where there is no C compiler: set CC; the VM without QEMU
+or a guest kernel) is left out, and stderr says why. Exit status: 1 when a trial failed, 2 when the command line made no sense.
 `;
 
 const SPECIFICATION = {

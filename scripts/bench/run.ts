@@ -1,7 +1,9 @@
-// Runs a figure: its sides take turns, so that what else the machine does meets all of them alike.
-import type { Figure, Side } from './figures';
-import { TrialError, type Result } from './result';
-import { runTrial } from './trial';
+// Runs a figure, and makes medians and ratios of what its sides say.
+import type { Figure } from './figures';
+import { TrialError } from './result';
+import { OURS, takeTurns, type Sides, type Turn, type Turns } from './sides';
+import { commandOf, type Command } from './trial';
+import { turnsInGuest } from './vm';
 
 export interface Outcome {
   readonly ours: number;
@@ -18,8 +20,6 @@ export interface RunOptions {
   readonly leaveOut: (what: string, reason: string) => void;
 }
 
-const OURS = 'ours';
-
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
@@ -29,19 +29,6 @@ export function median(values: readonly number[]): number {
 /** Four significant digits: more than two benches agree on. */
 function round(value: number): number {
   return Number(value.toPrecision(4));
-}
-
-/** The sum of a side's trials. A check, where there is one, comes from a side of one trial. */
-function runSide(side: Side, milliseconds: number): Result {
-  let value = 0;
-  let check: string | undefined;
-  for (const trial of side) {
-    const result = runTrial(trial, milliseconds);
-    if ('unavailable' in result) return result;
-    value += result.value;
-    check ??= result.check;
-  }
-  return { value, ...(check !== undefined && { check }) };
 }
 
 /** Sides that compute something must have computed the same, or their times say nothing about each other. */
@@ -54,24 +41,43 @@ function compareChecks(figure: Figure, checks: ReadonlyMap<string, string>): voi
   }
 }
 
+/** The programs of each side that can be had here; undefined where ours cannot. */
+function sidesOf(figure: Figure, leaveOut: (side: string, reason: string) => void): Sides | undefined {
+  const sides: Record<string, Command[]> = {};
+  for (const [side, trials] of Object.entries({ [OURS]: figure.ours, ...figure.peers })) {
+    const commands = trials.map(commandOf);
+    const missing = commands.find((command) => 'unavailable' in command);
+    if (!missing) sides[side] = commands as Command[];
+    else leaveOut(side, missing.unavailable);
+    if (missing && side === OURS) return undefined;
+  }
+  return sides;
+}
+
+function turnsOf(figure: Figure, turns: Turns): Iterable<Turn> {
+  if (!figure.vm) return takeTurns(turns);
+  const taken = turnsInGuest(turns, figure.vm);
+  return 'unavailable' in taken ? [{ side: OURS, result: taken }] : taken;
+}
+
+/** The values of each side that could be measured. */
 function collect(figure: Figure, options: RunOptions): Map<string, number[]> {
-  const sides = new Map<string, Side>([[OURS, figure.ours], ...Object.entries(figure.peers)]);
-  const values = new Map<string, number[]>([...sides.keys()].map((name) => [name, []]));
+  const leaveOut = (side: string, reason: string) =>
+    options.leaveOut(side === OURS ? figure.name : `${figure.name}, ${side}`, reason);
+  const values = new Map<string, number[]>();
+  const sides = sidesOf(figure, leaveOut);
+  if (!sides) return values;
   const checks = new Map<string, string>();
-  for (let run = 0; run < options.runs; run++) {
-    for (const [name, side] of sides) {
-      const result = runSide(side, options.milliseconds);
-      if ('unavailable' in result) {
-        options.leaveOut(name === OURS ? figure.name : `${figure.name}, ${name}`, result.unavailable);
-        sides.delete(name);
-        values.delete(name);
-        // Without ours there is nothing to compare.
-        if (name === OURS) return values;
-        continue;
-      }
-      values.get(name)?.push(result.value);
-      if (result.check !== undefined) checks.set(name, result.check);
+  const runs = Math.min(options.runs, figure.mostRuns ?? options.runs);
+  for (const { side, result } of turnsOf(figure, { sides, runs, milliseconds: options.milliseconds })) {
+    if ('unavailable' in result) {
+      leaveOut(side, result.unavailable);
+      values.delete(side);
+      continue;
     }
+    values.set(side, [...(values.get(side) ?? []), result.value]);
+    if (result.check === undefined) continue;
+    checks.set(side, result.check);
     compareChecks(figure, checks);
   }
   return values;

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { compile } from './compile';
-import { TrialError, type Result } from './result';
+import { TrialError, type Result, type Unavailable } from './result';
 
 /** Arguments a trial's program gets; the milliseconds to measure for are added behind them. */
 export interface Trial {
@@ -12,10 +12,16 @@ export interface Trial {
   readonly arguments: readonly string[];
 }
 
-/** Longer than any trial: one that takes this long hangs. */
-const TIMEOUT = 120_000;
+/** A trial as a program to run, here or in a guest, which sees the same files. */
+export interface Command {
+  readonly program: string;
+  readonly arguments: readonly string[];
+}
 
-function isResult(value: unknown): value is Result {
+/** Longer than any trial: one that takes this long hangs. */
+const TIMEOUT = 300_000;
+
+export function isResult(value: unknown): value is Result {
   if (typeof value !== 'object' || value === null) return false;
   if ('unavailable' in value) return typeof value.unavailable === 'string';
   return 'value' in value && typeof value.value === 'number' && value.value > 0;
@@ -30,7 +36,19 @@ function parse(stdout: string): Result | undefined {
   }
 }
 
-function run(program: string, args: string[]): Result {
+/** What to run for a trial. A C source is compiled first, where it can be. Throws TrialError if it does not compile. */
+export function commandOf(trial: Trial): Command | Unavailable {
+  if (trial.source === undefined) {
+    const script = join(__dirname, 'trials', `${trial.script}.js`);
+    return { program: process.execPath, arguments: [script, ...trial.arguments] };
+  }
+  const program = compile(trial.source);
+  return typeof program === 'string' ? { program, arguments: trial.arguments } : program;
+}
+
+/** Runs a trial. Throws TrialError if it fails, rather than being impossible here. */
+export function runCommand({ program, arguments: before }: Command, milliseconds: number): Result {
+  const args = [...before, String(milliseconds)];
   const { status, signal, error, stdout, stderr } = spawnSync(program, args, {
     encoding: 'utf8',
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -39,15 +57,5 @@ function run(program: string, args: string[]): Result {
   const result = status === 0 ? parse(stdout) : undefined;
   if (result !== undefined) return result;
   const end = error?.message ?? (signal === null ? `status ${status}` : signal);
-  throw new TrialError(`${args.join(' ')} ended with ${end}\n${stderr || stdout}`.trimEnd());
-}
-
-/** Runs a trial. Throws TrialError if it fails, rather than being impossible here. */
-export function runTrial(trial: Trial, milliseconds: number): Result {
-  const args = [...trial.arguments, String(milliseconds)];
-  if (trial.source === undefined) {
-    return run(process.execPath, [join(__dirname, 'trials', `${trial.script}.js`), ...args]);
-  }
-  const program = compile(trial.source);
-  return typeof program === 'string' ? run(program, args) : program;
+  throw new TrialError(`${program} ${args.join(' ')} ended with ${end}\n${stderr || stdout}`.trimEnd());
 }

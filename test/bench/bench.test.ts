@@ -6,6 +6,7 @@ import { loadAddon } from '../../lib/linux/addon';
 import { FIGURES, type Figure } from '../../scripts/bench/figures';
 import { parseOptions, UsageError } from '../../scripts/bench/options';
 import { median, runFigure, type Outcome } from '../../scripts/bench/run';
+import { takeTurns } from '../../scripts/bench/sides';
 import { TABLE_HEAD, tableLines } from '../../scripts/bench/table';
 
 const MAIN = join(__dirname, '../../scripts/bench/main.js');
@@ -69,22 +70,34 @@ describe('npm run bench', () => {
     );
   });
 
-  test.each(['map-unmap-1', 'map-unmap-1000', 'unmap-range-1000', 'map-anywhere-1000', 'fault-loop'])(
-    'measures %s in simulation',
-    (name) => {
-      const { outcome, stderr } = figure(name);
-      const [peer] = Object.keys(FIGURES.find((f) => f.name === name)!.peers);
-      expect(outcome.peer).toEqual({ [peer]: expect.any(Number) as number });
-      expect(stderr).toBe('');
-    },
-  );
+  test.each([
+    'map-unmap-1',
+    'map-unmap-1000',
+    'unmap-range-1000',
+    'map-anywhere-1000',
+    'open-to-first-dma',
+    'fault-loop',
+  ])('measures %s in simulation', (name) => {
+    const { outcome, stderr } = figure(name);
+    const peers = Object.keys(FIGURES.find((f) => f.name === name)!.peers);
+    expect(Object.keys(outcome.peer)).toEqual(peers);
+    for (const peer of peers) expect(outcome.ratio[peer]).toBeGreaterThan(0);
+    expect(stderr).toBe('');
+  });
 
-  test('measures the addon where it is built', () => {
-    const { status, stdout, stderr } = bench(['--json', '--only', 'ioctl', ...QUICK]);
+  test.each(['ioctl', 'ioctl-batch-16', 'ioctl-struct'])('measures %s where the addon is built', (name) => {
+    const { status, stdout, stderr } = bench(['--json', '--only', name, ...QUICK]);
     expect(status).toBe(0);
     const built = !('reason' in loadAddon());
-    expect(Object.keys(JSON.parse(stdout) as object)).toEqual(built ? ['ioctl'] : []);
-    if (!built) expect(stderr).toContain('bench: left out: ioctl: the native addon');
+    expect(Object.keys(JSON.parse(stdout) as object)).toEqual(built ? [name] : []);
+    if (!built) expect(stderr).toContain(`bench: left out: ${name}: the native addon`);
+  });
+
+  test('leaves out the figures of the VM where there is no guest kernel', () => {
+    const env = { IOMMUFD_VM_KERNEL: '/nowhere/bzImage' };
+    const { status, stdout, stderr } = bench(['--json', '--only', 'vm-map-unmap', ...QUICK], env);
+    expect({ status, stdout }).toEqual({ status: 0, stdout: '{}\n' });
+    expect(stderr).toMatch(/bench: left out: vm-map-unmap: (Guest kernel|QEMU) not found: /);
   });
 
   test('prints a table for people', () => {
@@ -157,6 +170,15 @@ describe('a run', () => {
     expect(outcome).toMatchObject({ peer: { both: expect.any(Number) as number }, unit: 'ns' });
   });
 
+  test('measures what takes long to set up less often', () => {
+    const { outcome } = run([script('map-growth', '3000')], {
+      'first 1,000': [script('map-growth', '1008')],
+    });
+    expect(outcome!.ratio['first 1,000']).toBeGreaterThan(0);
+    const figures = FIGURES.filter(({ mostRuns }) => mostRuns !== undefined).map(({ name }) => name);
+    expect(figures).toEqual(['map-unmap-1000000', 'map-last-of-1000000']);
+  });
+
   test('fails where the sides compute different things', () => {
     expect(() => run([naive(16)], { more: [naive(64)] })).toThrow(
       /^figure: more computed \d+, but ours \d+$/,
@@ -176,6 +198,17 @@ describe('a run', () => {
     });
     expect(Object.keys(outcome!.ratio)).toEqual(hasCompiler ? ['C', 'naive JS'] : ['naive JS']);
     expect(leftOut).toEqual(hasCompiler ? [] : ['figure, C']);
+  });
+
+  test('takes turns: each side once, then each again', () => {
+    const program = (text: string) => [{ program: process.execPath, arguments: ['-e', text] }];
+    const sides = { ours: program(`console.log('{"value":1}')`), C: program(`console.log('{"value":2}')`) };
+    const turns = [...takeTurns({ sides, runs: 2, milliseconds: 1 })];
+    expect(turns.map(({ side }) => side)).toEqual(['ours', 'C', 'ours', 'C']);
+    expect(turns[1]).toEqual({ side: 'C', result: { value: 2 } });
+    const absent = { ...sides, C: program(`console.log('{"unavailable":"no C"}')`) };
+    const others = [...takeTurns({ sides: absent, runs: 2, milliseconds: 1 })];
+    expect(others.map(({ side }) => side)).toEqual(['ours', 'C', 'ours']);
   });
 
   test('leaves a figure out that has no trial of ours', () => {

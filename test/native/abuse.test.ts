@@ -219,6 +219,10 @@ describeLinux('wrong arguments of the addon', () => {
     expect([other.byteLength, memory.buffer.byteLength]).toEqual([64, addon.pageSize]);
   });
 
+  test('a call page that somebody has detached: nothing moves, and nothing is called again', () => {
+    expect(runChild('detached-page')).toEqual({ end: 0, stdout: 'done\n', stderr: '' });
+  });
+
   test('random calls never crash', () => {
     const seed = Math.floor(Math.random() * 2 ** 31);
     console.log(`seed ${seed}`);

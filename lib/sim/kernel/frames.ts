@@ -26,6 +26,11 @@ export class Frames {
     this.#buffer = new WeakRef(buffer);
   }
 
+  /** Physical address of page 0, while a page is pinned. */
+  get physical(): number {
+    return this.#physical;
+  }
+
   /** The bytes; undefined once they were collected. */
   get buffer(): ArrayBufferLike | undefined {
     return this.#held ?? this.#buffer.deref();
@@ -61,7 +66,7 @@ export class Frames {
       this.#physical = this.#memory.adopt(buffer);
     }
     this.hold();
-    const pin = new Pin(this, this.#physical, first, end);
+    const pin = new Pin(this, first, end);
     this.#pins.add(pin);
     return pin;
   }
@@ -87,8 +92,6 @@ export class Pin {
 
   constructor(
     private readonly frames: Frames,
-    /** Physical address of page 0. */
-    private readonly base: number,
     /** Page of the frames. */
     readonly first: number,
     end: number,
@@ -103,7 +106,7 @@ export class Pin {
 
   /** Physical address of the first page; the others follow it. */
   get physical(): number {
-    return this.base + this.first * PAGE_SIZE;
+    return this.frames.physical + this.first * PAGE_SIZE;
   }
 
   /** Keeps the first `pages` pages; the rest becomes a pin of its own. */

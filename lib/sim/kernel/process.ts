@@ -9,6 +9,7 @@ import {
   POLLHUP,
   PROT_WRITE,
   type AllocateOptions,
+  type CallPage,
   type DeviceMapping,
   type Kernel,
   type Memory,
@@ -24,6 +25,7 @@ import {
   checkSize,
   checkUint32,
 } from './arguments';
+import { SimulatedCallPage } from './call-page';
 import { DEFAULT_MEMLOCK, type Credentials, type ProcessOptions, type User } from './credentials';
 import { EFD_SEMAPHORE, EventFile } from './eventfd';
 import { NullFile, type OpenFile } from './file';
@@ -62,6 +64,7 @@ export class SimulatedProcess implements Kernel {
   readonly #files = new Map<number, OpenFile>();
   /** Every descriptor below this one is in use. */
   #lowestFree = 0;
+  #callPage: SimulatedCallPage | undefined;
 
   constructor(
     readonly system: System,
@@ -141,6 +144,10 @@ export class SimulatedProcess implements Kernel {
     if (typeof argument !== 'number') checkBytes(argument, 'argument');
     else checkInteger(argument, 'argument', Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
     return this.#files.get(fd)?.ioctl(this, request, argument) ?? -errno.EBADF;
+  }
+
+  callPage(): CallPage {
+    return (this.#callPage ??= new SimulatedCallPage(this));
   }
 
   read(fd: number, bytes: Uint8Array): number {

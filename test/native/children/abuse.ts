@@ -107,6 +107,8 @@ const signatures: Record<string, string[]> = {
   open: ['path', 'number'],
   close: ['closable'],
   ioctl: ['fd', 'number', 'bytes'],
+  callPage: [],
+  runCalls: [],
   read: ['fd', 'bytes'],
   write: ['fd', 'bytes'],
   pread: ['fd', 'bytes', 'number'],
@@ -135,6 +137,21 @@ const names = functions.map(([name]) => name);
 if (names.some((name) => !(name in signatures)) || names.length !== Object.keys(signatures).length)
   throw new Error(`the addon exports ${names.join(', ')}`);
 
+const page = addon.callPage();
+if (typeof page === 'number') throw new Error(`callPage: ${page}`);
+const pageWords = new Int32Array(page);
+
+/** Calls as no program would describe them, and now and then as one would. */
+function describeCalls(): void {
+  const calls = random(4);
+  pageWords[0] = random(20) === 0 ? pick(numbers) : calls;
+  for (let call = 0; call < calls; call++) {
+    const offset = random(4) === 0 ? pick(numbers) : 4096 + 8 * random(1536);
+    pageWords.set([pick(fds), pick(numbers), offset, pick(numbers)], 4 + 4 * call);
+    pageWords[offset >> 2] = random(4) === 0 ? pick(numbers) : random(64);
+  }
+}
+
 const counts: Record<string, number> = {};
 const count = (what: string) => (counts[what] = (counts[what] ?? 0) + 1);
 
@@ -145,6 +162,7 @@ function callOne(): void {
   );
   if (random(20) === 0) values.length = random(values.length + 1);
   if (random(20) === 0) values.push(pick(junk), pick(junk));
+  if (name === 'runCalls') describeCalls();
   try {
     const result: unknown = Reflect.apply(fn, pick([undefined, addon, target]), values);
     count(typeof result === 'number' && result < 0 ? 'failed' : name);

@@ -28,6 +28,10 @@ function inWorker(way: Way): void {
   const mapping = addon.mmap(memory.fd, 0, addon.pageSize, 3);
   addon.store(mapping, 0, 4, 7);
   assert.strictEqual(new Uint32Array(memory.buffer)[0], 7);
+  const page = addon.callPage();
+  assert(typeof page !== 'number');
+  new Int32Array(page).set([1, 0, 0, 0, quiet, 0x541b, 4096, 0]);
+  addon.runCalls();
   const closed = addon.watch(quiet, POLLIN, () => undefined);
   const watch = addon.watch(fd, POLLIN, () => {
     if (way === 'exit in a callback') process.exit(0);

@@ -14,6 +14,7 @@ import {
   type Machine,
   type SimulatedProcess,
 } from '../../../lib/sim';
+import { SimulatedCallPage } from '../../../lib/sim/kernel/call-page';
 import { errorOf } from '../../contract/support';
 import { bindNew, machineWith, PARENT, spaceWith, SPACES, startFill } from './parent';
 
@@ -33,8 +34,10 @@ class Wiretap {
 
   /** The same process, listened to. */
   proxy(): Kernel {
-    return new Proxy(this.kernel as Kernel, {
+    const kernel: Kernel = new Proxy(this.kernel as Kernel, {
       get: (target, name) => {
+        // The ioctls that are made through it are heard as all others.
+        if (name === 'callPage') return () => (page ??= new SimulatedCallPage(kernel));
         const value = Reflect.get(target, name) as unknown;
         if (typeof value !== 'function') return value;
         return (...args: unknown[]) => {
@@ -44,6 +47,8 @@ class Wiretap {
         };
       },
     });
+    let page: SimulatedCallPage | undefined;
+    return kernel;
   }
 
   #hear(result: unknown, args: readonly unknown[]): void {

@@ -16,6 +16,7 @@ export class InvalidationQueue {
   readonly #queue: number;
   /** Where wait descriptors write their status. */
   readonly #status: number;
+  readonly #wait: Int32Array;
   #tail = 0;
 
   constructor(
@@ -25,6 +26,7 @@ export class InvalidationQueue {
     this.#queue = memory.allocatePage();
     this.#status = memory.allocatePage();
     if (this.#queue < 0 || this.#status < 0) throw new RangeError('no memory for the invalidation queue');
+    this.#wait = encodeInvalidationWait({ SW: 1, FN: 1, STATUS_DATA: DONE, STATUS_ADDRESS: this.#status });
     unit.write64(regs.IQT_REG, 0, 0);
     unit.write64(regs.IQA_REG, Math.floor(this.#queue / 2 ** 32), (this.#queue % 2 ** 32) | regs.IQA_DW);
   }
@@ -35,13 +37,8 @@ export class InvalidationQueue {
    */
   submit(...descriptors: readonly Int32Array[]): void {
     this.memory.write32(this.#status, 0);
-    const wait = encodeInvalidationWait({ SW: 1, FN: 1, STATUS_DATA: DONE, STATUS_ADDRESS: this.#status });
-    for (const descriptor of [...descriptors, wait]) {
-      this.memory.writeWords(this.#queue + this.#tail, descriptor);
-      this.#tail = (this.#tail + DESCRIPTOR_BYTES) % QUEUE_BYTES;
-      // The model works the queue off when its tail moves: one at a time never fills it.
-      this.unit.write64(regs.IQT_REG, 0, this.#tail);
-    }
+    for (const descriptor of descriptors) this.#put(descriptor);
+    this.#put(this.#wait);
     if (this.memory.read32(this.#status) === DONE) return;
     const status = this.unit.read32(regs.FSTS_REG);
     if (!(status & regs.FSTS_ITE))
@@ -50,5 +47,12 @@ export class InvalidationQueue {
           `IQERCD ${this.unit.read32(regs.IQERCD_REG).toString(16)}`,
       );
     this.unit.write32(regs.FSTS_REG, regs.FSTS_ITE);
+  }
+
+  #put(descriptor: Int32Array): void {
+    this.memory.writeWords(this.#queue + this.#tail, descriptor);
+    this.#tail = (this.#tail + DESCRIPTOR_BYTES) % QUEUE_BYTES;
+    // The model works the queue off when its tail moves: one at a time never fills it.
+    this.unit.write64(regs.IQT_REG, 0, this.#tail);
   }
 }

@@ -24,8 +24,14 @@ export interface Payer {
   readonly user: User;
 }
 
+/** The last payer that each task was: one object for all it has mapped since it changed its user. */
+const payers = new WeakMap<Task, Payer>();
+
 export function payerOf(task: Task): Payer {
-  return { task, user: task.user };
+  const { user } = task;
+  let payer = payers.get(task);
+  if (payer?.user !== user) payers.set(task, (payer = { task, user }));
+  return payer;
 }
 
 /** How memory counts that a process maps now. `perProcess`: RLIMIT_MODE of the iommufd. */

@@ -49,7 +49,8 @@ function firstHole(
     const holeLast = blocker ? blocker.start - 1n : last;
     const found = holeLast >= start ? fit(start, holeLast, length, alignment, pageOffset) : -1n;
     if (found >= 0n || !blocker) return found;
-    start = blocker.last + 1n;
+    // Holes that are too small for it, however many there are, need no look.
+    start = areas.room(blocker.last + 1n, length);
   }
   return -1n;
 }

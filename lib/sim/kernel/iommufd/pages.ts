@@ -23,15 +23,35 @@ interface Pinned extends Range {
   readonly pin: Pin;
 }
 
+/** Pages that are pinned for somebody. */
+class PinnedHold implements Hold {
+  constructor(
+    private readonly pages: Pages,
+    readonly first: number,
+    readonly end: number,
+  ) {}
+
+  get physical(): number {
+    return this.pages.physicalOf(this.first);
+  }
+
+  release(): void {
+    this.pages.release(this);
+  }
+}
+
+/** Nobody, or nothing: most memory has one hold and one pin, and there may be millions. */
+const NONE: readonly never[] = [];
+
 /**
  * Memory that areas are slices of; IOAS_COPY makes several areas share one. A page is pinned once, however many holds
  * it is in, and counted once.
  */
 export class Pages {
   #payer: Payer;
-  /** Whoever needs pages. Together they cover exactly what is in #pins. */
-  readonly #holds = new Set<Hold>();
-  #pins: Pinned[] = [];
+  /** Whoever needs pages, a set once they are several. Together they cover exactly what is in #pins. */
+  #holds: readonly Hold[] | Set<Hold> = NONE;
+  #pins: readonly Pinned[] = NONE;
   /** Pages in #pins, and how many of them have been counted against the limit: equal between calls, mostly. */
   #pinned = 0;
   #charged = 0;
@@ -77,15 +97,13 @@ export class Pages {
       const release = onRevoke && source.use(onRevoke);
       return release ? { first, end, physical: source.physical + first * PAGE_SIZE, release } : source.pin();
     }
-    const added = this.#pin(uncovered({ first, end }, this.#holds));
+    const range = { first, end };
+    const added = this.#pin(this.#holds === NONE ? [range] : uncovered(range, this.#holds));
     if (added) return added;
-    const hold: Hold = {
-      first,
-      end,
-      physical: this.#physicalOf(first),
-      release: () => this.#release(hold),
-    };
-    this.#holds.add(hold);
+    const hold = new PinnedHold(this, first, end);
+    if (this.#holds === NONE) this.#holds = [hold];
+    else if (this.#holds instanceof Set) this.#holds.add(hold);
+    else this.#holds = new Set(this.#holds).add(hold);
     return hold;
   }
 
@@ -150,10 +168,13 @@ export class Pages {
     for (const { first, end } of ranges) {
       const pin = this.source.pin(first, end);
       if (typeof pin === 'number') {
-        for (const each of this.#pins.splice(before)) this.#unpin(each);
+        for (const each of this.#pins.slice(before)) this.#unpin(each);
+        this.#pins = this.#pins.slice(0, before);
         return pin;
       }
-      this.#pins.push({ first, end, pin });
+      // A literal is as long as what is in it, and no longer.
+      const pinned = { first, end, pin };
+      this.#pins = this.#pins === NONE ? [pinned] : [...this.#pins, pinned];
       this.#pinned += end - first;
     }
     return 0;
@@ -164,21 +185,30 @@ export class Pages {
     this.#pinned -= end - first;
   }
 
-  #physicalOf(page: number): number {
+  /** @internal Of a page that is held. */
+  physicalOf(page: number): number {
     const { first, pin } = this.#pins.find((each) => each.first <= page && page < each.end)!;
     return pin.physical + (page - first) * PAGE_SIZE;
   }
 
-  #release(hold: Hold): void {
-    if (!this.#holds.delete(hold)) return;
+  /** @internal Of a hold that it gave. Does nothing the second time. */
+  release(hold: Hold): void {
+    if (!this.#forget(hold)) return;
     for (const range of uncovered(hold, this.#holds)) {
       this.#cut(range.first);
       this.#cut(range.end);
       const inside = (each: Pinned) => range.first <= each.first && each.end <= range.end;
-      for (const each of this.#pins.filter(inside)) this.#unpin(each);
+      for (const each of this.#pins) if (inside(each)) this.#unpin(each);
       this.#pins = this.#pins.filter((each) => !inside(each));
     }
     this.#giveBack();
+  }
+
+  #forget(hold: Hold): boolean {
+    if (this.#holds instanceof Set) return this.#holds.delete(hold);
+    if (this.#holds[0] !== hold) return false;
+    this.#holds = NONE;
+    return true;
   }
 
   /** Makes a page the first of a pin, so that it can go without those before it. */
@@ -187,7 +217,11 @@ export class Pages {
     if (index < 0) return;
     const { first, end, pin } = this.#pins[index];
     const rest = pin.split(page - first);
-    this.#pins.splice(index, 1, { first, end: page, pin }, { first: page, end, pin: rest });
+    const halves = [
+      { first, end: page, pin },
+      { first: page, end, pin: rest },
+    ];
+    this.#pins = this.#pins.toSpliced(index, 1, ...halves);
   }
 
   #giveBack(): number {
