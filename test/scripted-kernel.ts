@@ -25,7 +25,7 @@ export class ScriptedKernel implements Kernel {
   readonly directories = new Map<string, string[]>();
   readonly texts = new Map<string, string>();
   readonly links = new Map<string, string>();
-  /** Standing watches: call to signal readiness. */
+  /** Watches that keep the event loop: call to signal readiness. */
   readonly watches = new Set<(ready: number) => void>();
 
   open(path: string): number {
@@ -72,7 +72,11 @@ export class ScriptedKernel implements Kernel {
   }
   watch(_fd: number, _events: number, callback: (ready: number) => void): Watch {
     this.watches.add(callback);
-    return { close: () => void this.watches.delete(callback), ref: () => {}, unref: () => {} };
+    return {
+      close: () => void this.watches.delete(callback),
+      ref: () => void this.watches.add(callback),
+      unref: () => void this.watches.delete(callback),
+    };
   }
   eventfd(): number {
     return 99;

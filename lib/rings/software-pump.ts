@@ -144,16 +144,27 @@ export class SoftwarePump implements Pump {
 
   close(): void {
     this.stop();
+    this.#watch?.close();
+    this.#watch = undefined;
     this.#paused = Infinity;
   }
 
-  /** Watches the file while somebody waits and there is room: it stays ready for as long as nobody reads. */
+  /**
+   * Watches the file while somebody waits. Afterwards the watch stays, as nothing that keeps the process: making one costs
+   * more than a fault. Not so where there is no room: the file is ready for as long as nobody reads.
+   */
   #follow(): number {
-    const wanted = this.#wake !== undefined && !this.#blocked && this.#ring.error === 0;
-    if (wanted === (this.#watch !== undefined)) return 0;
-    if (this.#watch) {
-      this.#watch.close();
+    if (this.#blocked || this.#ring.error !== 0) {
+      this.#watch?.close();
       this.#watch = undefined;
+      return 0;
+    }
+    if (this.#wake === undefined) {
+      this.#watch?.unref();
+      return 0;
+    }
+    if (this.#watch) {
+      this.#watch.ref();
       return 0;
     }
     const watch = this.#kernel.watch(this.#fd, POLLIN, (ready) => this.#ready(ready));
