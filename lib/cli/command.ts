@@ -9,8 +9,8 @@ export const EXIT = {
   failed: 1,
   /** The arguments make no sense. */
   usage: 2,
-  /** The device is in use: `--force` would go on. */
-  inUse: 3,
+  /** Something is in use (EBUSY); the message says which option goes on all the same. */
+  busy: 3,
 } as const;
 
 /** Where output goes. */
@@ -19,8 +19,8 @@ export interface Output {
   readonly error: (text: string) => void;
 }
 
-/** Runs a command; its exit status. */
-export type Run = (args: string[], output: Output) => number | Promise<number>;
+/** Runs a command; its exit status, or undefined for one that ends by itself, with a status of its own. */
+export type Run = (args: string[], output: Output) => number | undefined | Promise<number>;
 
 type Options = NonNullable<ParseArgsConfig['options']>;
 
@@ -75,7 +75,8 @@ export function reportRefusals(json: boolean, output: Output, action: () => numb
     const { code, reason, hint } = error instanceof IommuError ? error : {};
     if (json) printJson(output, { error: { code, message, reason, hint } });
     else output.error(`iommufd: ${reason ?? message}${hint === undefined ? '' : `\n  ${hint}`}\n`);
-    return error instanceof TypeError ? EXIT.usage : EXIT.failed;
+    if (error instanceof TypeError) return EXIT.usage;
+    return code === 'EBUSY' ? EXIT.busy : EXIT.failed;
   }
 }
 

@@ -1,4 +1,4 @@
-// The command line of `npm run vm`: options first, then the command to run in the guest, untouched.
+// The command line of `iommufd vm`, which is also `npm run vm`: options first, then the command to run in the guest, untouched.
 import { parseArgs } from 'node:util';
 
 export const IOMMU_TYPES = ['intel', 'virtio', 'amd', 'none'] as const;
@@ -38,6 +38,8 @@ export interface VmOptions {
   timeout: number;
   /** Show the guest's console on stderr as it comes. */
   verbose: boolean;
+  /** Print one JSON object about the run, COMMAND's output included, instead of passing that through. */
+  json: boolean;
   command: string[];
 }
 
@@ -46,7 +48,8 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
-export const HELP = `Usage: npm run vm -- [options] COMMAND [ARGUMENT…]
+export const HELP = `Usage: iommufd vm [options] COMMAND [ARGUMENT…]
+(in a clone of the package: npm run vm -- [options] COMMAND [ARGUMENT…])
 
 Boots a guest with a virtual IOMMU, an edu device at 0000:00:04.0 and an NVMe disk at
 0000:00:05.0, more edu devices behind root ports at 0000:01:00.0, 02:00.0 and 02:00.1, runs
@@ -74,6 +77,9 @@ COMMAND's stdout, stderr and exit status come through unchanged.
   --user N         run COMMAND as the user of that number (default 0, root)
   --timeout N      end the guest after N seconds with status 124 (default 600, 0: never)
   --verbose        show the guest's console on stderr
+  --json           print one object when COMMAND has ended, instead of passing its output through:
+                   { "outcome", "status", "stdout", "stderr" }; outcome is exit, timeout, died or
+                   aborted, and status this program's exit status
   --help           show this
 
 Exit status: COMMAND's; 124 when the time was up, 125 when the guest could not be started or died.
@@ -96,6 +102,7 @@ const SPECIFICATION = {
   user: { type: 'string', default: '0' },
   timeout: { type: 'string', default: '600' },
   verbose: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
 } as const;
 
@@ -177,6 +184,7 @@ export function parseOptions(args: string[]): VmOptions | 'help' {
     // setTimeout holds at most 2^31 − 1 milliseconds.
     timeout: integer('timeout', values.timeout, 0, 2_147_483),
     verbose: values.verbose,
+    json: values.json,
     command,
   };
 }

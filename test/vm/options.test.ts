@@ -25,6 +25,7 @@ describe('the command line of npm run vm', () => {
       dumpTables: undefined,
       timeout: 600,
       verbose: false,
+      json: false,
       command: ['true'],
     });
   });
@@ -33,7 +34,7 @@ describe('the command line of npm run vm', () => {
     const words =
       '--memory 512M --cpus 1 --qemu /q --iommu virtio --accel kvm --kernel /k --append=a=b --device one ' +
       '--device two,x=y --module mdev --module mtty --share /a --share=/b --dump-tables t.json --no-bind ' +
-      '--no-interrupt-remapping --user 1000 --timeout 0 --verbose';
+      '--no-interrupt-remapping --user 1000 --timeout 0 --verbose --json';
     expect(parsed(...words.split(' '), 'true')).toEqual({
       memory: '512M',
       cpus: 1,
@@ -51,6 +52,7 @@ describe('the command line of npm run vm', () => {
       dumpTables: 't.json',
       timeout: 0,
       verbose: true,
+      json: true,
       command: ['true'],
     });
   });

@@ -1,5 +1,4 @@
 /** What a device is in use for: what would be lost if its driver let go of it. */
-import { posix } from 'node:path';
 import type { KernelFiles } from '../../kernel';
 import { PCI_DEVICES } from '../../sysfs';
 import { errno } from '../../uapi/errno';
@@ -22,29 +21,42 @@ const ROUTE = { interface: 0, destination: 1, mask: 7 } as const;
 const ROUTE6 = { destination: 0, prefix: 1, interface: 9 } as const;
 const NOWHERE6 = '0'.repeat(32);
 
-/** What the device at this PCI address is in use for; empty when nothing that Linux shows depends on it. */
+/** What the device at this PCI address is in use for; empty when nothing that Linux shows depends on it. Only looks. */
 export function usesOf(files: KernelFiles, bdf: string): Use[] {
   const folder = linkedPath(files, `${PCI_DEVICES}/${bdf}`);
   if (folder === undefined) return [];
   const isOurs = (path: string | undefined) => path?.startsWith(`${folder}/`) === true;
-  const below = (classFolder: string) =>
-    list(files, classFolder).filter((name) => isOurs(linkedPath(files, `${classFolder}/${name}`)));
-  const blocks = [...below(BLOCK), ...sharedNamespaces(files, isOurs)];
+  const interfaces = list(files, NET).filter((name) => isOurs(linkedPath(files, `${NET}/${name}`)));
   return [
-    ...blockUses(files, blocks),
+    ...blockUses(files, disksOf(files, isOurs)),
     ...tagUses(files, isOurs),
-    ...networkUses(files, below(NET)),
-    ...consoleUses(files, below('/sys/class/tty')),
+    ...networkUses(files, interfaces),
+    ...consoleUses(files, isOurs),
     ...displayUses(files, bdf),
   ];
 }
 
-/** Disks of NVMe subsystems with a controller of this device: they hang from the subsystem, not from the device. */
-function sharedNamespaces(files: KernelFiles, isOurs: (path: string | undefined) => boolean): string[] {
+/**
+ * Disks of the device that something has claimed which `usesOf` does not see: a pool of ZFS, a mount of another
+ * namespace, a program. Tries to open them, which is no business of commands that only look: for that moment, nobody else
+ * can claim them. It takes root.
+ */
+export function claimsOf(files: KernelFiles, bdf: string): Use[] {
+  const folder = linkedPath(files, `${PCI_DEVICES}/${bdf}`);
+  if (folder === undefined) return [];
+  return disksOf(files, (path) => path?.startsWith(`${folder}/`) === true)
+    .filter((name) => isClaimed(files, name))
+    .map((name) => ({ kind: 'disk', name, says: `something has claimed ${name} for itself` }));
+}
+
+type IsOurs = (path: string | undefined) => boolean;
+
+/** Disks, and their partitions. Those of an NVMe subsystem may hang from that, and not from its controllers. */
+function disksOf(files: KernelFiles, isOurs: IsOurs): string[] {
   return list(files, BLOCK).filter((name) => {
-    const place = linkedPath(files, `${BLOCK}/${name}`) ?? '';
-    const subsystem = /^.*\/nvme-subsys\d+(?=\/)/.exec(place)?.[0];
-    if (subsystem === undefined) return false;
+    const place = linkedPath(files, `${BLOCK}/${name}`);
+    const subsystem = /^.*\/nvme-subsys\d+(?=\/)/.exec(place ?? '')?.[0];
+    if (subsystem === undefined) return isOurs(place);
     return list(files, subsystem).some((entry) => isOurs(linkedPath(files, `${subsystem}/${entry}`)));
   });
 }
@@ -59,15 +71,8 @@ function withHolders(files: KernelFiles, disks: readonly string[]): Set<string> 
 function blockUses(files: KernelFiles, disks: readonly string[]): Use[] {
   if (disks.length === 0) return [];
   const all = [...withHolders(files, disks)];
-  const found = [...mounts(files, all), ...swaps(files, all), ...btrfs(files, all)];
-  return found.length > 0 ? found : disks.filter((name) => isClaimed(files, name)).map(claimed);
+  return [...mounts(files, all), ...swaps(files, all), ...btrfs(files, all)];
 }
-
-const claimed = (name: string): Use => ({
-  kind: 'disk',
-  name,
-  says: `${name} is claimed: by a file system, an array, a volume or a program`,
-});
 
 interface Mount {
   readonly number: string;
@@ -137,7 +142,7 @@ function isClaimed(files: KernelFiles, name: string): boolean {
 }
 
 /** File systems that the host of a virtual machine shares under a tag. */
-function tagUses(files: KernelFiles, isOurs: (path: string | undefined) => boolean): Use[] {
+function tagUses(files: KernelFiles, isOurs: IsOurs): Use[] {
   const driver = '/sys/bus/virtio/drivers/9pnet_virtio';
   const tags = list(files, driver)
     .filter((name) => isOurs(linkedPath(files, `${driver}/${name}`)))
@@ -178,16 +183,14 @@ function networkUses(files: KernelFiles, interfaces: readonly string[]): Use[] {
   return [...uses.values()];
 }
 
-function consoleUses(files: KernelFiles, terminals: readonly string[]): Use[] {
+function consoleUses(files: KernelFiles, isOurs: IsOurs): Use[] {
   const active = (readText(files, '/sys/class/tty/console/active') ?? '').trim().split(/\s+/);
-  return terminals
-    .filter((name) => active.includes(name))
+  return active
+    .filter((name) => name !== '' && isOurs(linkedPath(files, `/sys/class/tty/${name}`)))
     .map((name) => ({ kind: 'console', name, says: `${name} is the system's console` }));
 }
 
 function displayUses(files: KernelFiles, bdf: string): Use[] {
   if (readWord(files, `${PCI_DEVICES}/${bdf}/boot_vga`) !== '1') return [];
-  return [
-    { kind: 'display', name: posix.basename(bdf), says: `${bdf} is the display the machine started with` },
-  ];
+  return [{ kind: 'display', name: bdf, says: `${bdf} is the display the machine started with` }];
 }
