@@ -29,13 +29,15 @@ export function doctor(system: System, asked: readonly string[], json: boolean, 
   const checks = judge(gatherFacts(system, asked));
   const problems = checks.filter(({ status }) => status === 'problem').length;
   if (json) printJson(output, { ok: problems === 0, checks });
-  else output.out(`${checks.map(lines).join('')}\n${verdict(problems)}\n`);
+  else output.out(`${checks.map(lines).join('')}\n${verdict(problems, checks)}\n`);
   return problems === 0 ? EXIT.done : EXIT.failed;
 }
 
-function verdict(problems: number): string {
-  if (problems === 0) return 'All is well.';
-  return problems === 1 ? '1 problem.' : `${problems} problems, best solved from the top.`;
+function verdict(problems: number, checks: readonly Check[]): string {
+  if (problems > 1) return `${problems} problems, best solved from the top.`;
+  if (problems === 1) return '1 problem.';
+  const unknown = checks.some(({ status }) => status === 'unknown');
+  return unknown ? 'No problem, as far as Linux says.' : 'All is well.';
 }
 
 const MARKS = { ok: 'ok', warning: 'warning', problem: 'PROBLEM', unknown: '?', skipped: '-' } as const;
