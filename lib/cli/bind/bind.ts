@@ -6,7 +6,7 @@ import { list } from '../text-files';
 import { othersInTheWay } from './group';
 import { holdersOf } from './holders';
 import { DRIVERS, moveBack, moveToVfio, recordOf, VFIO_PCI } from './move';
-import type { Records } from './records';
+import type { DeviceRecord, Records } from './records';
 import { claimsOf, usesOf } from './uses';
 
 export interface Choices {
@@ -40,22 +40,26 @@ export function bind(system: System, records: Records, name: string, choices: Ch
   const wanted = [device, ...others].filter(({ driver, path }) => driver !== VFIO_PCI && path === undefined);
   if (!choices.force) wanted.forEach((one) => requireUnused(system, one));
   const moved: Moved[] = [];
+  const saved: DeviceRecord[] = [];
   try {
     for (const one of wanted) {
       const record = recordOf(files, one);
       save(records, record);
+      saved.push(record);
       const { path = null } = moveToVfio(files, record);
       moved.push({ bdf: one.bdf, from: record.driver, to: VFIO_PCI, path });
     }
   } catch (error) {
-    for (const { bdf } of moved) moveBack(files, records.find(findPciDevice(files, bdf)) ?? { bdf });
-    for (const { bdf } of wanted) records.forget(bdf);
+    for (const record of saved) {
+      moveBack(files, record);
+      records.forget(record.bdf);
+    }
     throw error;
   }
   return moved;
 }
 
-function save(records: Records, record: ReturnType<typeof recordOf>): void {
+function save(records: Records, record: DeviceRecord): void {
   try {
     records.save(record);
   } catch (error) {

@@ -20,19 +20,12 @@ export function recordOf(files: KernelFiles, device: PciDescription): DeviceReco
   return { bdf, vendorId, deviceId, driver, driverOverride };
 }
 
-/** Gives a device to vfio-pci; where that fails, back to whom it was, and throws IommuError. */
-export function moveToVfio(files: KernelFiles, record: DeviceRecord): PciDescription {
-  const { bdf } = record;
-  try {
-    write(files, `${PCI_DEVICES}/${bdf}/driver_override`, VFIO_PCI);
-    if (record.driver !== null) write(files, `${PCI_DEVICES}/${bdf}/driver/unbind`, bdf);
-    write(files, PROBE, bdf);
-    if (target(files, `${PCI_DEVICES}/${bdf}/driver`) === VFIO_PCI) return findPciDevice(files, bdf);
-  } catch (error) {
-    moveBack(files, record);
-    throw error;
-  }
-  moveBack(files, record);
+/** Gives a device to vfio-pci. Throws IommuError; then it may be half of the way there. */
+export function moveToVfio(files: KernelFiles, { bdf, driver }: DeviceRecord): PciDescription {
+  write(files, `${PCI_DEVICES}/${bdf}/driver_override`, VFIO_PCI);
+  if (driver !== null) write(files, `${PCI_DEVICES}/${bdf}/driver/unbind`, bdf);
+  write(files, PROBE, bdf);
+  if (target(files, `${PCI_DEVICES}/${bdf}/driver`) === VFIO_PCI) return findPciDevice(files, bdf);
   throw refusal('ENODEV', `${VFIO_PCI} does not take ${bdf}`, {
     syscall: 'write',
     path: PROBE,
