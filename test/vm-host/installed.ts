@@ -79,14 +79,24 @@ function doctor(args = [], user) {
   return { status, problems: problems.map(({ name }) => name), says: problems.map(({ says }) => says),
     commands: problems.flatMap(({ commands }) => commands) };
 }
-/** Whether a program can have a device: 'bound', or the error's code. */
+/** Whether this program, or one of another user, can have a device: 'bound', or the error's code. */
 function attempt(bdf, user) {
-  const program = \`
-    const { Iommu } = require('iommufd');
-    try { Iommu.open({ backend: 'linux' }).bind('\${bdf}', { cookie: 1 }); console.log('bound'); process.exit(); }
-    catch (error) { console.log(error.code); }\`;
-  const who = user === undefined ? {} : { uid: user, gid: user };
-  return spawnSync(process.execPath, ['-e', program], { encoding: 'utf8', ...who }).stdout.trim();
+  if (user === undefined) return bind(bdf);
+  const program = bind + ';console.log(bind(' + JSON.stringify(bdf) + '));';
+  return spawnSync(process.execPath, ['-e', program], { encoding: 'utf8', uid: user, gid: user }).stdout.trim();
+}
+function bind(bdf) {
+  const { Iommu } = require('iommufd');
+  let iommu;
+  try {
+    iommu = Iommu.open({ backend: 'linux' });
+    iommu.bind(bdf, { cookie: 1 });
+    return 'bound';
+  } catch (error) {
+    return error.code;
+  } finally {
+    iommu?.close();
+  }
 }
 /** Runs commands as people would, root's by sudo. */
 function shell(commands) {

@@ -12,6 +12,8 @@ the module has run; STATE.json is what JSON.stringify(iommu.describe()) gave.
 
   --json         the state itself, as a list, for programs
   --output FILE  instead of standard output
+
+Exit status: 0 it is drawn, 1 there is no state, 2 bad arguments.
 `;
 
 const options = { json: { type: 'boolean' }, output: { type: 'string' } } as const;
