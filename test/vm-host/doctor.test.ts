@@ -1,11 +1,22 @@
 /** `iommufd doctor` in six prepared situations, each a guest of its own: what it says, and whether a program agrees. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { Installed } from './installed';
 
 jest.setTimeout(300_000);
 
 const EDU = '0000:00:04.0';
 const NVME = '0000:00:05.0';
-const USER = 1234;
+const USER = 1000;
+/** Options of the six guests. */
+const SITUATIONS = {
+  'no IOMMU': ['--iommu', 'none'],
+  'no /dev/iommu': ['--append', 'initcall_blacklist=iommufd_init'],
+  'no permission': ['--user', String(USER)],
+  'another driver': ['--no-bind'],
+  'no interrupt remapping': ['--no-interrupt-remapping'],
+  'all well': [],
+};
 
 let installed: Installed;
 
@@ -14,8 +25,16 @@ beforeAll(() => {
 });
 afterAll(() => installed.remove());
 
+test('the situations are those of docs/cli.md', () => {
+  const text = readFileSync(join(__dirname, '../../../docs/cli.md'), 'utf8');
+  const lines = [...text.matchAll(/^npx iommufd vm (.*)npx iommufd doctor/gm)].map(([, options]) =>
+    options.trim(),
+  );
+  expect(lines).toEqual(Object.values(SITUATIONS).map((options) => options.join(' ')));
+});
+
 test('no IOMMU', () => {
-  expect(installed.guest(['--iommu', 'none'], `answer([doctor(), attempt('${EDU}')])`)).toEqual([
+  expect(installed.guest(SITUATIONS['no IOMMU'], `answer([doctor(), attempt('${EDU}')])`)).toEqual([
     expect.objectContaining({
       status: 1,
       problems: ['iommu'],
@@ -26,8 +45,7 @@ test('no IOMMU', () => {
 });
 
 test('an IOMMU without /dev/iommu', () => {
-  const off = ['--append', 'initcall_blacklist=iommufd_init'];
-  expect(installed.guest(off, `answer([doctor(), attempt('${EDU}')])`)).toEqual([
+  expect(installed.guest(SITUATIONS['no /dev/iommu'], `answer([doctor(), attempt('${EDU}')])`)).toEqual([
     expect.objectContaining({
       status: 1,
       problems: ['iommufd'],
@@ -39,7 +57,7 @@ test('an IOMMU without /dev/iommu', () => {
 
 test('no permission', () => {
   expect(
-    installed.guest(['--user', String(USER)], `answer([doctor(['${EDU}']), attempt('${EDU}')])`),
+    installed.guest(SITUATIONS['no permission'], `answer([doctor(['${EDU}']), attempt('${EDU}')])`),
   ).toEqual([
     expect.objectContaining({
       status: 1,
@@ -60,7 +78,7 @@ test('a device on another driver, until what the doctor says is done', () => {
     problems: ['devices'],
     says: ['no device is bound to vfio-pci: there is none for programs'],
   };
-  expect(installed.guest(['--no-bind'], program)).toEqual([
+  expect(installed.guest(SITUATIONS['another driver'], program)).toEqual([
     expect.objectContaining(none),
     {
       ...{ status: 1, problems: ['devices'], says: [`${NVME} has the driver nvme, not vfio-pci`] },
@@ -78,7 +96,7 @@ test('interrupt remapping off, until Linux is told to trust the device', () => {
     const before = [doctor(), attempt('${EDU}')];
     const done = shell(before[0].commands);
     answer([...before, done, doctor(), attempt('${EDU}')]);`;
-  expect(installed.guest(['--no-interrupt-remapping'], program)).toEqual([
+  expect(installed.guest(SITUATIONS['no interrupt remapping'], program)).toEqual([
     expect.objectContaining({
       status: 1,
       problems: ['interrupts'],
@@ -101,7 +119,7 @@ test('all well; then a user without permission, and a missing file, until what t
     const missing = doctor();
     const made = shell(missing.commands);
     answer({ well, refused, chowned, user, missing, made, again: [doctor().problems, attempt('${EDU}')] });`;
-  expect(installed.guest([], program)).toEqual({
+  expect(installed.guest(SITUATIONS['all well'], program)).toEqual({
     well: [expect.objectContaining({ status: 0, problems: [] }), 'bound'],
     refused: expect.objectContaining({ problems: ['permission', 'device files'] }) as unknown,
     chowned: [0, 0],
