@@ -132,14 +132,20 @@ async function run(options: VmOptions): Promise<number> {
 }
 
 async function main(): Promise<number> {
+  let json = false;
   try {
     const options = parseOptions(process.argv.slice(2));
-    if (options !== 'help') return await run(options);
+    if (options !== 'help') {
+      json = options.json;
+      return await run(options);
+    }
     process.stdout.write(HELP);
     return 0;
   } catch (error) {
     if (!(error instanceof UsageError) && !(error instanceof SetupError)) throw error;
-    say(error.message);
+    const { message } = error;
+    if (json) process.stdout.write(`${JSON.stringify({ error: { message } })}\n`);
+    else say(message);
     return FAILED;
   }
 }

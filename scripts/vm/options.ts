@@ -79,7 +79,8 @@ COMMAND's stdout, stderr and exit status come through unchanged.
   --verbose        show the guest's console on stderr
   --json           print one object when COMMAND has ended, instead of passing its output through:
                    { "outcome", "status", "stdout", "stderr" }; outcome is exit, timeout, died or
-                   aborted, and status this program's exit status
+                   aborted, and status this program's exit status; { "error": { "message" } } where
+                   QEMU or the kernel is missing
   --help           show this
 
 Exit status: COMMAND's; 124 when the time was up, 125 when the guest could not be started or died.

@@ -114,5 +114,10 @@ describe('what is wrong', () => {
     const missing = run(['vm', '--kernel', '/nowhere', 'true']);
     expect(missing).toMatchObject({ status: 125, stdout: '' });
     expect(missing.stderr).toMatch(/QEMU not found|scripts\/vm\/kernel$/m);
+    const { status, value } = json(['vm', '--json', '--kernel', '/nowhere', 'true']);
+    expect([status, value]).toEqual([
+      125,
+      { error: { message: missing.stderr.slice('vm: '.length).trim() } },
+    ]);
   });
 });

@@ -209,6 +209,16 @@ describe('iommufd doctor', () => {
       { name: 'memlock', status: 'problem' },
     ],
     [
+      'a program that has the device',
+      { files: { '/proc/77/fd/9': '-> /dev/vfio/devices/vfio0', '/proc/77/comm': 'node\n' } },
+      {
+        name: 'devices',
+        status: 'warning',
+        says: "0000:00:04.0 is VFIO's: /dev/vfio/devices/vfio0, open in process 77 (node)",
+        commands: ['ps -fp 77'],
+      },
+    ],
+    [
       'interrupts that iommufd was told to do without',
       {
         files: {

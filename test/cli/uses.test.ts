@@ -1,4 +1,4 @@
-import { holdersOf } from '../../lib/cli/bind/holders';
+import { findHolders, holdersOf } from '../../lib/cli/bind/holders';
 import { claimsOf, usesOf } from '../../lib/cli/bind/uses';
 import { errno } from '../../lib/uapi';
 import { FabricatedFiles, pciDevice, type Files } from './fabricated';
@@ -187,6 +187,8 @@ test('programs that have a device open are found, by its file and by that of its
   const files = new FabricatedFiles({
     '/proc/12/fd/7': '-> /dev/vfio/devices/vfio0',
     '/proc/12/comm': 'node\n',
+    '/proc/12/fd/8': '-> /dev/vfio/4',
+    '/proc/12/fd/9': '-> /dev/vfio/devices/vfio0',
     '/proc/13/fd/3': '-> /dev/vfio/4',
     '/proc/13/comm': 'qemu-system-x86\n',
     '/proc/14/fd/3': '-> /dev/vfio/devices/vfio1',
@@ -194,8 +196,8 @@ test('programs that have a device open are found, by its file and by that of its
     '/proc/net/fd/1': '-> /dev/vfio/4',
     ...pciDevice(BDF),
   });
-  const device = { path: '/dev/vfio/devices/vfio0', iommuGroup: 4 } as Parameters<typeof holdersOf>[1];
-  expect(holdersOf(files, device)).toEqual([
+  const device = { path: '/dev/vfio/devices/vfio0', iommuGroup: 4 };
+  expect(holdersOf(findHolders(files), device)).toEqual([
     { pid: 12, name: 'node' },
     { pid: 13, name: 'qemu-system-x86' },
   ]);

@@ -1,7 +1,7 @@
 /** `iommufd devices`, `bind` and `unbind` on Linux, in a guest with disks. */
 import { Installed } from './installed';
 
-jest.setTimeout(300_000);
+jest.setTimeout(600_000);
 
 const EDU = '0000:00:04.0';
 const NVME = '0000:00:05.0';

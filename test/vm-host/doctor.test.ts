@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Installed } from './installed';
 
-jest.setTimeout(300_000);
+jest.setTimeout(600_000);
 
 const EDU = '0000:00:04.0';
 const NVME = '0000:00:05.0';

@@ -4,7 +4,7 @@ import { findPciDevice, listPciDevices, type PciDescription } from '../../sysfs'
 import { SELF, SELF_AS_ROOT, type System } from '../system';
 import { list } from '../text-files';
 import { othersInTheWay } from './group';
-import { holdersOf } from './holders';
+import { findHolders, holderName, holdersOf } from './holders';
 import { DRIVERS, moveBack, moveToVfio, recordOf, VFIO_PCI } from './move';
 import type { DeviceRecord, Records } from './records';
 import { claimsOf, usesOf } from './uses';
@@ -142,7 +142,7 @@ function takenWith(
 
 /** Linux waits until the last program has closed a device, for as long as it takes. */
 function requireClosed({ files }: System, device: PciDescription): void {
-  const holders = holdersOf(files, device).map(({ pid, name }) => `process ${pid} (${name})`);
+  const holders = holdersOf(findHolders(files), device).map(holderName);
   if (holders.length === 0) return;
   throw refusal('EBUSY', `${device.bdf} is open in ${holders.join(', ')}`, {
     syscall: 'write',

@@ -1,4 +1,5 @@
 /** Judgements about devices: is one VFIO's, may it be opened, who else is in its group, how much memory may it have. */
+import { holderName } from '../bind/holders';
 import { SELF } from '../system';
 import type { DeviceFacts, Facts } from './facts';
 import { BIND, refusedFile, type Finding } from './finding';
@@ -10,16 +11,18 @@ function described({ description: { bdf, driver } }: DeviceFacts): string {
   return `${bdf} has ${driver === undefined ? 'no driver' : `the driver ${driver}`}`;
 }
 
-/** Several findings as one: what is wrong, else what is right. */
+/** Several findings as one: what is wrong, else what is a pity, else what is right. */
 function merge(findings: readonly Finding[]): Finding {
-  const problems = findings.filter(({ status }) => status === 'problem');
-  if (problems.length === 0) return { status: 'ok', says: findings.map(({ says }) => says).join('; ') };
-  const advice = [...new Set(problems.flatMap((one) => one.advice ?? []))].join('; ');
+  const statuses = findings.map(({ status }) => status);
+  const status = (['problem', 'warning'] as const).find((one) => statuses.includes(one)) ?? 'ok';
+  const chosen = findings.filter((one) => one.status === status);
+  const advice = [...new Set(chosen.flatMap((one) => one.advice ?? []))].join('; ');
+  const commands = [...new Set(chosen.flatMap((one) => one.commands ?? []))];
   return {
-    status: 'problem',
-    says: problems.map(({ says }) => says).join('; '),
+    status,
+    says: chosen.map(({ says }) => says).join('; '),
     ...(advice === '' ? {} : { advice }),
-    commands: [...new Set(problems.flatMap((one) => one.commands ?? []))],
+    ...(commands.length === 0 ? {} : { commands }),
   };
 }
 
@@ -36,7 +39,7 @@ export function devices(facts: Facts): Finding {
 
 function device(facts: DeviceFacts): Finding {
   const { bdf, path, iommuGroup } = facts.description;
-  if (path !== undefined) return { status: 'ok', says: `${bdf} is VFIO's: ${path}` };
+  if (path !== undefined) return given(facts, `${bdf} is VFIO's: ${path}`);
   if (iommuGroup === undefined) return { status: 'problem', says: `no IOMMU is in front of ${bdf}` };
   const uses = facts.uses.map(({ says }) => says).join(', ');
   return {
@@ -47,6 +50,16 @@ function device(facts: DeviceFacts): Finding {
         ? 'give it to VFIO'
         : `it is in use (${uses}): take another, or give that up before you give it to VFIO`,
     commands: [`${BIND} ${bdf}`],
+  };
+}
+
+function given({ holders }: DeviceFacts, says: string): Finding {
+  if (holders.length === 0) return { status: 'ok', says };
+  return {
+    status: 'warning',
+    says: `${says}, open in ${holders.map(holderName).join(', ')}`,
+    advice: 'one program at a time can have a device: another has to end first',
+    commands: [`ps -fp ${holders.map(({ pid }) => pid).join(',')}`],
   };
 }
 

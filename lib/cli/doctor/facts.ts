@@ -3,6 +3,7 @@ import { gunzipSync } from 'node:zlib';
 import { O_CLOEXEC, O_RDONLY, O_RDWR, type KernelFiles } from '../../kernel';
 import { findPciDevice, listPciDevices, type PciDescription } from '../../sysfs';
 import { othersInTheWay } from '../bind/group';
+import { findHolders, holdersOf, type Holder } from '../bind/holders';
 import { usesOf, type Use } from '../bind/uses';
 import type { System } from '../system';
 import { list, readTable, readText, readWord } from '../text-files';
@@ -15,6 +16,8 @@ export interface DeviceFacts {
   /** Devices of its IOMMU group whose drivers keep Linux from giving it away. */
   readonly inTheWay: readonly PciDescription[];
   readonly uses: readonly Use[];
+  /** Programs that have it open, of those that may be looked into. */
+  readonly holders: readonly Holder[];
 }
 
 export interface Facts {
@@ -83,16 +86,22 @@ export function gatherFacts(system: System, asked: readonly string[]): Facts {
       remapped: areRemapped(readText(files, '/proc/interrupts')),
       unsafeAllowed: readWord(files, '/sys/module/iommufd/parameters/allow_unsafe_interrupts') === 'Y',
     },
-    devices: wanted.map((description) => ({
-      description,
-      opened: description.path === undefined ? undefined : tryOpen(files, description.path),
-      inTheWay: othersInTheWay(files, description),
-      uses: description.path === undefined ? usesOf(files, description.bdf) : [],
-    })),
+    devices: readDevices(files, wanted),
     asked: asked.length > 0,
     memlock: readMemlock(files),
     addon: system.addonProblem(),
   };
+}
+
+function readDevices(files: KernelFiles, wanted: readonly PciDescription[]): DeviceFacts[] {
+  const holders = wanted.some(({ path }) => path) ? findHolders(files) : new Map<string, Holder[]>();
+  return wanted.map((description) => ({
+    description,
+    opened: description.path === undefined ? undefined : tryOpen(files, description.path),
+    inTheWay: othersInTheWay(files, description),
+    uses: description.path === undefined ? usesOf(files, description.bdf) : [],
+    holders: holdersOf(holders, description),
+  }));
 }
 
 /** ACPI tables that describe IOMMUs: Intel's, AMD's, Arm's, virtual ones. */
