@@ -353,12 +353,16 @@ describe('iommufd doctor says', () => {
 
   test('the same of a simulated machine', () => {
     const system = simulatedSystem(new Machine().process());
-    expect(said(system, false)).toMatchObject({ status: 0 });
+    const { status, text } = said(system, false);
+    expect(status).toBe(0);
+    expect(text).toMatch(/^ok +kernel +Linux 7\.3\.0-simulated$/m);
+    expect(text).toMatch(/No problem, as far as Linux says\.\n$/);
     const none = said(simulatedSystem(new Machine({ iommu: 'none' }).process()), true);
     const { checks } = JSON.parse(none.text) as { checks: Check[] };
     expect(checks.filter((one) => one.status === 'problem').map(({ name }) => name)).toEqual(['iommu']);
     const other = new Machine().createProcess({ uid: 1000 });
     const refused = JSON.parse(said(simulatedSystem(other), true).text) as { checks: Check[] };
+    expect(refused.checks.find(({ name }) => name === 'memlock')).toMatchObject({ status: 'warning' });
     expect(refused.checks.filter((one) => one.status === 'problem').map(({ name }) => name)).toEqual([
       'permission',
       'device files',

@@ -7,7 +7,8 @@ jest.setTimeout(600_000);
 
 const EDU = '0000:00:04.0';
 const NVME = '0000:00:05.0';
-const USER = 1000;
+/** Everywhere called nobody. */
+const USER = 65534;
 /** Options of the six guests. */
 const SITUATIONS = {
   'no IOMMU': ['--iommu', 'none'],
@@ -62,7 +63,7 @@ test('no permission', () => {
     expect.objectContaining({
       status: 1,
       problems: ['permission', 'device files'],
-      commands: [`sudo chown ${USER} /dev/iommu`, `sudo chown ${USER} /dev/vfio/devices/vfio0`],
+      commands: ['sudo chown nobody /dev/iommu', 'sudo chown nobody /dev/vfio/devices/vfio0'],
     }),
     'EACCES',
   ]);
