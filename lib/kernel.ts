@@ -165,3 +165,9 @@ export interface Kernel {
   /** Target of a symbolic link, as stored. */
   readlink(path: string): string | number;
 }
+
+/** The calls on files alone: what finding devices, and giving them to another driver, takes. */
+export type KernelFiles = Pick<
+  Kernel,
+  'open' | 'close' | 'read' | 'readdir' | 'readFile' | 'writeFile' | 'readlink'
+>;

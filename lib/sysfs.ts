@@ -1,7 +1,7 @@
 /** Devices as sysfs shows them, and why one of them cannot be bound. */
 import { posix } from 'node:path';
 import { refusal } from './errors';
-import type { Kernel } from './kernel';
+import type { KernelFiles } from './kernel';
 
 /** A PCI function. */
 export interface PciDescription {
@@ -43,7 +43,7 @@ export interface MdevDescription {
 /** A device that programs can have, once it is VFIO's. */
 export type DeviceDescription = PciDescription | MdevDescription;
 
-const PCI_DEVICES = '/sys/bus/pci/devices';
+export const PCI_DEVICES = '/sys/bus/pci/devices';
 export const MDEV_DEVICES = '/sys/bus/mdev/devices';
 const CDEVS = '/dev/vfio/devices';
 const CDEV = /^\/dev\/vfio\/devices\/vfio\d+$/;
@@ -51,26 +51,26 @@ const BDF = /^(?:[0-9a-f]{4,}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/i;
 export const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 /** Every PCI function the kernel knows, by address, then every mediated device. */
-export function listDevices(kernel: Kernel): DeviceDescription[] {
+export function listDevices(kernel: KernelFiles): DeviceDescription[] {
   const names = kernel.readdir(MDEV_DEVICES);
   const uuids = typeof names === 'number' ? [] : names;
   return [...listPciDevices(kernel), ...uuids.map((uuid) => describeMdev(kernel, uuid))];
 }
 
 /** Every PCI function the kernel knows, by address. */
-export function listPciDevices(kernel: Kernel): PciDescription[] {
+export function listPciDevices(kernel: KernelFiles): PciDescription[] {
   const names = kernel.readdir(PCI_DEVICES);
   return typeof names === 'number' ? [] : names.map((bdf) => describe(kernel, bdf));
 }
 
 /** The mediated device of that name, if there is one. */
-export function findMdev(kernel: Kernel, uuid: string): MdevDescription | undefined {
+export function findMdev(kernel: KernelFiles, uuid: string): MdevDescription | undefined {
   const name = uuid.toLowerCase();
   const names = kernel.readdir(MDEV_DEVICES);
   return typeof names !== 'number' && names.includes(name) ? describeMdev(kernel, name) : undefined;
 }
 
-function describe(kernel: Kernel, bdf: string): PciDescription {
+function describe(kernel: KernelFiles, bdf: string): PciDescription {
   const folder = `${PCI_DEVICES}/${bdf}`;
   const value = (name: string) => {
     const text = kernel.readFile(`${folder}/${name}`);
@@ -85,7 +85,7 @@ function describe(kernel: Kernel, bdf: string): PciDescription {
   };
 }
 
-function describeMdev(kernel: Kernel, uuid: string): MdevDescription {
+function describeMdev(kernel: KernelFiles, uuid: string): MdevDescription {
   const folder = `${MDEV_DEVICES}/${uuid}`;
   const place = kernel.readlink(folder);
   return {
@@ -97,13 +97,13 @@ function describeMdev(kernel: Kernel, uuid: string): MdevDescription {
 }
 
 /** The name of what a link leads to. */
-function target(kernel: Kernel, path: string): string | undefined {
+export function target(kernel: KernelFiles, path: string): string | undefined {
   const link = kernel.readlink(path);
   return typeof link === 'number' ? undefined : posix.basename(link);
 }
 
 /** Who has a device, and where programs find it. */
-function describeBinding(kernel: Kernel, folder: string) {
+function describeBinding(kernel: KernelFiles, folder: string) {
   const cdevs = kernel.readdir(`${folder}/vfio-dev`);
   const cdev = typeof cdevs === 'number' ? undefined : cdevs.find((name) => name.startsWith('vfio'));
   const group = target(kernel, `${folder}/iommu_group`);
@@ -120,7 +120,7 @@ function describeBinding(kernel: Kernel, folder: string) {
  * cannot be bound.
  */
 export function resolveDevice(
-  kernel: Kernel,
+  kernel: KernelFiles,
   wanted: string | DeviceDescription,
 ): { path: string; description: DeviceDescription | undefined } {
   const name = typeof wanted === 'string' ? wanted : (wanted?.bdf ?? wanted?.uuid);
@@ -129,19 +129,28 @@ export function resolveDevice(
   const path = posix.normalize(name);
   if (CDEV.test(path)) return { path, description: listDevices(kernel).find((one) => one.path === path) };
   if (UUID.test(name)) return resolveMdev(kernel, name);
+  const description = findPciDevice(kernel, name);
+  if (!description.path) throw unbindable(kernel, description);
+  return { path: description.path, description };
+}
+
+/**
+ * The PCI function at an address, whose domain may be left out: '00:04.0'. Throws TypeError for a name that is no address,
+ * IommuError ENODEV where nothing is there.
+ */
+export function findPciDevice(kernel: KernelFiles, name: string): PciDescription {
   if (!BDF.test(name))
     throw new TypeError(
       `'${name}' is neither a PCI address such as 0000:00:04.0, nor a UUID, nor a VFIO device file such as ${CDEVS}/vfio0`,
     );
   const bdf = (/^[0-9a-f]{4,}:/i.test(name) ? name : `0000:${name}`).toLowerCase();
-  const devices = listDevices(kernel);
-  const description = devices.find((device): device is PciDescription => device.bdf === bdf);
+  const devices = listPciDevices(kernel);
+  const description = devices.find((device) => device.bdf === bdf);
   if (!description) throw unknownAddress(bdf, devices);
-  if (!description.path) throw unbindable(kernel, description);
-  return { path: description.path, description };
+  return description;
 }
 
-function resolveMdev(kernel: Kernel, uuid: string): { path: string; description: MdevDescription } {
+function resolveMdev(kernel: KernelFiles, uuid: string): { path: string; description: MdevDescription } {
   const description = findMdev(kernel, uuid);
   const where = { syscall: 'open', path: `${MDEV_DEVICES}/${uuid}` };
   if (!description)
@@ -175,7 +184,7 @@ export function unbindCommand(bdf: string): string {
 }
 
 /** Why a device that exists has no VFIO character device. */
-function unbindable(kernel: Kernel, { bdf, driver, iommuGroup }: PciDescription): Error {
+function unbindable(kernel: KernelFiles, { bdf, driver, iommuGroup }: PciDescription): Error {
   const folder = `${PCI_DEVICES}/${bdf}`;
   const where = { syscall: 'open', path: folder };
   if (iommuGroup === undefined)

@@ -28,7 +28,12 @@ const LAYERS = [
   { path: 'lib/sim/', own: ['lib/sim/', 'lib/kernel.ts', 'lib/uapi/'], outside: true },
   // The one place that knows both backends.
   { path: 'lib/open-kernel.ts', own: ['lib/*.ts', 'lib/uapi/', 'lib/linux/', 'lib/sim/'], outside: true },
-  { path: 'lib/cli/', own: ['lib/cli/', 'lib/*.ts', 'lib/uapi/'], outside: true },
+  {
+    path: 'lib/cli/',
+    // The files of this machine must be there for reading where the addon is not.
+    own: ['lib/cli/', 'lib/*.ts', 'lib/uapi/', 'lib/linux/files.ts'],
+    outside: true,
+  },
   { path: 'lib/', own: ['lib/*.ts', 'lib/rings/', 'lib/uapi/'], outside: true },
 ];
 

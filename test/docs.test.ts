@@ -84,6 +84,36 @@ test('shell commands name scripts that exist', () => {
   for (const name of named) expect(Object.keys(manifest.scripts)).toContain(name);
 });
 
+describe('the command iommufd in shell commands', () => {
+  const lines = scripts.flatMap(({ name, text }) =>
+    text
+      .split('\n')
+      .filter((line) => line.includes('npx iommufd '))
+      .map((line) => [name, line] as const),
+  );
+  const run = (...args: string[]) =>
+    spawnSync(process.execPath, [join(ROOT, 'dist/lib/cli/main.js'), ...args], {
+      encoding: 'utf8',
+      env: { ...process.env, IOMMUFD_BACKEND: 'simulated' },
+    });
+  /** Commands that look only: they are run, on the simulated machine; the tests of the others are in guests. */
+  const LOOKING = ['doctor', 'devices', 'demo', '--help'];
+
+  test('is there', () => expect(lines.length).toBeGreaterThan(5));
+
+  test.each(lines)('%s: %s', (_name, line) => {
+    const [, words] = /npx iommufd (.*)$/.exec(line)!;
+    const [command, ...args] = words.split(' ');
+    const known = run(command, '--help').stdout;
+    // What follows is the command of a guest.
+    const [own] = words.split(' npx ');
+    for (const [option] of own.matchAll(/ --\w[\w-]*/g)) expect(known).toContain(option);
+    if (!LOOKING.includes(command) && !args.includes('--help')) return;
+    // The simulated machine has no disk at 00:05.0, but a DMA engine, which is VFIO's.
+    expect(run(command, ...args)).toMatchObject({ status: 0, stderr: '' });
+  });
+});
+
 test('links lead somewhere', () => {
   for (const page of pages)
     for (const [, target] of readFileSync(join(ROOT, page), 'utf8').matchAll(/\]\((?!https?:)([^)#]+)/g))

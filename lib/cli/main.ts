@@ -1,9 +1,61 @@
 #!/usr/bin/env node
 /** The command `iommufd`. */
 import { writeSync } from 'node:fs';
-import { graph, graphUsage, type Output } from './graph/command';
+import type { Output, Run } from './command';
 
-const COMMANDS: Readonly<Record<string, (args: string[], output: Output) => Promise<number>>> = { graph };
+interface Command {
+  readonly summary: string;
+  /** Loads the command's own modules only: a command should start at once. */
+  load(): { run: Run };
+}
+
+const COMMANDS: Readonly<Record<string, Command>> = {
+  doctor: {
+    summary: 'can programs have devices here, and if not, why not',
+    load: () => require('./doctor/command') as typeof import('./doctor/command'),
+  },
+  devices: {
+    summary: 'the PCI devices, and who has them',
+    load: () => require('./devices') as typeof import('./devices'),
+  },
+  bind: {
+    summary: 'give a device to VFIO, for programs',
+    load: () => ({ run: loadBind().runBind }),
+  },
+  unbind: {
+    summary: 'give a device back to its driver',
+    load: () => ({ run: loadBind().runUnbind }),
+  },
+  vm: {
+    summary: 'run a command in a virtual machine that has an IOMMU',
+    load: () => ({ run: loadPrograms().runVm }),
+  },
+  graph: {
+    summary: "draw an Iommu's state",
+    load: () => require('./graph/command') as typeof import('./graph/command'),
+  },
+  demo: {
+    summary: 'see DMA, isolation and a page fault',
+    load: () => ({ run: loadPrograms().runDemo }),
+  },
+};
+
+function loadPrograms(): typeof import('./program') {
+  return require('./program') as typeof import('./program');
+}
+
+function loadBind(): typeof import('./bind/command') {
+  return require('./bind/command') as typeof import('./bind/command');
+}
+
+const usage = `iommufd COMMAND [ARGUMENT…]
+
+${Object.entries(COMMANDS)
+  .map(([name, { summary }]) => `  ${name.padEnd(8)}  ${summary}\n`)
+  .join('')}
+iommufd COMMAND --help says more of each. Commands look at this machine; with IOMMUFD_BACKEND=simulated in the
+environment, doctor, devices and demo are about a simulated one.
+`;
 
 const output: Output = { out: (text) => writeAll(1, text), error: (text) => writeAll(2, text) };
 
@@ -13,16 +65,18 @@ function writeAll(fd: number, text: string): void {
   for (let done = 0; done < bytes.length; done += writeSync(fd, bytes, done));
 }
 
-async function main([name, ...args]: string[]): Promise<number> {
-  if (name !== undefined && Object.hasOwn(COMMANDS, name)) return COMMANDS[name](args, output);
+async function main([name, ...args]: string[]): Promise<number | undefined> {
+  if (name !== undefined && Object.hasOwn(COMMANDS, name)) return COMMANDS[name].load().run(args, output);
   const asked = name === '--help' || name === '-h';
-  output[asked ? 'out' : 'error'](`usage: ${graphUsage}`);
+  output[asked ? 'out' : 'error'](`usage: ${usage}`);
   return asked ? 0 : 2;
 }
 
-// The program that was run may have left timers and watches, which nobody waits for.
 main(process.argv.slice(2)).then(
-  (status) => process.exit(status),
+  (status) => {
+    // A program that was run may have left timers and watches, which nobody waits for.
+    if (status !== undefined) process.exit(status);
+  },
   (error: unknown) => {
     output.error(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
     process.exit(1);

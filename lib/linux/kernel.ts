@@ -1,13 +1,12 @@
 /** The Linux backend: every call of the seam as the system call it names. */
 import { constants } from 'node:buffer';
 import { release } from 'node:os';
-import { O_WRONLY } from '../kernel';
 import type { AllocateOptions, CallPage, DeviceMapping, Kernel, Memory, Watch } from '../kernel';
 import { loadAddon } from './addon';
 import type { Addon, Unavailable } from './addon';
 import { IOMMU_FAULT_QUEUE_ALLOC, IOMMU_VEVENTQ_ALLOC } from '../uapi/iommufd-ioctls';
 import { LinuxCallPage } from './call-page';
-import { readdir, readFile, readlink } from './files';
+import { readdir, readFile, readlink, writeFile } from './files';
 import type { Pump, PumpOptions } from '../rings/pump';
 import { LinuxDeviceMapping, LinuxMemory } from './memory';
 import { LinuxPump } from './pump';
@@ -150,12 +149,7 @@ export class LinuxKernel implements Kernel {
   }
 
   writeFile(path: string, text: string): number {
-    const bytes = Buffer.from(text, 'utf8');
-    const fd = this.addon.open(path, O_WRONLY);
-    if (fd < 0) return fd;
-    const written = this.addon.write(fd, bytes);
-    this.addon.close(fd);
-    return written;
+    return writeFile(path, text);
   }
 
   readlink(path: string): string | number {

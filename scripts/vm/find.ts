@@ -1,7 +1,7 @@
 // What a guest needs from the host: QEMU and a kernel image. What is missing is an error that says how to get it.
 import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { delimiter, dirname, join, resolve } from 'node:path';
+import { delimiter, dirname, join, relative, resolve } from 'node:path';
 
 /** Something the guest cannot start without; the message ends with what to do. */
 export class SetupError extends Error {
@@ -12,7 +12,9 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 const QEMU = 'qemu-system-x86_64';
 const QEMU_HINT = 'Install it:\n  apt-get install --no-install-recommends qemu-system-x86';
-const KERNEL_HINT = 'Build one (5 to 10 minutes on 2 cores):\n  scripts/vm/kernel';
+/** From dist/scripts/vm, where this runs: in a clone, or where the package is installed. */
+const BUILDER = relative(process.cwd(), join(__dirname, '../../../scripts/vm/kernel'));
+const KERNEL_HINT = `Build one (5 to 10 minutes on 2 cores):\n  ${BUILDER}`;
 
 function isProgram(path: string): boolean {
   try {

@@ -8,6 +8,12 @@ PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export PATH
 scratch=/dev/scratch
 
+# Over the host's folder, not instead of it: the command's folder may be in there.
+writable() {
+  mkdir -p "$scratch/$1" "$scratch/$1.work"
+  mount -t overlay -o "lowerdir=/$1,upperdir=$scratch/$1,workdir=$scratch/$1.work" overlay "/$1"
+}
+
 prepare() {
   mount -t proc proc /proc
   mount -t sysfs sysfs /sys
@@ -20,9 +26,9 @@ prepare() {
   ln -s fd/0 /dev/stdin
   ln -s fd/1 /dev/stdout
   ln -s fd/2 /dev/stderr
-  mkdir -p "$scratch/home" "$scratch/tmp" "$scratch/work"
-  # Over the host's /tmp, not instead of it: the command's folder may be in there.
-  mount -t overlay -o "lowerdir=/tmp,upperdir=$scratch/tmp,workdir=$scratch/work" overlay /tmp
+  mkdir -p "$scratch/home"
+  writable tmp
+  writable run
   chmod 1777 /tmp /dev/shm
   echo iommufd-vm >/proc/sys/kernel/hostname
   if command -v ip >/dev/null; then ip link set lo up; fi
@@ -84,7 +90,7 @@ trap 'exit 1' TERM
 watch=$!
 
 # The command gets pipes: a port can be opened only once, and a command may well open /dev/stderr again.
-mkfifo "$scratch/stdout" "$scratch/stderr"
+mkfifo -m 666 "$scratch/stdout" "$scratch/stderr"
 printf '\000%s' "$marker" >"$scratch/marker"
 cat "$scratch/stdout" "$scratch/marker" >"$stdout_port" 3>&- &
 out=$!

@@ -31,7 +31,7 @@ export function passedEnvironment(environment: Environment): Record<string, stri
 }
 
 export interface Job {
-  options: Pick<VmOptions, 'bind' | 'shares' | 'command'>;
+  options: Pick<VmOptions, 'bind' | 'shares' | 'user' | 'command'>;
   /** Paths of the modules to load, in this order. */
   modules: readonly string[];
   folder: string;
@@ -42,15 +42,17 @@ export interface Job {
 
 /** The script; init.sh has the functions it calls. */
 export function jobScript(job: Job): string {
-  const { bind, shares, command } = job.options;
+  const { bind, shares, user, command } = job.options;
+  const become = user === 0 ? [] : ['setpriv', `--reuid=${user}`, `--regid=${user}`, '--clear-groups', '--'];
   const lines = [
     `marker=${shellQuote(job.marker)}`,
     ...job.modules.map((path) => `load_module ${shellQuote(path)}`),
     ...(bind ? EDU_ADDRESSES.map((address) => `bind_vfio ${address}`) : []),
     ...shares.map((path, index) => `mount_share ${shareTag(index)} ${shellQuote(path)}`),
     ...Object.entries(job.environment).map(([name, value]) => `export ${name}=${shellQuote(value)}`),
+    ...(user === 0 ? [] : [`chown ${user} "$scratch/home"`]),
     `folder=${shellQuote(job.folder)}`,
-    `set -- ${command.map(shellQuote).join(' ')}`,
+    `set -- ${[...become, ...command].map(shellQuote).join(' ')}`,
   ];
   return `${lines.join('\n')}\n`;
 }

@@ -1,4 +1,4 @@
-// `npm run vm -- [options] COMMAND…`: see options.ts.
+// `iommufd vm [options] COMMAND…`, `npm run vm -- [options] COMMAND…`: see options.ts.
 import { randomBytes } from 'node:crypto';
 import { existsSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -8,8 +8,8 @@ import { jobMessage, passedEnvironment } from './job';
 import { HELP, memoryBytes, parseOptions, UsageError, type VmOptions } from './options';
 import { qemuArguments } from './qemu';
 import { runGuest, type Outcome, type Run } from './run';
-import { Log } from './streams';
-import { takeDump } from '../tables/take';
+import { Collector, Log } from './streams';
+import type { GuestMemory } from './tables';
 
 const TIMED_OUT = 124;
 const FAILED = 125;
@@ -39,7 +39,10 @@ function keep(log: Log, show: boolean): (chunk: Buffer) => void {
   };
 }
 
-function prepare(options: VmOptions, logs: Logs, signal: AbortSignal): Run {
+/** Where COMMAND's output goes. */
+type Streams = Pick<Run, 'stdout' | 'stderr'>;
+
+function prepare(options: VmOptions, streams: Streams, logs: Logs, signal: AbortSignal): Run {
   const shared = { ...options, shares: options.shares.map(writableFolder) };
   const kernel = findKernel(options.kernel, process.env);
   const modules = findModules(kernel);
@@ -59,8 +62,7 @@ function prepare(options: VmOptions, logs: Logs, signal: AbortSignal): Run {
       modules: findModuleFiles(kernel, options.modules),
     }),
     marker: Buffer.from(`\0${marker}`),
-    stdout: process.stdout,
-    stderr: process.stderr,
+    ...streams,
     console: keep(logs.console, options.verbose),
     messages: keep(logs.qemu, options.verbose),
     tables:
@@ -73,6 +75,12 @@ function prepare(options: VmOptions, logs: Logs, signal: AbortSignal): Run {
     timeout: options.timeout * 1000,
     signal,
   };
+}
+
+/** Loaded when it is needed: it brings the model of the IOMMU along. */
+function takeDump(files: ReadonlyMap<string, string>, memory: GuestMemory, path: string): void {
+  const { takeDump: take } = require('../tables/take') as typeof import('../tables/take');
+  take(files, memory, path);
 }
 
 function showLogs(logs: Logs): void {
@@ -111,22 +119,33 @@ async function run(options: VmOptions): Promise<number> {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => stop('SIGPIPE'));
   const { dumpTables } = options;
   if (dumpTables !== undefined) rmSync(dumpTables, { force: true });
-  const outcome = await runGuest(prepare(options, logs, aborter.signal));
+  const collected = options.json ? { stdout: new Collector(), stderr: new Collector() } : undefined;
+  const outcome = await runGuest(prepare(options, collected ?? process, logs, aborter.signal));
   const status = exitStatus(outcome, options, logs, signalled);
+  if (collected) {
+    const [stdout, stderr] = [collected.stdout.text(), collected.stderr.text()];
+    process.stdout.write(`${JSON.stringify({ outcome: outcome.kind, status, stdout, stderr })}\n`);
+  }
   if (status !== 0 || dumpTables === undefined || existsSync(dumpTables)) return status;
   say('--dump-tables: the command did not run $IOMMUFD_VM_DUMP_TABLES, so there is no dump');
   return FAILED;
 }
 
 async function main(): Promise<number> {
+  let json = false;
   try {
     const options = parseOptions(process.argv.slice(2));
-    if (options !== 'help') return await run(options);
+    if (options !== 'help') {
+      json = options.json;
+      return await run(options);
+    }
     process.stdout.write(HELP);
     return 0;
   } catch (error) {
     if (!(error instanceof UsageError) && !(error instanceof SetupError)) throw error;
-    say(error.message);
+    const { message } = error;
+    if (json) process.stdout.write(`${JSON.stringify({ error: { message } })}\n`);
+    else say(message);
     return FAILED;
   }
 }

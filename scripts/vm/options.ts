@@ -1,4 +1,4 @@
-// The command line of `npm run vm`: options first, then the command to run in the guest, untouched.
+// The command line of `iommufd vm`, which is also `npm run vm`: options first, then the command to run in the guest, untouched.
 import { parseArgs } from 'node:util';
 
 export const IOMMU_TYPES = ['intel', 'virtio', 'amd', 'none'] as const;
@@ -15,6 +15,8 @@ export interface VmOptions {
   /** QEMU's program; looked for on PATH when undefined. */
   qemu: string | undefined;
   iommu: IommuType;
+  /** Whether the IOMMU remaps interrupts: without, Linux binds no device. */
+  interruptRemapping: boolean;
   accel: Accelerator;
   /** Kernel image; looked for as kernel.ts says when undefined. */
   kernel: string | undefined;
@@ -28,12 +30,16 @@ export interface VmOptions {
   modules: string[];
   /** Bind the edu devices to vfio-pci before the command runs. */
   bind: boolean;
+  /** The number of the user that COMMAND runs as, 0 (root) to 65534. */
+  user: number;
   /** Where the dump of the IOMMU's tables goes that COMMAND asks for; see tables.ts. */
   dumpTables: string | undefined;
   /** Seconds until the guest is ended with status 124; 0 is no limit. */
   timeout: number;
   /** Show the guest's console on stderr as it comes. */
   verbose: boolean;
+  /** Print one JSON object about the run, COMMAND's output included, instead of passing that through. */
+  json: boolean;
   command: string[];
 }
 
@@ -42,7 +48,8 @@ export class UsageError extends Error {
   override name = 'UsageError';
 }
 
-export const HELP = `Usage: npm run vm -- [options] COMMAND [ARGUMENT…]
+export const HELP = `Usage: iommufd vm [options] COMMAND [ARGUMENT…]
+(in a clone of the package: npm run vm -- [options] COMMAND [ARGUMENT…])
 
 Boots a guest with a virtual IOMMU, an edu device at 0000:00:04.0 and an NVMe disk at
 0000:00:05.0, more edu devices behind root ports at 0000:01:00.0, 02:00.0 and 02:00.1, runs
@@ -54,6 +61,8 @@ COMMAND's stdout, stderr and exit status come through unchanged.
   --cpus N         virtual CPUs (default 2)
   --qemu PATH      QEMU's program (default: qemu-system-x86_64 on PATH)
   --iommu TYPE     ${IOMMU_TYPES.join(', ')} (default intel)
+  --no-interrupt-remapping
+                   the IOMMU remaps no interrupts, so that Linux binds no device
   --accel TYPE     ${ACCELERATORS.join(', ')} (default tcg)
   --kernel FILE    guest kernel (default: $IOMMUFD_VM_KERNEL, then what scripts/vm/kernel built)
   --append TEXT    more kernel parameters
@@ -65,8 +74,13 @@ COMMAND's stdout, stderr and exit status come through unchanged.
                    COMMAND can run the program that IOMMUFD_VM_DUMP_TABLES names: the tables of the
                    guest's VT-d unit, and what Linux says is in them, go to FILE
   --no-bind        leave the edu devices without a driver instead of binding them to vfio-pci
+  --user N         run COMMAND as the user of that number (default 0, root)
   --timeout N      end the guest after N seconds with status 124 (default 600, 0: never)
   --verbose        show the guest's console on stderr
+  --json           print one object when COMMAND has ended, instead of passing its output through:
+                   { "outcome", "status", "stdout", "stderr" }; outcome is exit, timeout, died or
+                   aborted, and status this program's exit status; { "error": { "message" } } where
+                   QEMU or the kernel is missing
   --help           show this
 
 Exit status: COMMAND's; 124 when the time was up, 125 when the guest could not be started or died.
@@ -77,6 +91,7 @@ const SPECIFICATION = {
   cpus: { type: 'string', default: '2' },
   qemu: { type: 'string' },
   iommu: { type: 'string', default: 'intel' },
+  'no-interrupt-remapping': { type: 'boolean', default: false },
   accel: { type: 'string', default: 'tcg' },
   kernel: { type: 'string' },
   append: { type: 'string', default: '' },
@@ -85,8 +100,10 @@ const SPECIFICATION = {
   share: { type: 'string', multiple: true, default: [] as string[] },
   'dump-tables': { type: 'string' },
   'no-bind': { type: 'boolean', default: false },
+  user: { type: 'string', default: '0' },
   timeout: { type: 'string', default: '600' },
   verbose: { type: 'boolean', default: false },
+  json: { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
 } as const;
 
@@ -155,6 +172,7 @@ export function parseOptions(args: string[]): VmOptions | 'help' {
     cpus: integer('cpus', values.cpus, 1, 255),
     qemu: values.qemu,
     iommu: oneOf('iommu', values.iommu, IOMMU_TYPES),
+    interruptRemapping: !values['no-interrupt-remapping'],
     accel: oneOf('accel', values.accel, ACCELERATORS),
     kernel: values.kernel,
     append: values.append,
@@ -162,10 +180,12 @@ export function parseOptions(args: string[]): VmOptions | 'help' {
     modules: values.module.map(moduleName),
     shares: values.share,
     bind: !values['no-bind'],
+    user: integer('user', values.user, 0, 65_534),
     dumpTables: values['dump-tables'],
     // setTimeout holds at most 2^31 − 1 milliseconds.
     timeout: integer('timeout', values.timeout, 0, 2_147_483),
     verbose: values.verbose,
+    json: values.json,
     command,
   };
 }

@@ -23,13 +23,17 @@ export interface Machine {
  */
 export const EDU_ADDRESSES = ['0000:00:04.0', '0000:01:00.0', '0000:02:00.0', '0000:02:00.1'] as const;
 
-const IOMMU_DEVICES: Record<IommuType, string[]> = {
-  // Without interrupt remapping the kernel refuses to hand devices out (EPERM at bind).
-  intel: ['-device', 'intel-iommu,intremap=on,x-scalable-mode=on,device-iotlb=on'],
-  amd: ['-device', 'amd-iommu,intremap=on,device-iotlb=on'],
-  virtio: ['-device', 'virtio-iommu-pci,addr=3'],
-  none: [],
-};
+/** Without interrupt remapping the kernel refuses to hand devices out (EPERM at bind). */
+function iommuDevice({ iommu, interruptRemapping }: VmOptions): string[] {
+  const intremap = `intremap=${interruptRemapping ? 'on' : 'off'}`;
+  const devices: Record<IommuType, string[]> = {
+    intel: ['-device', `intel-iommu,${intremap},x-scalable-mode=on,device-iotlb=on`],
+    amd: ['-device', `amd-iommu,${intremap},device-iotlb=on`],
+    virtio: ['-device', 'virtio-iommu-pci,addr=3'],
+    none: [],
+  };
+  return devices[iommu];
+}
 
 const IOMMU_PARAMETERS: Record<IommuType, string[]> = {
   intel: ['intel_iommu=on,sm_on'],
@@ -145,7 +149,7 @@ export function qemuArguments(machine: Machine): string[] {
     ...(tables ? sharedMemory(options.memory) : []),
     ...ACCELERATION[options.accel],
     // First: QEMU gives a device the IOMMU that was there before it.
-    ...IOMMU_DEVICES[options.iommu],
+    ...iommuDevice(options),
     // Slot 1 is where amd-iommu puts its PCI function.
     ...share('root', '/', ',readonly=on', ',addr=6'),
     ...streams(tables),

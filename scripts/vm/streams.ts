@@ -1,4 +1,5 @@
 // Streams from the guest: the command's output up to its end marker, and logs of what the console and QEMU say.
+import { Writable } from 'node:stream';
 
 /**
  * Passes bytes on until the marker comes. A stream of the guest does not end by itself, and QEMU may still hold the
@@ -48,6 +49,20 @@ export class MarkedStream {
       if (bytes.subarray(bytes.length - length).equals(this.marker.subarray(0, length))) return length;
     }
     return 0;
+  }
+}
+
+/** Keeps what is written to it. */
+export class Collector extends Writable {
+  readonly #chunks: Buffer[] = [];
+
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.#chunks.push(chunk);
+    done();
+  }
+
+  text(): string {
+    return Buffer.concat(this.#chunks).toString('utf8');
   }
 }
 

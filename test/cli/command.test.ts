@@ -98,23 +98,10 @@ describe('iommufd graph', () => {
   });
 
   test('arguments that make no sense give the usage', () => {
-    for (const args of [
-      [],
-      ['graf'],
-      ['graph'],
-      ['graph', 'a.json', 'b.json'],
-      ['graph', '--jsn', 'a.json'],
-      ['toString'],
-    ]) {
+    for (const args of [['graph'], ['graph', 'a.json', 'b.json'], ['graph', '--jsn', 'a.json']]) {
       const { status, stdout, stderr } = run(...args);
       expect([status, stdout]).toEqual([2, '']);
       expect(stderr).toContain('iommufd graph [--json]');
     }
-    for (const args of [['--help'], ['graph', '--help']])
-      expect(run(...args)).toMatchObject({
-        status: 0,
-        stderr: '',
-        stdout: expect.stringContaining('iommufd graph') as string,
-      });
   });
 });

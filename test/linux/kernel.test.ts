@@ -208,7 +208,7 @@ describeLinux('LinuxKernel', () => {
         expect(() => call('/tmp/\0')).toThrow(/null bytes/);
       }
       expect(() => kernel.open('/tmp/\0', O_RDONLY)).toThrow(/null characters/);
-      expect(() => kernel.writeFile('/tmp/\0', '')).toThrow(/null characters/);
+      expect(() => kernel.writeFile('/tmp/\0', '')).toThrow(/null bytes/);
     });
   });
 

@@ -21,7 +21,7 @@ const AWKWARD = [
 
 function job(changes: Partial<Job> = {}): Job {
   return {
-    options: { bind: false, shares: [], command: ['true'] },
+    options: { bind: false, shares: [], user: 0, command: ['true'] },
     folder: '/',
     environment: {},
     modules: [],
@@ -43,8 +43,18 @@ function shell(script: string, ...named: string[]): string[] {
 
 describe('the job for the guest', () => {
   it('brings the command through a shell as it is', () => {
-    const script = jobScript(job({ options: { bind: false, shares: [], command: ['cmd', ...AWKWARD] } }));
+    const script = jobScript(
+      job({ options: { bind: false, shares: [], user: 0, command: ['cmd', ...AWKWARD] } }),
+    );
     expect(shell(script)).toEqual(['cmd', ...AWKWARD]);
+  });
+
+  it('runs the command as the user asked for', () => {
+    const script = jobScript(job({ options: { bind: false, shares: [], user: 12, command: ['id', '-u'] } }));
+    expect(shell(`chown() { :; }\n${script}`)).toEqual([
+      ...['setpriv', '--reuid=12', '--regid=12', '--clear-groups', '--'],
+      ...['id', '-u'],
+    ]);
   });
 
   it('brings any words through a shell as they are', () => {
@@ -69,7 +79,7 @@ describe('the job for the guest', () => {
   });
 
   it('calls for the modules, the binding and the shares before the variables are set', () => {
-    const options = { bind: true, shares: ["/it's", '/b'], command: ['true'] };
+    const options = { bind: true, shares: ["/it's", '/b'], user: 0, command: ['true'] };
     const functions =
       'load_module() { said="$said load $1"; }; ' +
       'bind_vfio() { said="$said bind $1"; }; mount_share() { said="$said $1 $2"; };\n';

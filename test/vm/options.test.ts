@@ -13,6 +13,7 @@ describe('the command line of npm run vm', () => {
       cpus: 2,
       qemu: undefined,
       iommu: 'intel',
+      interruptRemapping: true,
       accel: 'tcg',
       kernel: undefined,
       append: '',
@@ -20,9 +21,11 @@ describe('the command line of npm run vm', () => {
       modules: [],
       shares: [],
       bind: true,
+      user: 0,
       dumpTables: undefined,
       timeout: 600,
       verbose: false,
+      json: false,
       command: ['true'],
     });
   });
@@ -30,12 +33,14 @@ describe('the command line of npm run vm', () => {
   it('takes every option', () => {
     const words =
       '--memory 512M --cpus 1 --qemu /q --iommu virtio --accel kvm --kernel /k --append=a=b --device one ' +
-      '--device two,x=y --module mdev --module mtty --share /a --share=/b --dump-tables t.json --no-bind --timeout 0 --verbose';
+      '--device two,x=y --module mdev --module mtty --share /a --share=/b --dump-tables t.json --no-bind ' +
+      '--no-interrupt-remapping --user 1000 --timeout 0 --verbose --json';
     expect(parsed(...words.split(' '), 'true')).toEqual({
       memory: '512M',
       cpus: 1,
       qemu: '/q',
       iommu: 'virtio',
+      interruptRemapping: false,
       accel: 'kvm',
       kernel: '/k',
       append: 'a=b',
@@ -43,9 +48,11 @@ describe('the command line of npm run vm', () => {
       modules: ['mdev', 'mtty'],
       shares: ['/a', '/b'],
       bind: false,
+      user: 1000,
       dumpTables: 't.json',
       timeout: 0,
       verbose: true,
+      json: true,
       command: ['true'],
     });
   });
@@ -90,6 +97,7 @@ describe('the command line of npm run vm', () => {
     [['--accel', 'hvf', 'true'], /--accel is one of tcg, kvm/],
     [['--timeout', '-1', 'true'], /--timeout/],
     [['--timeout', '2147484', 'true'], /--timeout is a whole number from 0 to 2147483/],
+    [['--user', 'root', 'true'], /--user is a whole number from 0 to 65534/],
     [['--verbose=yes', 'true'], /--verbose/],
   ])('refuses %j', (args, message) => {
     const parse = () => parseOptions(args);

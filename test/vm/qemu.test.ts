@@ -52,6 +52,11 @@ describe("QEMU's command line", () => {
     expect(parametersFor()).toContain('intel_iommu=on,sm_on');
   });
 
+  it('has one that remaps none when asked', () => {
+    const [iommu] = valuesOf(argumentsFor('--no-interrupt-remapping'), '-device');
+    expect(iommu).toMatch(/^intel-iommu,intremap=off,x-scalable-mode=on/);
+  });
+
   it.each([
     ['amd', /^amd-iommu,intremap=on/],
     ['virtio', /^virtio-iommu-pci/],

@@ -1,8 +1,9 @@
 /** Who a simulated process runs as, what it may do, and how much memory it may lock. */
 
-/** Capabilities of capabilities(7) that the simulated kernel asks for. */
-export const CAPABILITIES = ['CAP_IPC_LOCK', 'CAP_SYS_RAWIO', 'CAP_SYS_RESOURCE'] as const;
-export type ProcessCapability = (typeof CAPABILITIES)[number];
+/** Capabilities of capabilities(7) that the simulated kernel asks for, and their bits (linux/capability.h). */
+const BITS = { CAP_IPC_LOCK: 14n, CAP_SYS_RAWIO: 17n, CAP_SYS_RESOURCE: 24n } as const;
+export type ProcessCapability = keyof typeof BITS;
+export const CAPABILITIES = Object.keys(BITS) as readonly ProcessCapability[];
 
 export interface Credentials {
   /** User id; 0 may open everything. */
@@ -22,6 +23,12 @@ export const DEFAULT_MEMLOCK = 8 * 1024 * 1024;
 
 export function isCapable({ uid, capabilities }: Credentials, capability: ProcessCapability): boolean {
   return capabilities?.includes(capability) ?? uid === 0;
+}
+
+/** The capabilities as a set of bits. */
+export function capabilityBits(credentials: Credentials): bigint {
+  const held = CAPABILITIES.filter((one) => isCapable(credentials, one));
+  return held.reduce((bits, one) => bits | (1n << BITS[one]), 0n);
 }
 
 /** A user, over all processes (struct user_struct). */

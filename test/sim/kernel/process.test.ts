@@ -47,8 +47,13 @@ test('/proc shows a process itself', () => {
   expect(one.readlink('/proc/self')).toBe(String(one.pid));
   expect(two.pid).not.toBe(one.pid);
   expect(two.readFile('/proc/self/status')).toBe(
-    `Pid:\t${two.pid}\nUid:\t7\t7\t7\t7\nVmLck:\t       0 kB\nVmPin:\t       0 kB\n`,
+    `Pid:\t${two.pid}\nUid:\t7\t7\t7\t7\nVmLck:\t       0 kB\nVmPin:\t       0 kB\nCapEff:\t0000000000000000\n`,
   );
+  expect(one.readFile('/proc/self/status')).toContain('CapEff:\t0000000001024000\n');
+  expect(two.readFile('/proc/self/limits')).toContain('\nMax locked memory         8388608 ');
+  const unlimited = machine.createProcess({ uid: 7, memlock: Infinity });
+  expect(unlimited.readFile('/proc/self/limits')).toContain('Max locked memory         unlimited ');
+  expect(one.readFile('/proc/sys/kernel/osrelease')).toBe('7.3.0-simulated\n');
   expect(code(Number(one.readFile(`/proc/${two.pid}/status`)))).toBe('ENOENT');
   const fd = two.open('/proc/self/status', 0);
   expect(two.read(fd, new Uint8Array(4))).toBe(4);

@@ -1,0 +1,88 @@
+/** What the commands of `iommufd` share: their arguments, their output, their exit statuses. */
+import { parseArgs, type ParseArgsConfig } from 'node:util';
+import { IommuError } from '../errors';
+
+/** Exit statuses; docs/cli.md lists them. */
+export const EXIT = {
+  done: 0,
+  /** The command could not do it; for `doctor`: there is a problem. */
+  failed: 1,
+  /** The arguments make no sense. */
+  usage: 2,
+  /** Something is in use (EBUSY); the message says which option goes on all the same. */
+  busy: 3,
+} as const;
+
+/** Where output goes. */
+export interface Output {
+  readonly out: (text: string) => void;
+  readonly error: (text: string) => void;
+}
+
+/** Runs a command; its exit status, or undefined for one that ends by itself, with a status of its own. */
+export type Run = (args: string[], output: Output) => number | undefined | Promise<number>;
+
+type Options = NonNullable<ParseArgsConfig['options']>;
+
+/** How a command is called. */
+export interface Syntax<T extends Options> {
+  readonly usage: string;
+  readonly options: T;
+  /** Fewest and most words beside the options. */
+  readonly words: readonly [number, number];
+}
+
+const HELP = { help: { type: 'boolean', short: 'h' } } as const;
+
+type Parsed<T extends Options> = ReturnType<
+  typeof parseArgs<{ args: string[]; options: T & typeof HELP; allowPositionals: true }>
+>;
+
+/** The arguments of a command; or, where they ask for help or make no sense, the exit status once that is said. */
+export function parseCommand<T extends Options>(
+  { usage, options, words }: Syntax<T>,
+  args: string[],
+  { out, error }: Output,
+): Parsed<T> | number {
+  let parsed: Parsed<T>;
+  try {
+    parsed = parseArgs({ args, options: { ...options, ...HELP }, allowPositionals: true });
+  } catch (problem) {
+    error(`${problem instanceof Error ? problem.message : String(problem)}\n\nusage: ${usage}`);
+    return EXIT.usage;
+  }
+  if ('help' in parsed.values && parsed.values.help === true) {
+    out(`usage: ${usage}`);
+    return EXIT.done;
+  }
+  const count = parsed.positionals.length;
+  if (count >= words[0] && count <= words[1]) return parsed;
+  error(`usage: ${usage}`);
+  return EXIT.usage;
+}
+
+export function printJson({ out }: Output, value: unknown): void {
+  out(`${JSON.stringify(value, undefined, 2)}\n`);
+}
+
+/** Runs `action`; what the kernel or this package refuses is said, as JSON where that was asked for, without a stack. */
+export function reportRefusals(json: boolean, output: Output, action: () => number): number {
+  try {
+    return action();
+  } catch (error) {
+    if (!(error instanceof IommuError) && !(error instanceof TypeError)) throw error;
+    const { message } = error;
+    const { code, reason, hint } = error instanceof IommuError ? error : {};
+    if (json) printJson(output, { error: { code, message, reason, hint } });
+    else output.error(`iommufd: ${reason ?? message}${hint === undefined ? '' : `\n  ${hint}`}\n`);
+    if (error instanceof TypeError) return EXIT.usage;
+    return code === 'EBUSY' ? EXIT.busy : EXIT.failed;
+  }
+}
+
+/** Rows as columns of text; the first row is the heads. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+  const line = (row: readonly string[]) => row.map((cell, column) => cell.padEnd(widths[column])).join('  ');
+  return rows.map((row) => `${line(row).trimEnd()}\n`).join('');
+}
