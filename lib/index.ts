@@ -34,6 +34,27 @@ export type {
 } from './describe';
 export { extensionNames, type Extension } from './extensions';
 export { Region } from './region';
+export {
+  defineRegisters,
+  RegisterMap,
+  type FieldBits,
+  type FieldValues,
+  type RawValue,
+  type RegisterAccess,
+  type RegisterDefinition,
+  type RegisterDefinitions,
+  type RegisterInput,
+  type RegisterSpace,
+  type RegisterValue,
+} from './register-map';
+export {
+  Register,
+  RegisterArray,
+  type RegisterCondition,
+  type RegisterOf,
+  type Registers,
+} from './registers';
+export type { PollOptions } from './wait';
 export type { RegionCapabilities } from './region-capabilities';
 export { Interrupt, type InterruptEvents, type InterruptKind } from './interrupt';
 export { AttachTarget, type Attachment } from './attach-target';
