@@ -201,11 +201,7 @@ export class Device extends BoundDevice {
    * Throws RangeError (no such vector), IommuError.
    */
   interrupt(kind: InterruptKind, vector = 0): Interrupt {
-    this.requireOpen({ request: 'VFIO_DEVICE_SET_IRQS' });
-    if (kind !== 'intx' && kind !== 'msi' && kind !== 'msix')
-      throw new TypeError(`interrupts are 'intx', 'msi' or 'msix', not ${String(kind)}`);
-    let lines = this.#lines.get(kind);
-    if (!lines) this.#lines.set(kind, (lines = new InterruptLines(this.context.kernel, this.fd, kind)));
+    const lines = this.#linesOf(kind);
     if (lines.count === 0)
       throw refusal('EOPNOTSUPP', `${this.name} has no ${kind} interrupt`, {
         request: 'VFIO_DEVICE_SET_IRQS',
@@ -213,6 +209,20 @@ export class Device extends BoundDevice {
     if (!Number.isInteger(vector) || vector < 0 || vector >= lines.count)
       throw new RangeError(`${kind} vector ${vector} is outside 0 to ${lines.count - 1}`);
     return new Interrupt(lines, vector);
+  }
+
+  /** How many vectors of a kind the device has; 0 if it has not that kind. Throws IommuError. */
+  interruptVectors(kind: InterruptKind): number {
+    return this.#linesOf(kind).count;
+  }
+
+  #linesOf(kind: InterruptKind): InterruptLines {
+    this.requireOpen({ request: 'VFIO_DEVICE_SET_IRQS' });
+    if (kind !== 'intx' && kind !== 'msi' && kind !== 'msix')
+      throw new TypeError(`interrupts are 'intx', 'msi' or 'msix', not ${String(kind)}`);
+    let lines = this.#lines.get(kind);
+    if (!lines) this.#lines.set(kind, (lines = new InterruptLines(this.context.kernel, this.fd, kind)));
+    return lines;
   }
 
   /** Lets the device start DMA and send MSIs: sets Bus Master Enable in its command register. */
