@@ -34,6 +34,8 @@ export type {
 } from './describe';
 export { extensionNames, type Extension } from './extensions';
 export { Region } from './region';
+export type { CapabilityName, PciCapability } from './pci-capabilities';
+export { PCI_HEADER, PCI_POWER_MANAGEMENT, PciConfig, type PciBar, type PowerState } from './pci-config';
 export {
   defineRegisters,
   RegisterMap,
