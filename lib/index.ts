@@ -92,6 +92,14 @@ export type { IovaRange, IovaRangeInput, MappedRange } from './iova';
 export type { LockedMemory } from './locked-memory';
 export { Mapping } from './mapping';
 export { DmaBuffer } from './dma-buffer';
+export { DmaPool, DmaSlice, type DmaPoolOptions } from './dma-pool';
+export {
+  ScatterList,
+  type ScatterOptions,
+  type ScatterPart,
+  type ScatterSegment,
+  type ScatterSource,
+} from './scatter-list';
 export type { AllocateOptions, DeviceMapping, Kernel, Memory, Watch } from './kernel';
 export type { WaitOptions } from './event-stream';
 export { Fault, type FaultRecord, type FaultResponse } from './fault';

@@ -14,8 +14,9 @@ export function checkMilliseconds(what: string, value: unknown): void {
 }
 
 /**
- * Runs `start`, which settles the promise by the functions that it gets and returns what undoes it. The timeout ends the
- * wait with IommuError ETIMEDOUT, `late` telling what did not happen; the signal with its reason.
+ * Runs `start`, which settles the promise by the functions that it gets and returns what undoes it; that runs before anybody
+ * hears of the end. The timeout ends the wait with IommuError ETIMEDOUT, `late` telling what did not happen; the signal with
+ * its reason.
  */
 export async function limited<T>(
   { signal, timeout }: WaitOptions,
@@ -24,22 +25,27 @@ export async function limited<T>(
 ): Promise<T> {
   checkMilliseconds('timeout', timeout);
   signal?.throwIfAborted();
-  let undo = () => {};
-  let timer: NodeJS.Timeout | undefined;
-  let abort = () => {};
-  try {
-    return await new Promise<T>((resolve, reject) => {
-      abort = () => reject(signal?.reason);
-      signal?.addEventListener('abort', abort);
-      if (timeout !== undefined)
-        timer = setTimeout(() => reject(refusal('ETIMEDOUT', late(), { syscall: 'poll' })), timeout);
-      undo = start(resolve, reject);
-    });
-  } finally {
-    undo();
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', abort);
-  }
+  return new Promise<T>((resolve, reject) => {
+    let undo = () => {};
+    let timer: NodeJS.Timeout | undefined;
+    let over = false;
+    const end = (settle: () => void) => {
+      if (over) return;
+      over = true;
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+      undo();
+      settle();
+    };
+    const fail = (error: unknown) => end(() => reject(error));
+    const abort = () => fail(signal?.reason);
+    signal?.addEventListener('abort', abort);
+    if (timeout !== undefined)
+      timer = setTimeout(() => fail(refusal('ETIMEDOUT', late(), { syscall: 'poll' })), timeout);
+    undo = start((value) => end(() => resolve(value)), fail);
+    // It was over before there was anything to undo.
+    if (over) undo();
+  });
 }
 
 /** How to poll. */
