@@ -49,13 +49,8 @@ export {
   type RegisterSpace,
   type RegisterValue,
 } from './register-map';
-export {
-  Register,
-  RegisterArray,
-  type RegisterCondition,
-  type RegisterOf,
-  type Registers,
-} from './registers';
+export { Register, type RegisterCondition, type RegisterOf, type Registers } from './registers';
+export { RegisterArray } from './register-cell';
 export type { PollOptions } from './wait';
 export type { RegionCapabilities } from './region-capabilities';
 export { Interrupt, type InterruptEvents, type InterruptKind } from './interrupt';

@@ -1,13 +1,13 @@
 /** A driver's view of declared registers: what may not be done with one has no method, and throws. */
 import type { WaitOptions } from './event-stream';
-import {
-  RegisterCell,
-  type FieldValues,
-  type RegisterDefinitions,
-  type RegisterMap,
-  type RegisterLayout,
-  type RegisterSpace,
-  type RegisterValue,
+import { placeCells, RegisterCell, type RegisterArray } from './register-cell';
+import type {
+  FieldValues,
+  RegisterDefinitions,
+  RegisterLayout,
+  RegisterMap,
+  RegisterSpace,
+  RegisterValue,
 } from './register-map';
 import { poll, type PollOptions } from './wait';
 
@@ -69,30 +69,6 @@ function allOnes({ bytes, fields }: RegisterLayout, value: unknown): boolean {
   return [...fields].every(([name, { bits }]) => ones(bits, values[name]));
 }
 
-/** An array of equal registers. */
-export class RegisterArray<R, Each> {
-  readonly name: string;
-  readonly length: number;
-  readonly #make: (index: number) => Register<R>;
-  readonly #made: Each[] = [];
-
-  /** @internal */
-  constructor(name: string, length: number, make: (index: number) => Register<R>) {
-    this.name = name;
-    this.length = length;
-    this.#make = make;
-  }
-
-  /** The register of this index: the same object each time. Throws RangeError. */
-  at(index: number): Each {
-    const known = this.#made[index];
-    if (known !== undefined) return known;
-    if (!Number.isInteger(index) || index < 0 || index >= this.length)
-      throw new RangeError(`${this.name} has the indices 0 to ${this.length - 1}, not ${index}`);
-    return (this.#made[index] = this.#make(index) as Each);
-  }
-}
-
 type Read = 'read' | 'readRaw' | 'field' | 'waitFor';
 type Named = 'name' | 'offset';
 
@@ -108,7 +84,7 @@ export type RegisterOf<R> = R extends { readonly access: 'ro' }
 /** Registers by name; where one has a `count`, an array. */
 export type Registers<D extends RegisterDefinitions> = {
   readonly [Name in keyof D]: D[Name] extends { readonly count: number }
-    ? RegisterArray<D[Name], RegisterOf<D[Name]>>
+    ? RegisterArray<RegisterOf<D[Name]>>
     : RegisterOf<D[Name]>;
 };
 
@@ -124,17 +100,7 @@ export function placeRegisters<D extends RegisterDefinitions>(
     );
   if (base % map.alignment !== 0)
     throw new RangeError(`offset ${base} is not a multiple of ${map.alignment}, the widest of the registers`);
-  const placed = [...map.layouts.values()].map((layout) => [layout.name, place(space, layout, base)]);
-  return Object.fromEntries(placed) as Registers<D>;
-}
-
-function place(space: RegisterSpace, layout: RegisterLayout, base: number) {
-  const { name, count, access } = layout;
-  const make = (index: number) =>
-    new Register<unknown>(space, layout, {
-      name: count === undefined ? name : `${name}[${index}]`,
-      offset: base + layout.offset + index * layout.stride,
-      access,
-    });
-  return count === undefined ? make(0) : new RegisterArray(name, count, make);
+  const make = (layout: RegisterLayout, name: string, offset: number) =>
+    new Register<unknown>(space, layout, { name, offset, access: layout.access });
+  return placeCells(map, base, make) as Registers<D>;
 }

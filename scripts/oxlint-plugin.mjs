@@ -13,6 +13,7 @@ const LAYERS = [
   { path: 'lib/kernel.ts', own: ['lib/uapi/', 'lib/rings/pump.ts'], outside: false },
   // What drivers and simulated devices share.
   { path: 'lib/register-map.ts', own: [], outside: false },
+  { path: 'lib/register-cell.ts', own: ['lib/register-map.ts'], outside: false },
   { path: 'lib/linux/', own: ['lib/linux/', 'lib/kernel.ts', 'lib/rings/', 'lib/uapi/'], outside: true },
   {
     path: 'lib/sim/vtd/',
@@ -22,7 +23,13 @@ const LAYERS = [
   },
   {
     path: 'lib/sim/devices/',
-    own: ['lib/sim/devices/', 'lib/sim/memory.ts', 'lib/sim/bus.ts', 'lib/register-map.ts'],
+    own: [
+      'lib/sim/devices/',
+      'lib/sim/memory.ts',
+      'lib/sim/bus.ts',
+      'lib/register-map.ts',
+      'lib/register-cell.ts',
+    ],
     outside: false,
   },
   { path: 'lib/sim/memory.ts', own: ['lib/sim/bus.ts'], outside: false },
