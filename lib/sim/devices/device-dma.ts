@@ -142,11 +142,14 @@ export class DeviceDma {
     yield* this.#move(transfer(address, bytes, true, options));
   }
 
-  /** The answer to a page request group. */
+  /** The answer to a page request group. A Response Failure is the last: no other group gets one (10.4.2.1). */
   respond(prgIndex: number, code: number): void {
-    const resume = this.#pending.get(prgIndex);
-    this.#pending.delete(prgIndex);
-    resume?.(code);
+    const answered = code === PRG_FAILURE ? [...this.#pending.keys()] : [prgIndex];
+    for (const index of answered) {
+      const resume = this.#pending.get(index);
+      this.#pending.delete(index);
+      resume?.(code);
+    }
     for (const next of this.#waiting.splice(0)) this.#requester.schedule(RESPONSE_NANOSECONDS, next);
   }
 
