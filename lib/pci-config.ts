@@ -7,7 +7,7 @@ import {
   type PciCapability,
 } from './pci-capabilities';
 import type { Region } from './region';
-import { defineRegisters, type RegisterDefinitions, type RegisterMap } from './register-map';
+import { defineRegisters, type RegisterMap } from './register-map';
 import type { Registers } from './registers';
 
 /** The header of a function that is no bridge (PCI Express Base Specification 6.0, 7.5.1). */
@@ -65,7 +65,7 @@ export const PCI_POWER_MANAGEMENT = defineRegisters({
 export class PciConfig {
   /** For reads and writes of any offset and width. */
   readonly region: Region;
-  readonly header: Registers<typeof PCI_HEADER.definitions>;
+  readonly header: Registers<typeof PCI_HEADER>;
 
   /** @internal Use `device.config`. */
   constructor(region: Region) {
@@ -87,7 +87,7 @@ export class PciConfig {
    * Declared registers of a capability, whose offsets count from its start. Throws IommuError EOPNOTSUPP where the function
    * has it not.
    */
-  registers<D extends RegisterDefinitions>(name: CapabilityName, map: RegisterMap<D>): Registers<D> {
+  registers<M extends RegisterMap>(name: CapabilityName, map: M): Registers<M> {
     const found = this.capability(name);
     if (!found)
       throw refusal('EOPNOTSUPP', `there is no ${name} capability in ${this.region.label}`, {

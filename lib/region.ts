@@ -5,7 +5,7 @@ import { pread, pwrite } from './ioctl';
 import type { DeviceMapping, Kernel } from './kernel';
 import { PROT_READ, PROT_WRITE } from './kernel';
 import type { RegionCapabilities } from './region-capabilities';
-import type { RegisterDefinitions, RegisterMap } from './register-map';
+import type { RegisterMap } from './register-map';
 import { placeRegisters, type Registers } from './registers';
 import { toU64, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE } from './uapi';
 
@@ -94,7 +94,7 @@ export class Region extends Handle {
    *     const registers = device.region('bar0').registers(EDU);
    *     registers.STATUS.read();
    */
-  registers<D extends RegisterDefinitions>(map: RegisterMap<D>, offset = 0): Registers<D> {
+  registers<M extends RegisterMap>(map: M, offset = 0): Registers<M> {
     return placeRegisters(this, map, offset);
   }
 

@@ -1,14 +1,7 @@
 /** A driver's view of declared registers: what may not be done with one has no method, and throws. */
 import type { WaitOptions } from './event-stream';
 import { placeCells, RegisterCell, type RegisterArray } from './register-cell';
-import type {
-  FieldValues,
-  RegisterDefinitions,
-  RegisterLayout,
-  RegisterMap,
-  RegisterSpace,
-  RegisterValue,
-} from './register-map';
+import type { FieldValues, RegisterLayout, RegisterMap, RegisterSpace, RegisterValue } from './register-map';
 import { poll, type PollOptions } from './wait';
 
 /** What a register is waited for to be: the fields named have these values; or whatever a function says. */
@@ -81,19 +74,19 @@ export type RegisterOf<R> = R extends { readonly access: 'ro' }
       ? Pick<Register<R>, Named | Read | 'write'>
       : Pick<Register<R>, Named | Read | 'write' | 'update'>;
 
-/** Registers by name; where one has a `count`, an array. */
-export type Registers<D extends RegisterDefinitions> = {
-  readonly [Name in keyof D]: D[Name] extends { readonly count: number }
-    ? RegisterArray<RegisterOf<D[Name]>>
-    : RegisterOf<D[Name]>;
+/** A map's registers by name; where one has a `count`, an array. `Registers<typeof MAP>` names the type. */
+export type Registers<M extends RegisterMap> = {
+  readonly [Name in keyof M['definitions']]: M['definitions'][Name] extends { readonly count: number }
+    ? RegisterArray<RegisterOf<M['definitions'][Name]>>
+    : RegisterOf<M['definitions'][Name]>;
 };
 
 /** Finds a map's registers in a space, from `base` on. Throws RangeError where they do not fit. */
-export function placeRegisters<D extends RegisterDefinitions>(
+export function placeRegisters<M extends RegisterMap>(
   space: RegisterSpace & { readonly label: string },
-  map: RegisterMap<D>,
+  map: M,
   base: number,
-): Registers<D> {
+): Registers<M> {
   if (!Number.isSafeInteger(base) || base < 0 || base + map.size > space.size)
     throw new RangeError(
       `${map.size} bytes of registers at offset ${base} do not fit in ${space.label}, which has ${space.size}`,
@@ -102,5 +95,5 @@ export function placeRegisters<D extends RegisterDefinitions>(
     throw new RangeError(`offset ${base} is not a multiple of ${map.alignment}, the widest of the registers`);
   const make = (layout: RegisterLayout, name: string, offset: number) =>
     new Register<unknown>(space, layout, { name, offset, access: layout.access });
-  return placeCells(map, base, make) as Registers<D>;
+  return placeCells(map, base, make) as Registers<M>;
 }

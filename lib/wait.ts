@@ -42,7 +42,11 @@ export async function limited<T>(
     signal?.addEventListener('abort', abort);
     if (timeout !== undefined)
       timer = setTimeout(() => fail(refusal('ETIMEDOUT', late(), { syscall: 'poll' })), timeout);
-    undo = start((value) => end(() => resolve(value)), fail);
+    try {
+      undo = start((value) => end(() => resolve(value)), fail);
+    } catch (error) {
+      fail(error);
+    }
     // It was over before there was anything to undo.
     if (over) undo();
   });

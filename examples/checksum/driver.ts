@@ -7,7 +7,7 @@ const PATIENCE = 100;
 
 export class ChecksumDriver {
   readonly device: Device;
-  readonly #registers: Registers<typeof CHECKSUM.definitions>;
+  readonly #registers: Registers<typeof CHECKSUM>;
   readonly #interrupt: Interrupt;
 
   constructor(device: Device) {

@@ -72,6 +72,16 @@ test('the guard stands when configuration space was closed in between, and a res
   expect(device.region('bar0').read32(0)).toBe(first);
 });
 
+test('a reset leaves configuration space as it is', () => {
+  const device = open().bind(BDF, { cookie: 1 });
+  device.enableBusMaster();
+  const { COMMAND } = device.config.header;
+  const before = COMMAND.read();
+  device.reset();
+  expect(COMMAND.read()).toEqual(before);
+  expect(before).toMatchObject({ BUS_MASTER: 1, MEMORY_SPACE: 1 });
+});
+
 test('the power state by name', () => {
   const device = open().bind(BDF, { cookie: 1 });
   expect(device.powerState).toBe('d0');

@@ -8,7 +8,7 @@
  *       *#copy(): Process { … }
  *     }
  */
-import type { RegisterDefinitions, RegisterMap } from '../../register-map';
+import type { RegisterMap } from '../../register-map';
 import type { FunctionDescription } from './config-space';
 import { DeviceDma, type Requester } from './device-dma';
 import { type Halves, PciFunction } from './pci-function';
@@ -32,12 +32,12 @@ export abstract class PciDevice extends PciFunction {
    * Puts declared registers into a BAR, at `offset`. What software may do with them follows from the declaration; `handlers`
    * hear of reads and writes. The device itself reads and writes all of them. After a reset they have their declared values.
    */
-  protected registers<D extends RegisterDefinitions>(
+  protected registers<M extends RegisterMap>(
     bar: number,
-    map: RegisterMap<D>,
-    handlers: RegisterHandlers<D> = {},
+    map: M,
+    handlers: RegisterHandlers<M> = {},
     offset = 0,
-  ): DeviceRegisters<D> {
+  ): DeviceRegisters<M> {
     return this.bank(bar).add(map, offset, handlers);
   }
 

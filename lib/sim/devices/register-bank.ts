@@ -3,13 +3,7 @@
  * declaration, what happens then is the device's.
  */
 import { placeCells, RegisterCell, type RegisterArray } from '../../register-cell';
-import type {
-  RegisterDefinitions,
-  RegisterLayout,
-  RegisterMap,
-  RegisterSpace,
-  RegisterValue,
-} from '../../register-map';
+import type { RegisterLayout, RegisterMap, RegisterSpace, RegisterValue } from '../../register-map';
 
 /** What a device does when software uses one of its registers. */
 export interface RegisterHandler<R> {
@@ -23,15 +17,15 @@ export interface RegisterHandler<R> {
   written?(value: RegisterValue<R>, previous: RegisterValue<R>, index: number): void;
 }
 
-export type RegisterHandlers<D extends RegisterDefinitions> = {
-  readonly [Name in keyof D]?: RegisterHandler<D[Name]>;
+export type RegisterHandlers<M extends RegisterMap> = {
+  readonly [Name in keyof M['definitions']]?: RegisterHandler<M['definitions'][Name]>;
 };
 
 /** Registers as the device itself has them: it reads and writes all of them, whatever software may. */
-export type DeviceRegisters<D extends RegisterDefinitions> = {
-  readonly [Name in keyof D]: D[Name] extends { readonly count: number }
-    ? RegisterArray<RegisterCell<D[Name]>>
-    : RegisterCell<D[Name]>;
+export type DeviceRegisters<M extends RegisterMap> = {
+  readonly [Name in keyof M['definitions']]: M['definitions'][Name] extends { readonly count: number }
+    ? RegisterArray<RegisterCell<M['definitions'][Name]>>
+    : RegisterCell<M['definitions'][Name]>;
 };
 
 /** A register that software finds at an offset. */
@@ -95,11 +89,7 @@ export class RegisterBank {
   }
 
   /** Puts declared registers at an offset. RangeError where they do not fit, or others are there. */
-  add<D extends RegisterDefinitions>(
-    map: RegisterMap<D>,
-    offset: number,
-    handlers: RegisterHandlers<D>,
-  ): DeviceRegisters<D> {
+  add<M extends RegisterMap>(map: M, offset: number, handlers: RegisterHandlers<M>): DeviceRegisters<M> {
     this.#requireInside(offset, map.size, map.alignment);
     const store = new Store(map.size);
     // One that is only written may be where another is only read.
@@ -111,14 +101,14 @@ export class RegisterBank {
         access: 'rw',
       });
     for (const [name, layout] of map.layouts) {
-      const handler = handlers[name] as RegisterHandler<unknown> | undefined;
+      const handler = handlers[name as keyof M['definitions']] as RegisterHandler<unknown> | undefined;
       for (let index = 0; index < (layout.count ?? 1); index++) {
         const at = layout.offset + index * layout.stride;
         this.#enter(offset + at, { layout, index, cell: make(layout, name, at), handler });
       }
     }
     this.reset();
-    return placeCells(map, 0, make) as DeviceRegisters<D>;
+    return placeCells(map, 0, make) as DeviceRegisters<M>;
   }
 
   /** Puts memory at an offset, which software reads and writes with any width. */
