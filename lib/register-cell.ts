@@ -71,13 +71,14 @@ export class RegisterCell<R> {
   }
 
   /** @internal `base` with the named fields changed. */
-  encode(values: FieldValues<R>, base: number | bigint = 0): number | bigint {
+  encode(values: FieldValues<R>, base: number | bigint = this.layout.bytes === 8 ? 0n : 0): number | bigint {
     if (values === null || typeof values !== 'object')
       throw new TypeError(`${this.name} takes its fields, as an object`);
     let raw = base;
-    for (const [name, value] of Object.entries(values as object))
-      if (value !== undefined)
-        raw = insert(this.name, this.#fieldNamed(name), this.layout.bytes, raw, value as number);
+    for (const name of Object.keys(values)) {
+      const value = (values as Record<string, unknown>)[name];
+      if (value !== undefined) raw = insert(this.name, this.#fieldNamed(name), raw, value);
+    }
     return raw;
   }
 
@@ -153,31 +154,24 @@ export function decodeFields(
   return values;
 }
 
-function extract({ low, bits }: FieldLayout, raw: number | bigint): number | bigint {
-  if (typeof raw === 'number') return bits === 32 ? raw : (raw >>> low) & (2 ** bits - 1);
+function extract({ low, bits, mask }: FieldLayout, raw: number | bigint): number | bigint {
+  if (typeof raw === 'number') return ((raw >>> low) & mask) >>> 0;
   const value = BigInt.asUintN(bits, raw >> BigInt(low));
   return bits > 32 ? value : Number(value);
 }
 
 function insert(
   register: string,
-  { name, low, bits }: FieldLayout,
-  bytes: number,
+  { name, low, bits, mask, limit }: FieldLayout,
   raw: number | bigint,
-  value: number | bigint,
+  value: unknown,
 ): number | bigint {
   if (typeof value !== 'number' && (typeof value !== 'bigint' || bits <= 32))
     throw new TypeError(`${register}.${name} takes a number, not ${typeof value}`);
-  const fits =
-    typeof value === 'number'
-      ? Number.isInteger(value) && value >= 0 && value < 2 ** bits
-      : value >= 0n && value >> BigInt(bits) === 0n;
-  if (!fits) throw new RangeError(`${register}.${name}: ${value} does not fit in ${bits} bits`);
-  if (bytes === 8) {
-    const shift = BigInt(low);
-    const mask = ((1n << BigInt(bits)) - 1n) << shift;
-    return (BigInt(raw) & ~mask) | (BigInt(value) << shift);
-  }
-  const mask = bits === 32 ? 0xffffffff : (2 ** bits - 1) << low;
-  return ((Number(raw) & ~mask) | (Number(value) << low)) >>> 0;
+  if (!(value >= 0 && value < limit && (typeof value === 'bigint' || Number.isInteger(value))))
+    throw new RangeError(`${register}.${name}: ${value} does not fit in ${bits} bits`);
+  if (typeof raw === 'number') return ((raw & ~(mask << low)) | (Number(value) << low)) >>> 0;
+  const shift = BigInt(low);
+  const ones = ((1n << BigInt(bits)) - 1n) << shift;
+  return (raw & ~ones) | (BigInt(value) << shift);
 }

@@ -73,6 +73,10 @@ export interface FieldLayout {
   readonly name: string;
   readonly low: number;
   readonly bits: number;
+  /** `bits` ones; of up to 32 bits. */
+  readonly mask: number;
+  /** One more than the largest value. */
+  readonly limit: number;
 }
 
 /** @internal A register, checked and complete. */
@@ -185,7 +189,7 @@ function layOutFields(name: string, fields: NonNullable<RegisterDefinition['fiel
     const mask = ((1n << BigInt(bits)) - 1n) << BigInt(low);
     if ((taken & mask) !== 0n) throw new RangeError(`${name}.${field} overlaps another field`);
     taken |= mask;
-    return { name: field, low, bits };
+    return { name: field, low, bits, mask: bits >= 32 ? 0xffffffff : 2 ** bits - 1, limit: 2 ** bits };
   });
 }
 

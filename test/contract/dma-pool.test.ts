@@ -1,4 +1,5 @@
-import type { DmaPoolOptions, DmaSlice } from '../../lib';
+import fc from 'fast-check';
+import { DmaSlice, type DmaPoolOptions } from '../../lib';
 import { Edu } from './edu';
 import { errorOf, fill, openEdu, PAGE } from './support';
 
@@ -123,6 +124,42 @@ test('memory that devices may only read', async () => {
   await edu.fetch(source.iova, 64);
   await edu.store(guarded.iova, 64);
   expect(guarded.bytes.every((byte) => byte === 0)).toBe(true);
+});
+
+const requests = fc.array(
+  fc.record({ length: fc.integer({ min: 1, max: 2 * PAGE }), hold: fc.nat(3), abort: fc.boolean() }),
+  { maxLength: 60 },
+);
+
+test('many requests at once: no two have the same memory, and all of it comes back', async () => {
+  const { pool } = setUp({ chunk: PAGE, limit: 4 * PAGE });
+  const owners = new Map<bigint, string>();
+  const cells = ({ iova, length }: DmaSlice) =>
+    Array.from({ length: Math.ceil(length / 64) }, (_, i) => iova + BigInt(64 * i));
+  const request = async (
+    name: string,
+    { length, hold, abort }: { length: number; hold: number; abort: boolean },
+  ) => {
+    const controller = new AbortController();
+    if (abort) setImmediate(() => controller.abort());
+    const slice = await pool.acquire(length, { signal: controller.signal }).catch((error: Error) => error);
+    if (!(slice instanceof DmaSlice)) return expect(slice.name).toBe('AbortError');
+    for (const cell of cells(slice)) {
+      expect([name, owners.get(cell)]).toEqual([name, undefined]);
+      owners.set(cell, name);
+    }
+    for (let turn = 0; turn < hold; turn++) await new Promise(setImmediate);
+    for (const cell of cells(slice)) owners.delete(cell);
+    slice.free();
+  };
+  await fc.assert(
+    fc.asyncProperty(requests, async (list) => {
+      const ends = await Promise.allSettled(list.map((each, i) => request(`request ${i}`, each)));
+      expect(ends.filter(({ status }) => status === 'rejected')).toEqual([]);
+      expect([pool.used, owners.size]).toEqual([0, 0]);
+    }),
+    { numRuns: 30 },
+  );
 });
 
 test('huge pages: 2 MiB at a time, where the system has some', async () => {

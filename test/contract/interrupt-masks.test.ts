@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import type { Interrupt, InterruptKind } from '../../lib';
 import { Edu, INTERRUPT_ACKNOWLEDGE, INTERRUPT_RAISE, INTERRUPT_STATUS } from './edu';
 import { errorOf, openEdu, sleep, until } from './support';
@@ -110,6 +111,51 @@ test('deliveries end by a signal, by the timeout of a wait, and with the interru
   const closed = { code: 'EBADF', reason: 'msi interrupt 0 is closed' };
   for (const use of [() => interrupt.mask(), () => interrupt.unmask(), () => interrupt.take()])
     expect(errorOf(use)).toMatchObject(closed);
+});
+
+/** What a program may do with an interrupt, one step after the other. */
+const steps = fc.array(
+  fc.constantFrom('trigger', 'mask', 'unmask', 'take', 'next', 'abort', 'listen', 'leave', 'turn'),
+  { maxLength: 30 },
+);
+
+async function play(interrupt: Interrupt, sequence: readonly string[]): Promise<number> {
+  let triggered = 0;
+  const heard = () => {};
+  const waits: Promise<unknown>[] = [];
+  const controller = new AbortController();
+  const next = (signal: AbortSignal) => waits.push(interrupt.next({ signal }).catch(() => 0));
+  for (const step of sequence) {
+    if (step === 'trigger') triggered++;
+    if (step === 'trigger' || step === 'mask' || step === 'unmask' || step === 'take') interrupt[step]();
+    if (step === 'listen') interrupt.on('interrupt', heard);
+    if (step === 'leave') interrupt.off('interrupt', heard);
+    if (step === 'next') next(controller.signal);
+    if (step === 'abort') {
+      const short = new AbortController();
+      next(short.signal);
+      short.abort();
+    }
+    if (step === 'turn') await sleep(0);
+  }
+  interrupt.removeAllListeners();
+  interrupt.unmask();
+  controller.abort();
+  await Promise.all(waits);
+  interrupt.take();
+  return triggered;
+}
+
+test('whatever a program does, no interrupt is lost, and none is counted twice', async () => {
+  const { interrupt } = openInterrupt('msi');
+  let triggered = 0;
+  await fc.assert(
+    fc.asyncProperty(steps, async (sequence) => {
+      triggered += await play(interrupt, sequence);
+      expect(interrupt.total).toBe(triggered);
+    }),
+    { numRuns: 40 },
+  );
 });
 
 test('vectors are counted', () => {

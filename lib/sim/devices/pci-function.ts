@@ -107,6 +107,7 @@ export abstract class PciFunction implements AtsEndpoint {
   /** Takes the function out: nothing more leaves it, and what it had scheduled does not happen. */
   disconnect(): void {
     this.port = undefined;
+    this.losesIntx = undefined;
     this.generation++;
   }
 

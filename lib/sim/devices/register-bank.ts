@@ -216,12 +216,13 @@ function value({ index, cell, handler }: Entry): number | bigint {
 }
 
 function write({ layout, index, cell, handler }: Entry, bits: number | bigint): void {
+  if (layout.access !== 'w1c' && !handler?.written) return cell.write(bits as number);
   const old = cell.readRaw() as number | bigint;
-  const previous = handler?.written && cell.read();
+  const previous = cell.read();
   cell.write(bits as number);
-  const now = handler?.written && cell.read();
+  const written = cell.read();
   if (layout.access === 'w1c') cell.write(cleared(old, bits) as number);
-  if (now !== undefined && previous !== undefined) handler?.written?.(now, previous, index);
+  handler?.written?.(written, previous, index);
 }
 
 /** A 64-bit register with one half replaced. The bits of a 'w1c' register that are not written are zeros. */
