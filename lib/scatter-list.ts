@@ -24,6 +24,13 @@ export interface ScatterSegment {
   readonly length: number;
 }
 
+/** Bytes that are to be mapped. */
+interface Pin {
+  readonly buffer: DmaBuffer;
+  readonly offset: number;
+  readonly length: number;
+}
+
 /** How devices may reach it. */
 export interface ScatterOptions {
   /** Let devices read. Default true. */
@@ -42,7 +49,7 @@ export class ScatterList extends Handle {
   readonly segments: readonly ScatterSegment[];
   /** Bytes of all. */
   readonly length: number;
-  readonly #mappings: Mapping[] = [];
+  readonly #mappings: readonly Mapping[];
 
   /** @internal Use `space.mapScatter()`. */
   constructor(space: AddressSpace, sources: readonly ScatterSource[], options: ScatterOptions) {
@@ -53,13 +60,15 @@ export class ScatterList extends Handle {
         'a scatter list is made of an array of buffers, parts of buffers, mappings or slices',
       );
     this.space = space;
+    const pieces = sources.map((source) => this.#locate(source));
+    const pins = pieces.filter((piece) => 'buffer' in piece);
+    const { read, write } = options;
+    const entries = pins.map((pin) => ({ source: pin.buffer, ...this.#pagesOf(pin), read, write }));
+    this.#mappings = space.mapMany(entries);
     const segments: ScatterSegment[] = [];
-    try {
-      for (const source of sources) append(segments, this.#reach(source, options));
-    } catch (error) {
-      this.#unmapAll();
-      throw error;
-    }
+    let next = 0;
+    for (const piece of pieces)
+      append(segments, 'buffer' in piece ? pinned(piece, this.#mappings[next++]) : piece);
     this.segments = segments;
     this.length = segments.reduce((sum, { length }) => sum + length, 0);
   }
@@ -68,46 +77,43 @@ export class ScatterList extends Handle {
     return `the scatter list of ${this.space.label}`;
   }
 
-  #reach(source: ScatterSource, options: ScatterOptions): ScatterSegment {
+  /** What devices reach already, or what is to be mapped. Throws TypeError, RangeError. */
+  #locate(source: ScatterSource): ScatterSegment | Pin {
     if (source instanceof DmaSlice) {
       if (source.pool.space !== this.space) throw new TypeError(`a slice belongs to ${source.pool.label}`);
       if (source.freed) throw new TypeError('a slice has been freed');
-      return source;
+      return { iova: source.iova, length: source.length };
     }
     if (source instanceof Mapping) {
       if (source.space !== this.space || !source.mapped)
         throw new TypeError(`a mapping is not, or no longer, one of ${this.space.label}`);
-      return source;
+      return { iova: source.iova, length: source.length };
     }
-    const { buffer, ...part } = source instanceof DmaBuffer ? { buffer: source } : { ...source };
+    const { buffer, offset = 0, length } = source instanceof DmaBuffer ? { buffer: source } : source;
     if (!(buffer instanceof DmaBuffer))
       throw new TypeError(
         'memory for devices comes from iommu.allocateDma() or a pool: other memory could be moved or freed while a device uses it',
       );
-    const { offset = 0 } = part as ScatterPart;
-    const { length = buffer.length - offset } = part as ScatterPart;
-    checkRange(offset, length, buffer.length);
-    return this.#pin(buffer, offset, length, options);
+    const bytes = length ?? buffer.length - offset;
+    checkRange(offset, bytes, buffer.length);
+    return { buffer, offset, length: bytes };
   }
 
-  /** Maps the whole pages that the bytes are in. */
-  #pin(buffer: DmaBuffer, offset: number, length: number, { read, write }: ScatterOptions): ScatterSegment {
+  /** The whole pages that the bytes are in. */
+  #pagesOf({ offset, length }: Pin): { offset: number; length: number } {
     const page = this.space.context.kernel.pageSize;
     const first = offset - (offset % page);
-    const end = Math.ceil((offset + length) / page) * page;
-    const mapping = this.space.map(buffer, { offset: first, length: end - first, read, write });
-    this.#mappings.push(mapping);
-    return { iova: mapping.iova + BigInt(offset - first), length };
-  }
-
-  #unmapAll(): void {
-    runAll(this.#mappings.splice(0).map((mapping) => () => mapping.unmap()));
+    return { offset: first, length: Math.ceil((offset + length) / page) * page - first };
   }
 
   /** Takes the pages from the devices. They must be done with them. */
   protected override release(): void {
-    this.#unmapAll();
+    runAll(this.#mappings.map((mapping) => () => mapping.unmap()));
   }
+}
+
+function pinned({ offset, length }: Pin, mapping: Mapping): ScatterSegment {
+  return { iova: mapping.iova + BigInt(offset - mapping.offset), length };
 }
 
 function append(segments: ScatterSegment[], { iova, length }: ScatterSegment): void {
