@@ -2,23 +2,26 @@
  * A driver for QEMU's educational device, `edu` (QEMU, docs/specs/edu.rst): enough to move memory with it. It
  * does not know whether the device is QEMU's, behind VFIO, or simulated.
  */
-import type { Device, Interrupt, Iommu, Region } from 'iommufd';
+import { defineRegisters, type Device, type Interrupt, type Iommu, type Registers } from 'iommufd';
 
 const VENDOR_ID = 0x1234;
 const DEVICE_ID = 0x11e8;
 
-// Registers in BAR 0.
-const IDENTIFICATION = 0x00;
-const INTERRUPT_STATUS = 0x24;
-const INTERRUPT_ACKNOWLEDGE = 0x64;
-const DMA_SOURCE = 0x80;
-const DMA_DESTINATION = 0x88;
-const DMA_COUNT = 0x90;
-const DMA_COMMAND = 0x98;
-
-const DMA_START = 1n;
-const DMA_TO_MEMORY = 2n;
-const DMA_INTERRUPT = 4n;
+/** Registers in BAR 0. Those below 0x80 take accesses of 4 bytes only. */
+const EDU = defineRegisters({
+  IDENTIFICATION: {
+    offset: 0x00,
+    width: 32,
+    access: 'ro',
+    fields: { MAJOR: [31, 24], MINOR: [23, 16], MAGIC: [7, 0] },
+  },
+  INTERRUPT_STATUS: { offset: 0x24, width: 32, access: 'ro' },
+  INTERRUPT_ACKNOWLEDGE: { offset: 0x64, width: 32, access: 'wo' },
+  DMA_SOURCE: { offset: 0x80, width: 64 },
+  DMA_DESTINATION: { offset: 0x88, width: 64 },
+  DMA_COUNT: { offset: 0x90, width: 64 },
+  DMA_COMMAND: { offset: 0x98, width: 64, fields: { START: 0, TO_MEMORY: 1, INTERRUPT: 2 } },
+});
 
 /** Where the device's own buffer of 4096 bytes is. */
 const BUFFER = 0x40000n;
@@ -27,17 +30,18 @@ export const EDU_TRANSFER_MAXIMUM = 4095;
 
 export class EduDriver {
   readonly device: Device;
-  readonly #bar: Region;
+  readonly #registers: Registers<typeof EDU>;
   readonly #interrupt: Interrupt;
 
   private constructor(device: Device) {
     this.device = device;
     // VFIO hands devices over unable to do DMA or to send interrupts.
     device.enableBusMaster();
-    this.#bar = device.region('bar0');
+    this.#registers = device.region('bar0').registers(EDU);
     this.#interrupt = device.interrupt('msi');
-    const id = this.#bar.read32(IDENTIFICATION);
-    if ((id & 0xff) !== 0xed) throw new Error(`this is no edu device: its ID is 0x${id.toString(16)}`);
+    const { MAGIC } = this.#registers.IDENTIFICATION.read();
+    if (MAGIC !== 0xed)
+      throw new Error(`${device.name} is no edu device: its ID ends with 0x${MAGIC.toString(16)}`);
   }
 
   /** Binds the machine's edu device; `which`, where it has several: 0 is the first. */
@@ -49,21 +53,22 @@ export class EduDriver {
 
   /** Has the device copy `length` bytes of memory at `iova` into its buffer. */
   fetch(iova: bigint, length: number): Promise<void> {
-    return this.#transfer(iova, BUFFER, length, 0n);
+    return this.#transfer(iova, BUFFER, length, 0);
   }
 
   /** Has the device copy its buffer to memory at `iova`. */
   store(iova: bigint, length: number): Promise<void> {
-    return this.#transfer(BUFFER, iova, length, DMA_TO_MEMORY);
+    return this.#transfer(BUFFER, iova, length, 1);
   }
 
-  async #transfer(source: bigint, destination: bigint, length: number, direction: bigint): Promise<void> {
-    this.#bar.write64(DMA_SOURCE, source);
-    this.#bar.write64(DMA_DESTINATION, destination);
-    this.#bar.write64(DMA_COUNT, length);
-    this.#bar.write64(DMA_COMMAND, DMA_START | DMA_INTERRUPT | direction);
+  async #transfer(source: bigint, destination: bigint, length: number, toMemory: 0 | 1): Promise<void> {
+    const registers = this.#registers;
+    registers.DMA_SOURCE.write(source);
+    registers.DMA_DESTINATION.write(destination);
+    registers.DMA_COUNT.write(length);
+    registers.DMA_COMMAND.write({ START: 1, TO_MEMORY: toMemory, INTERRUPT: 1 });
     for await (const _ of this.#interrupt) break;
-    this.#bar.write32(INTERRUPT_ACKNOWLEDGE, this.#bar.read32(INTERRUPT_STATUS));
+    registers.INTERRUPT_ACKNOWLEDGE.write(registers.INTERRUPT_STATUS.read());
   }
 
   close(): void {

@@ -1,11 +1,13 @@
 import type { Context } from './context';
 import { DmaBuffer } from './dma-buffer';
+import { DmaPool, type DmaPoolOptions } from './dma-pool';
 import { refusal } from './errors';
 import { checkRange } from './iova';
 import { KernelManagedSpace, type KernelManagedForm } from './kernel-managed-space';
 import { mapMany, mapMemory, type MapRequest } from './map-request';
 import { Mapping } from './mapping';
 import { MappingIndex, requireWhole } from './mapping-index';
+import { ScatterList, type ScatterOptions, type ScatterSource } from './scatter-list';
 import { toU64 } from './uapi/layout';
 
 const U64_MAX = 2n ** 64n - 1n;
@@ -146,6 +148,21 @@ export class AddressSpace extends KernelManagedSpace {
       throw error;
     }
     return mapping;
+  }
+
+  /** Makes a pool of memory that is mapped here, for queues and for what requests need. Throws TypeError, RangeError. */
+  createPool(options: DmaPoolOptions = {}): DmaPool {
+    return new DmaPool(this, options);
+  }
+
+  /**
+   * Lets devices reach bytes of several buffers, or parts of them, for as long as the list is open: the memory of one request.
+   * Devices reach the rest of the first and last page of each too: an IOMMU knows whole pages.
+   *
+   * Throws TypeError, RangeError; IommuError as map(), and maps nothing.
+   */
+  mapScatter(sources: readonly ScatterSource[], options: ScatterOptions = {}): ScatterList {
+    return new ScatterList(this, sources, options);
   }
 
   #checkSource(source: DmaBuffer | Mapping): void {

@@ -9,8 +9,16 @@ import { hotReset, hotResetDevices, type HotResetDevice } from './hot-reset';
 import { Interrupt, InterruptLines, type InterruptKind } from './interrupt';
 import { attempt, attemptBytes, call } from './ioctl';
 import { whyNotViable } from './iommu-group';
-import { COMMAND, COMMAND_MASTER, MemoryDecoding } from './memory-decoding';
+import { MemoryDecoding } from './memory-decoding';
 import { hintNoSnoop } from './no-snoop';
+import {
+  listBars,
+  PciConfig,
+  readPowerState,
+  writePowerState,
+  type PciBar,
+  type PowerState,
+} from './pci-config';
 import { Region, type RegionDescription } from './region';
 import { NO_CAPABILITIES, readRegionCapabilities } from './region-capabilities';
 import type { DeviceDescription } from './sysfs';
@@ -37,6 +45,7 @@ export class Device extends BoundDevice {
   protected override readonly detachRequest = 'VFIO_DEVICE_DETACH_IOMMUFD_PT';
   readonly #regions = new Map<number, Region>();
   readonly #lines = new Map<InterruptKind, InterruptLines>();
+  #config: PciConfig | undefined;
   #decoding: MemoryDecoding | undefined;
   #softwareMediated: boolean | undefined;
   /** Low power is allowed: an access through a mapping would kill the process. */
@@ -201,11 +210,7 @@ export class Device extends BoundDevice {
    * Throws RangeError (no such vector), IommuError.
    */
   interrupt(kind: InterruptKind, vector = 0): Interrupt {
-    this.requireOpen({ request: 'VFIO_DEVICE_SET_IRQS' });
-    if (kind !== 'intx' && kind !== 'msi' && kind !== 'msix')
-      throw new TypeError(`interrupts are 'intx', 'msi' or 'msix', not ${String(kind)}`);
-    let lines = this.#lines.get(kind);
-    if (!lines) this.#lines.set(kind, (lines = new InterruptLines(this.context.kernel, this.fd, kind)));
+    const lines = this.#linesOf(kind);
     if (lines.count === 0)
       throw refusal('EOPNOTSUPP', `${this.name} has no ${kind} interrupt`, {
         request: 'VFIO_DEVICE_SET_IRQS',
@@ -215,10 +220,54 @@ export class Device extends BoundDevice {
     return new Interrupt(lines, vector);
   }
 
-  /** Lets the device start DMA and send MSIs: sets Bus Master Enable in its command register. */
-  enableBusMaster(): void {
-    const config = this.region('config');
-    config.write16(COMMAND, config.read16(COMMAND) | COMMAND_MASTER);
+  /** How many vectors of a kind the device has; 0 if it has not that kind. Throws IommuError. */
+  interruptVectors(kind: InterruptKind): number {
+    return this.#linesOf(kind).count;
+  }
+
+  #linesOf(kind: InterruptKind): InterruptLines {
+    this.requireOpen({ request: 'VFIO_DEVICE_SET_IRQS' });
+    if (kind !== 'intx' && kind !== 'msi' && kind !== 'msix')
+      throw new TypeError(`interrupts are 'intx', 'msi' or 'msix', not ${String(kind)}`);
+    let lines = this.#lines.get(kind);
+    if (!lines) this.#lines.set(kind, (lines = new InterruptLines(this.context.kernel, this.fd, kind)));
+    return lines;
+  }
+
+  /** Configuration space: its header and its capabilities by name. */
+  get config(): PciConfig {
+    if (!this.#config || this.#config.region.closed) this.#config = new PciConfig(this.region('config'));
+    return this.#config;
+  }
+
+  /** The BARs there are, with their sizes; `region('bar0')` opens one. Throws IommuError. */
+  bars(): PciBar[] {
+    const { kernel } = this.context;
+    return listBars(this.config, (index) =>
+      Number(call(kernel, this.fd, uapi.VFIO_DEVICE_GET_REGION_INFO, { index }).size),
+    );
+  }
+
+  /**
+   * Lets the device start DMA and send MSIs, or stops it: Bus Master Enable in its command register. VFIO hands devices over
+   * with it off.
+   */
+  enableBusMaster(on = true): void {
+    this.config.header.COMMAND.update({ BUS_MASTER: on ? 1 : 0 });
+  }
+
+  /**
+   * The power state, written to the power management capability. In 'd3hot' the function answers configuration accesses only.
+   *
+   * Setting it throws TypeError; IommuError EBUSY (a BAR is mapped: close the regions first), EOPNOTSUPP (the function has
+   * not that state).
+   */
+  get powerState(): PowerState {
+    return readPowerState(this.config);
+  }
+
+  set powerState(state: PowerState) {
+    writePowerState(this.config, state);
   }
 
   /** Resets the device: its registers, not what is attached. Throws IommuError where it has no reset. */

@@ -34,6 +34,24 @@ export type {
 } from './describe';
 export { extensionNames, type Extension } from './extensions';
 export { Region } from './region';
+export type { CapabilityName, PciCapability } from './pci-capabilities';
+export { PCI_HEADER, PCI_POWER_MANAGEMENT, PciConfig, type PciBar, type PowerState } from './pci-config';
+export {
+  defineRegisters,
+  RegisterMap,
+  type FieldBits,
+  type FieldValues,
+  type RawValue,
+  type RegisterAccess,
+  type RegisterDefinition,
+  type RegisterDefinitions,
+  type RegisterInput,
+  type RegisterSpace,
+  type RegisterValue,
+} from './register-map';
+export { Register, type RegisterCondition, type RegisterOf, type Registers } from './registers';
+export { RegisterArray } from './register-cell';
+export type { PollOptions } from './wait';
 export type { RegionCapabilities } from './region-capabilities';
 export { Interrupt, type InterruptEvents, type InterruptKind } from './interrupt';
 export { AttachTarget, type Attachment } from './attach-target';
@@ -69,6 +87,14 @@ export type { IovaRange, IovaRangeInput, MappedRange } from './iova';
 export type { LockedMemory } from './locked-memory';
 export { Mapping } from './mapping';
 export { DmaBuffer } from './dma-buffer';
+export { DmaPool, DmaSlice, type DmaPoolOptions } from './dma-pool';
+export {
+  ScatterList,
+  type ScatterOptions,
+  type ScatterPart,
+  type ScatterSegment,
+  type ScatterSource,
+} from './scatter-list';
 export type { AllocateOptions, DeviceMapping, Kernel, Memory, Watch } from './kernel';
 export type { WaitOptions } from './event-stream';
 export { Fault, type FaultRecord, type FaultResponse } from './fault';

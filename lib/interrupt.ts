@@ -22,6 +22,8 @@ export class InterruptLines {
   readonly count: number;
   /** The kernel masks the interrupt at each delivery. */
   readonly automasked: boolean;
+  /** The kernel can mask it: INTx, and no other. */
+  readonly maskable: boolean;
   readonly kernel: Kernel;
   readonly #fd: number;
   readonly #fixed: boolean;
@@ -35,6 +37,7 @@ export class InterruptLines {
     const { count, flags } = call(kernel, fd, uapi.VFIO_DEVICE_GET_IRQ_INFO, { index: INDEX[kind] });
     this.count = count;
     this.automasked = (flags & uapi.VFIO_IRQ_INFO_AUTOMASKED) !== 0;
+    this.maskable = (flags & uapi.VFIO_IRQ_INFO_MASKABLE) !== 0;
     this.#fixed = (flags & uapi.VFIO_IRQ_INFO_NORESIZE) !== 0;
   }
 
@@ -65,6 +68,10 @@ export class InterruptLines {
   disable(vector: number): void {
     const { VFIO_IRQ_SET_ACTION_TRIGGER: trigger } = uapi;
     this.#expect(this.open.size > 0 ? this.#setIrqs(trigger, vector, [-1]) : this.#setIrqs(trigger, 0, 0));
+  }
+
+  mask(vector: number): void {
+    this.#expect(this.#setIrqs(uapi.VFIO_IRQ_SET_ACTION_MASK, vector, 1));
   }
 
   unmask(vector: number): void {
@@ -108,7 +115,8 @@ export interface InterruptEvents {
 
 /**
  * One interrupt vector of a device. `on('interrupt', (count) => …)`, `for await (const count of interrupt)` or
- * next(): `count` is how often it fired since the last delivery. What fires while nobody listens is counted.
+ * next(): `count` is how often it fired since the last delivery. What fires while nobody listens is counted, and so is
+ * what fires while it is masked.
  *
  * An INTx interrupt stays masked from its delivery until the listeners have returned, or the next one is asked
  * for: time to silence the device.
@@ -122,6 +130,8 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
   readonly #stream: EventStream<number>;
   #watch: Watch | undefined;
   #unmaskNext = false;
+  #masked = false;
+  #total = 0;
   #closed = false;
   readonly #onListener = (event: string | symbol) => {
     if (event !== 'interrupt') return;
@@ -157,6 +167,50 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
     return this.#closed;
   }
 
+  /** How often it fired, as far as it was delivered: the sum of all counts. */
+  get total(): number {
+    return this.#total;
+  }
+
+  get masked(): boolean {
+    return this.#masked;
+  }
+
+  /**
+   * Delivers nothing until unmask(): what fires meanwhile is counted, and none is lost. The kernel masks INTx itself; an
+   * MSI or MSI-X vector, which VFIO cannot mask, goes on counting. Throws IommuError EBADF.
+   */
+  mask(): void {
+    if (this.#closed) throw this.#closedError('ioctl', 'VFIO_DEVICE_SET_IRQS');
+    if (this.#masked) return;
+    if (this.#lines.maskable) this.#lines.mask(this.vector);
+    this.#masked = true;
+    this.#stopWatching();
+  }
+
+  /** Delivers again, and first what was counted. Throws IommuError EBADF. */
+  unmask(): void {
+    if (this.#closed) throw this.#closedError('ioctl', 'VFIO_DEVICE_SET_IRQS');
+    if (!this.#masked) return;
+    this.#masked = false;
+    this.#unmaskNext = false;
+    if (this.#lines.maskable) this.#lines.unmask(this.vector);
+    if (this.#stream.waiting || this.listenerCount('interrupt') > 0) this.#listen();
+  }
+
+  /**
+   * Takes what has fired since the last delivery without waiting, masked or not: 0 if nothing has. For drivers that poll.
+   * Throws IommuError EBADF.
+   */
+  take(): number {
+    if (this.#closed) throw this.#closedError('read');
+    this.#unmaskDelivered();
+    const result = this.#readCount();
+    if (result < 0) throw failure(result, { syscall: 'read' });
+    if (result > 0) this.#unmaskNext = this.#lines.automasked;
+    return result;
+  }
+
   /** Makes the kernel deliver the interrupt as if the device had raised it (a loopback test). */
   trigger(): void {
     if (this.#closed) throw this.#closedError('ioctl', 'VFIO_DEVICE_SET_IRQS');
@@ -182,6 +236,20 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
     return this.#stream.iterate(unmask, unmask);
   }
 
+  /**
+   * As the iteration, with an end: the signal, or a timeout for each wait, which throw in the loop as next() rejects. Ends
+   * when the interrupt is closed.
+   */
+  async *deliveries(options: WaitOptions): AsyncGenerator<number, undefined> {
+    while (!this.#closed) {
+      this.#unmaskDelivered();
+      const { value, done } = await this.#stream.next(options);
+      if (done) break;
+      yield value;
+    }
+    return undefined;
+  }
+
   /** As EventEmitter's, but what makes the interrupt watch for its listeners stays. */
   override removeAllListeners(event?: keyof InterruptEvents): this {
     for (const name of event === undefined ? this.eventNames() : [event]) super.removeAllListeners(name);
@@ -203,8 +271,7 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
     this.#closed = true;
     this.#stream.end();
     this.removeAllListeners();
-    this.#watch?.close();
-    this.#watch = undefined;
+    this.#stopWatching();
     this.#lines.open.delete(this.vector);
     runAll([() => this.#lines.disable(this.vector), () => this.#lines.kernel.close(this.#eventfd)]);
   }
@@ -219,6 +286,7 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
 
   #listen(): void {
     if (this.#closed) throw this.#closedError('poll');
+    if (this.#masked) return;
     this.#watch ??= checkObject(
       this.#lines.kernel.watch(this.#eventfd, POLLIN, () => this.#deliver()),
       { syscall: 'poll' },
@@ -226,23 +294,34 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
   }
 
   #rest(): void {
-    if (this.#stream.waiting || this.listenerCount('interrupt') > 0) return;
+    if (!this.#stream.waiting && this.listenerCount('interrupt') === 0) this.#stopWatching();
+  }
+
+  #stopWatching(): void {
     this.#watch?.close();
     this.#watch = undefined;
   }
 
-  #deliver(): void {
+  /** How often it fired since it was read last, or a negative errno. */
+  #readCount(): number {
     const result = attemptRead(this.#lines.kernel, this.#eventfd, new Uint8Array(this.#counter.buffer));
-    if (result === -uapi.errno.EAGAIN) return;
-    if (result < 0) {
-      const error = failure(result, { syscall: 'read' });
+    if (result === -uapi.errno.EAGAIN) return 0;
+    if (result < 0) return result;
+    const count = Number(this.#counter[0]);
+    this.#total += count;
+    return count;
+  }
+
+  #deliver(): void {
+    const count = this.#readCount();
+    if (count === 0) return;
+    if (count < 0) {
+      const error = failure(count, { syscall: 'read' });
       this.#stream.fail(error);
       if (this.listenerCount('error') > 0) this.emit('error', error);
-      this.#watch?.close();
-      this.#watch = undefined;
+      this.#stopWatching();
       return;
     }
-    const count = Number(this.#counter[0]);
     if (this.#stream.waiting) {
       this.#unmaskNext = this.#lines.automasked;
       this.#stream.push(count);
@@ -252,12 +331,12 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
     try {
       this.emit('interrupt', count);
     } finally {
-      if (this.#lines.automasked && !this.#closed) this.#lines.unmask(this.vector);
+      if (this.#lines.automasked && !this.#masked && !this.#closed) this.#lines.unmask(this.vector);
     }
   }
 
   #unmaskDelivered(): void {
-    if (!this.#unmaskNext || this.#closed) return;
+    if (!this.#unmaskNext || this.#masked || this.#closed) return;
     this.#unmaskNext = false;
     this.#lines.unmask(this.vector);
   }

@@ -3,18 +3,11 @@
  * interface specification, section 3.2). While it does not, vfio-pci takes mappings of its BARs away, and a load
  * from one is a SIGBUS. A reset takes them only while it lasts: an access waits for its end.
  */
+import { findCapability } from './pci-capabilities';
 import type { Region } from './region';
 
-export const COMMAND = 0x04;
+const COMMAND = 0x04;
 const COMMAND_MEMORY = 1 << 1;
-export const COMMAND_MASTER = 1 << 2;
-const STATUS = 0x06;
-const STATUS_CAPABILITIES = 1 << 4;
-const CAPABILITIES_POINTER = 0x34;
-/** The first address that can hold a capability; they are 4 bytes apart at least. */
-const FIRST_CAPABILITY = 0x40;
-const MOST_CAPABILITIES = (256 - FIRST_CAPABILITY) / 4;
-const CAPABILITY_POWER_MANAGEMENT = 0x01;
 /** Power management control and status register, in its capability. */
 const PMCSR = 4;
 /** 0: D0, the only state with memory decoding. */
@@ -46,11 +39,6 @@ export class MemoryDecoding {
 }
 
 function findPmcsr(config: Region): number {
-  if ((config.read16(STATUS) & STATUS_CAPABILITIES) === 0) return -1;
-  let at = config.read8(CAPABILITIES_POINTER) & ~3;
-  for (let seen = 0; at >= FIRST_CAPABILITY && seen < MOST_CAPABILITIES; seen++) {
-    if (config.read8(at) === CAPABILITY_POWER_MANAGEMENT) return at + PMCSR;
-    at = config.read8(at + 1) & ~3;
-  }
-  return -1;
+  const found = findCapability(config, 'power-management');
+  return found ? found.offset + PMCSR : -1;
 }

@@ -5,6 +5,8 @@ import { pread, pwrite } from './ioctl';
 import type { DeviceMapping, Kernel } from './kernel';
 import { PROT_READ, PROT_WRITE } from './kernel';
 import type { RegionCapabilities } from './region-capabilities';
+import type { RegisterMap } from './register-map';
+import { placeRegisters, type Registers } from './registers';
 import { toU64, VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE } from './uapi';
 
 /** What VFIO_DEVICE_GET_REGION_INFO says about a region. */
@@ -84,6 +86,16 @@ export class Region extends Handle {
   protected override release(): void {
     this.#mapping?.unmap();
     this.#onClose();
+  }
+
+  /**
+   * Declared registers, by name, `offset` bytes from the start of the region. Throws RangeError where they do not fit.
+   *
+   *     const registers = device.region('bar0').registers(EDU);
+   *     registers.STATUS.read();
+   */
+  registers<M extends RegisterMap>(map: M, offset = 0): Registers<M> {
+    return placeRegisters(this, map, offset);
   }
 
   read8(offset: number): number {

@@ -9,9 +9,9 @@ const TSC = join(ROOT, 'node_modules/typescript/bin/tsc');
 
 /** All four entry points; whatever is exported has a type that declarations can name. */
 const PROGRAM = `
-import { AddressSpace, DmaBuffer, FaultQueue, Iommu, IommuError, type WaitOptions } from 'iommufd';
+import { AddressSpace, defineRegisters, DmaBuffer, FaultQueue, Iommu, IommuError, type WaitOptions } from 'iommufd';
 import { openKernel } from 'iommufd/kernel';
-import { Machine } from 'iommufd/sim';
+import { endpoint, Machine, PciDevice, type Process } from 'iommufd/sim';
 import { errno, IOMMU_IOAS_MAP } from 'iommufd/uapi';
 
 export const machine = new Machine();
@@ -30,6 +30,30 @@ export const wait = (options: WaitOptions) => queue.next(options);
 export const interrupt = iommu.bind('00:04.0', { cookie: 1 }).interrupt('msi');
 export const listening = interrupt.on('interrupt', (count) => console.log(count + 1));
 export const isOurs = (error: unknown) => error instanceof IommuError && error.hint;
+export const MAP = defineRegisters({
+  CAP: { offset: 0, width: 64, access: 'ro', fields: { MQES: [15, 0], BASE: [63, 20] } },
+  TAIL: { offset: 8, width: 32, access: 'wo', count: 4 },
+});
+export const registers = iommu.bind('00:05.0', { cookie: 2 }).region('bar0').registers(MAP);
+export const fields: { MQES: number; BASE: bigint } = registers.CAP.read();
+export const pool = space.createPool({ limit: 1 << 20 });
+export class Own extends PciDevice {
+  readonly own = this.registers(0, MAP, { TAIL: { written: (value, _previous, index) => this.start(this.run(value + index)) } });
+  constructor() {
+    super(endpoint({ vendorId: 1, deviceId: 2, classCode: 3, bars: { 0: 4096 }, msix: 1 }));
+  }
+  *run(address: number): Process {
+    const bytes = yield* this.dma.read(address, 4);
+    this.own.CAP.write({ MQES: bytes[0], BASE: 1 });
+  }
+}
+export const faults = new Machine({ devices: { '00:06.0': new Own() } }).injectFaults('00:06.0', { seed: 1 });
+// @ts-expect-error: read-only
+registers.CAP.write(1n);
+// @ts-expect-error: a bigint
+export const wrong: number = registers.CAP.field('BASE');
+// @ts-expect-error: no such field
+registers.CAP.field('NONE');
 // @ts-expect-error: made by the Iommu
 new AddressSpace();
 // @ts-expect-error: made by the Iommu

@@ -14,6 +14,12 @@ export { ACS_ISOLATION, PciBridge, type BridgeKind, type BridgeOptions } from '.
 export { DmaEngine } from './devices/dma-engine';
 export * from './devices/dma-engine-registers';
 export { Edu, edu, type EduOptions } from './devices/edu';
+export { DmaError, type DeviceDma, type DmaFailure, type DmaOptions } from './devices/device-dma';
+export { endpoint, type EndpointDescription } from './devices/endpoint';
+export { PciDevice } from './devices/pci-device';
+export type { Process, Suspension } from './devices/process';
+export type { DeviceRegisters, RegisterHandler, RegisterHandlers } from './devices/register-bank';
+export { FaultInjector, type FaultKind, type FaultOptions, type InjectedFault } from './fault-injector';
 export { PciFunction, type Halves } from './devices/pci-function';
 export type { Capability, ExtendedCapability } from './devices/capabilities';
 export type { BarDescription, ConfigSpace, FunctionDescription } from './devices/config-space';

@@ -6,6 +6,7 @@ import { DmaEngine } from './devices/dma-engine';
 import { Edu } from './devices/edu';
 import type { PciFunction } from './devices/pci-function';
 import * as pci from './devices/pci-registers';
+import { FaultInjector, type FaultOptions } from './fault-injector';
 import type { ProcessOptions } from './kernel/credentials';
 import { IntelIommu } from './kernel/intel/driver';
 import { MockIommu } from './kernel/mock/driver';
@@ -243,6 +244,18 @@ export class Machine {
     for (const { bdf: next } of below.filter(({ gone }) => !gone)) this.unplug(next);
     this.#root.unplug(device.rid);
     this.system.removeDevice(device);
+  }
+
+  /**
+   * Makes a device misbehave: what it sends is refused, corrupted, lost or late, or the device is gone, by a seed or on command.
+   * RangeError for an address where no device is, and for what is no probability.
+   */
+  injectFaults(bdf: string, options: FaultOptions): FaultInjector {
+    const device = this.device(bdf);
+    if (!device) throw new RangeError(`there is no device at ${bdf}`);
+    return new FaultInjector(device, options, () => {
+      if (device.connected) this.unplug(bdf);
+    });
   }
 
   /** The device at an address. */

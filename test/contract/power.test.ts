@@ -1,5 +1,5 @@
 /** A device with PCI power management: the simulated DMA engine; on Linux, QEMU's NVMe controller. Both are at 00:05.0. */
-import type { Region } from '../../lib';
+import { defineRegisters, type Region } from '../../lib';
 import { backend, errorOf, kernel, open } from './support';
 
 const BDF = '0000:00:05.0';
@@ -70,4 +70,48 @@ test('the guard stands when configuration space was closed in between, and a res
   expect(device.region('bar0').mapped).toBe(true);
   device.reset();
   expect(device.region('bar0').read32(0)).toBe(first);
+});
+
+test('a reset leaves configuration space as it is', () => {
+  const device = open().bind(BDF, { cookie: 1 });
+  device.enableBusMaster();
+  const { COMMAND } = device.config.header;
+  const before = COMMAND.read();
+  device.reset();
+  expect(COMMAND.read()).toEqual(before);
+  expect(before).toMatchObject({ BUS_MASTER: 1, MEMORY_SPACE: 1 });
+});
+
+test('the power state by name', () => {
+  const device = open().bind(BDF, { cookie: 1 });
+  expect(device.powerState).toBe('d0');
+  const bar = device.region('bar0');
+  expect(errorOf(() => (device.powerState = 'd3hot'))).toMatchObject({ code: 'EBUSY', syscall: 'pwrite' });
+  bar.close();
+  device.powerState = 'd3hot';
+  expect(device.powerState).toBe('d3hot');
+  device.powerState = 'd0';
+  expect(device.powerState).toBe('d0');
+  expect(errorOf(() => (device.powerState = 'd1'))).toMatchObject({
+    code: 'EOPNOTSUPP',
+    reason: 'the function is in d0: it has no d1',
+  });
+  expect(() => (device.powerState = 'off' as 'd0')).toThrow(TypeError);
+});
+
+test('capabilities, extended ones too, by name; MSI-X registers where the list says', () => {
+  const device = open().bind(BDF, { cookie: 1 });
+  const { config } = device;
+  const names = config.capabilities().map(({ name }) => name);
+  expect(names).toEqual(expect.arrayContaining(['power-management', 'msix', 'express']));
+  const MSIX = defineRegisters({
+    CONTROL: { offset: 2, width: 16, fields: { SIZE: [10, 0], MASK: 14, ENABLE: 15 } },
+  });
+  const { CONTROL } = config.registers('msix', MSIX);
+  expect(CONTROL.field('SIZE') + 1).toBe(device.interruptVectors('msix'));
+  const extended = config.capabilities().filter((each) => each.extended);
+  for (const { id, offset, version } of extended)
+    expect(config.region.read32(offset) & 0xfffff).toBe(id | (version << 16));
+  expect(names.length).toBeGreaterThanOrEqual(3);
+  expect(device.bars()[0]).toMatchObject({ index: 0, kind: 'memory', width: 64, prefetchable: false });
 });

@@ -20,6 +20,7 @@ import { PAGE_SIZE, pageHigh, pageLow, permits } from './atc';
 import * as reg from './dma-engine-registers';
 import { PRG_INDICES } from './page-requests';
 import { PciFunction } from './pci-function';
+import { accessNanoseconds, RESPONSE_NANOSECONDS, TRANSLATION_NANOSECONDS } from './timing';
 import { TransferSide } from './transfer-side';
 
 const REG = reg.dmaEngine;
@@ -29,12 +30,8 @@ const PAGES = 2 ** 52;
 /** Page requests for one page before the engine gives up: each success without a mapping costs one. */
 const PAGE_REQUEST_LIMIT = 8;
 
-// Simulated time.
+/** Simulated time. */
 const COMMAND_NANOSECONDS = 100;
-const TRANSLATION_NANOSECONDS = 500;
-const RESPONSE_NANOSECONDS = 100;
-const ACCESS_NANOSECONDS = 200;
-const BYTES_PER_NANOSECOND = 16;
 
 /** The registers software may write while no command runs, and which of their bits. */
 const WRITABLE = new Map<number, number>([
@@ -247,8 +244,9 @@ export class DmaEngine extends PciFunction {
     }
     if (!this.move(length)) return;
     this.pageRequestsLeft = PAGE_REQUEST_LIMIT;
-    const nanoseconds = ACCESS_NANOSECONDS + Math.ceil(length / BYTES_PER_NANOSECOND);
-    this.later(nanoseconds, () => (this.remaining === 0 ? this.finish(reg.ERROR_NONE) : this.step()));
+    this.later(accessNanoseconds(length), () =>
+      this.remaining === 0 ? this.finish(reg.ERROR_NONE) : this.step(),
+    );
   }
 
   /** Moves `length` bytes between the resolved pages. False if a request was refused, which ends the command. */

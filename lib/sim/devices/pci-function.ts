@@ -33,6 +33,9 @@ export abstract class PciFunction implements AtsEndpoint {
   /** Called when the level of the INTx pin changes. Set by the machine. */
   onIntx: ((asserted: boolean) => void) | undefined;
 
+  /** Asked before the pin goes up: true if nobody is to hear of it. Set by who injects faults. */
+  losesIntx: (() => boolean) | undefined;
+
   /** The translation cache, if the function declares ATS; emptied whenever ATS is off. */
   protected readonly atc: TranslationCache | undefined;
 
@@ -104,7 +107,16 @@ export abstract class PciFunction implements AtsEndpoint {
   /** Takes the function out: nothing more leaves it, and what it had scheduled does not happen. */
   disconnect(): void {
     this.port = undefined;
+    this.losesIntx = undefined;
     this.generation++;
+  }
+
+  /** Puts a port between the function and the one it has, which this returns, as fault injection does. */
+  interpose(port: DmaPort): DmaPort {
+    if (this.port === undefined) throw new Error('the function is not connected');
+    const inner = this.port;
+    this.port = port;
+    return inner;
   }
 
   get connected(): boolean {
@@ -372,6 +384,6 @@ export abstract class PciFunction implements AtsEndpoint {
     const output = this.intxLevel && !this.config.intxDisabled && !this.msiEnabled;
     if (output === this.intxOutput) return;
     this.intxOutput = output;
-    this.onIntx?.(output);
+    if (!output || !this.losesIntx?.()) this.onIntx?.(output);
   }
 }
