@@ -22,7 +22,7 @@ function conditions({ runs, milliseconds }: BenchOptions): string {
 
 function list(): void {
   for (const { name, about, peers } of FIGURES) {
-    print(`${name.padEnd(18)}${about}; beside ${Object.keys(peers).join(', ')}`);
+    print(`${name.padEnd(24)}${about}; beside ${Object.keys(peers).join(', ')}`);
   }
 }
 
