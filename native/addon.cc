@@ -10,8 +10,8 @@
 #include <napi.h>
 #include <unistd.h>
 
-// The addon: system calls, memory, readiness and rings for lib/linux, which is the
-// only place that calls it. It knows no driver's structs.
+// The addon: system calls, memory, readiness and rings for lib/linux, which is
+// the only place that calls it. It knows no driver's structs.
 
 // The hot calls are plain Node-API functions: node-addon-api's wrapper costs
 // as much again as an empty call.

@@ -121,11 +121,15 @@ int Pump::Pass(bool fill) {
 
 // Only the JavaScript thread pauses; it holds the mutex meanwhile.
 void Pump::Pause() {
+  if (paused_)
+    return;
   mutex_.lock();
   paused_ = true;
 }
 
 void Pump::Resume() {
+  if (!paused_)
+    return;
   paused_ = false;
   mutex_.unlock();
 }

@@ -1,4 +1,6 @@
 /** Calls every function of the addon with random values, good and bad: it may answer or throw, never crash. */
+import { ringBytes, RING_FAULTS } from '../../../lib/rings/layout';
+import { Ring } from '../../../lib/rings/ring';
 import { needAddon } from '../../linux/has-addon';
 
 const addon = needAddon();
@@ -36,6 +38,13 @@ const events = addon.eventfd(1, 0o4000);
 const fds = [target.fd, target.fd, events, events, -1, 0x7fffffff];
 addon.mmap(target.fd, 0, addon.pageSize, 3);
 addon.watch(events, 1, () => undefined);
+// A ring, whose pump 0 stays; others come and go, and what the abuse leaves in it is any consumer's nonsense.
+const shape = { kind: RING_FAULTS, sourceBytes: 40, records: 16, responses: 16 } as const;
+const rings = addon.allocate(ringBytes(shape), false, true);
+if (typeof rings === 'number') throw new Error(`allocate: ${rings}`);
+Ring.create(rings.buffer, shape);
+const pumped = addon.eventfd(1, 0o4000);
+addon.pump(pumped, rings.handle, 16);
 const views = [
   new Uint8Array(16),
   Buffer.alloc(5000),
@@ -92,8 +101,12 @@ const kinds: Record<string, () => unknown> = {
   number: () => pick(numbers),
   path: () => pick(['/dev/null', '/nonexistent', '/proc/self/comm', '']),
   bool: () => pick([true, false]),
-  // Handle 0 of each kind stays, so that the descriptors above do.
-  handle: () => 1 + random(4),
+  pumped: () => pumped,
+  ring: () => rings.handle,
+  pump: () => random(3),
+  // Handles 0 and 1 of memory and 0 of the others stay, so that the descriptors above do.
+  handle: () => 2 + random(4),
+  closing: () => 1 + random(4),
   offset: () => 4096 * random(5),
   inside: () => pick([0, 1, 2, 4, 8, 4092, 4095, 4096]),
   width: () => pick([1, 2, 3, 4, 8]),
@@ -117,19 +130,28 @@ const signatures: Record<string, string[]> = {
   eventfd: ['number', 'number'],
   adopt: ['closable'],
   addressOf: ['bytes'],
+  mapMemory: ['fd', 'number'],
+  pump: ['pumped', 'ring', 'number'],
+  runPump: ['pump'],
+  passPump: ['pump', 'bool'],
+  pausePump: ['pump', 'bool'],
+  fillSlot: ['pump', 'number', 'number', 'number', 'wide'],
+  emptySlot: ['pump', 'number', 'number'],
+  isCurrentGroup: ['pump', 'number', 'number'],
+  closePump: ['closing'],
   allocate: ['number', 'bool', 'bool'],
   free: ['handle', 'buffer'],
   release: ['handle'],
   mmap: ['fd', 'offset', 'number', 'protection'],
-  load: ['handle', 'inside', 'width'],
-  load64: ['handle', 'inside'],
-  store: ['handle', 'inside', 'width', 'number'],
-  store64: ['handle', 'inside', 'wide'],
-  unmap: ['handle'],
+  load: ['closing', 'inside', 'width'],
+  load64: ['closing', 'inside'],
+  store: ['closing', 'inside', 'width', 'number'],
+  store64: ['closing', 'inside', 'wide'],
+  unmap: ['closing'],
   watch: ['fd', 'number', 'callback'],
-  closeWatch: ['handle'],
-  refWatch: ['handle'],
-  unrefWatch: ['handle'],
+  closeWatch: ['closing'],
+  refWatch: ['closing'],
+  unrefWatch: ['closing'],
 };
 
 const functions = Object.entries(addon).filter(([, value]) => typeof value === 'function');
