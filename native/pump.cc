@@ -135,18 +135,23 @@ void Pump::Resume() {
 }
 
 void Pump::Run() {
-  bool moved = true;
-  do {
-    std::lock_guard<std::mutex> lock(mutex_);
-    uint32_t before = head_;
-    if (stop_ || Move(true) < 0)
-      return;
-    moved = head_ != before;
-    sleeps_blocked_ = blocked_;
-    __atomic_store_n(&ring_->pump_waiting,
-                     blocked_ ? RING_PUMP_WAITS_FOR_ROOM : RING_PUMP_WAITS,
-                     __ATOMIC_SEQ_CST);
-  } while (Sleep(moved));
+  bool ended = false;
+  for (;;) {
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (stop_ || Move(true) < 0)
+        return;
+      // What the file had before it ended comes first.
+      if (ended && !blocked_)
+        return End(ENODEV);
+      sleeps_blocked_ = blocked_;
+      __atomic_store_n(&ring_->pump_waiting,
+                       blocked_ ? RING_PUMP_WAITS_FOR_ROOM : RING_PUMP_WAITS,
+                       __ATOMIC_SEQ_CST);
+    }
+    short events;
+    ended = !MustStayAwake(&events) && Sleep(events);
+  }
 }
 
 /** The look after saying that it sleeps: see lib/rings/ring.ts. */
@@ -157,28 +162,24 @@ bool Pump::MustStayAwake(short *events) {
       static_cast<short>((blocked_ ? 0 : POLLIN) | (unsent ? POLLOUT : 0));
   uint32_t written = __atomic_load_n(&ring_->response_head, __ATOMIC_SEQ_CST);
   uint32_t tail = __atomic_load_n(&ring_->tail, __ATOMIC_SEQ_CST);
+  // What the JavaScript thread moved meanwhile may have made it blocked, or no
+  // more: then it has said the wrong thing.
   return (written != response_tail_ && !unsent) ||
-         (blocked_ && tail != seen_tail_);
+         (blocked_ && tail != seen_tail_) || blocked_ != sleeps_blocked_;
 }
 
-bool Pump::Sleep(bool moved) {
-  short events;
-  if (MustStayAwake(&events))
-    return true;
-  pollfd files[] = {{kick_, POLLIN, 0}, {fd_, events, 0}};
+bool Pump::Sleep(short events) {
+  // poll(2) tells of a file's end whether asked or not: one that nobody can
+  // read from now is left out.
+  pollfd files[] = {{kick_, POLLIN, 0}, {events == 0 ? -1 : fd_, events, 0}};
   while (poll(files, 2, -1) == -1 && errno == EINTR)
     ;
   __atomic_store_n(&ring_->pump_waiting, 0, __ATOMIC_SEQ_CST);
   uint64_t count;
-  if (files[0].revents != 0 && read(kick_, &count, sizeof count) == -1 &&
-      errno != EAGAIN)
-    return false;
-  short ready = files[1].revents;
-  if (moved || ready & POLLIN || !(ready & (POLLHUP | POLLERR | POLLNVAL)))
-    return true;
-  std::lock_guard<std::mutex> lock(mutex_);
-  End(ENODEV);
-  return false;
+  // There may be nothing in it: whoever rings does not wait for this thread.
+  if (files[0].revents != 0 && read(kick_, &count, sizeof count) == -1)
+    errno = 0;
+  return (files[1].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
 void Pump::End(int reason) {

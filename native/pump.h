@@ -65,8 +65,8 @@ private:
   int Open(int fd);
   void Run();
   bool MustStayAwake(short *events);
-  /** Sleeps until there is something to do. False: the pump has ended. */
-  bool Sleep(bool moved);
+  /** Sleeps until there is something to do. True: the file has ended. */
+  bool Sleep(short events);
 
   int Move(bool fill);
   int Flush();

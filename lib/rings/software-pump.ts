@@ -174,9 +174,9 @@ export class SoftwarePump implements Pump {
   }
 
   #ready(ready: number): void {
-    const before = this.#ring.head;
     const result = this.pass();
-    if (result === 0 && this.#ring.head === before && ready & (POLLHUP | POLLERR)) this.#end(errno.ENODEV);
+    // What the file had before it ended comes first.
+    if (result === 0 && !this.#blocked && ready & (POLLHUP | POLLERR)) this.#end(errno.ENODEV);
   }
 
   #end(reason: number): void {
