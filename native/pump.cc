@@ -64,8 +64,7 @@ int Pump::Open(int fd) {
 }
 
 Pump::~Pump() {
-  if (paused_)
-    Resume();
+  Resume();
   if (started_) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -198,9 +197,6 @@ int Pump::Move(bool fill) {
   int result = Flush();
   if (result == 0 && fill)
     result = Fill();
-  // Groups of nobody were found meanwhile.
-  if (result == 0 && !orphans_.empty())
-    result = Flush();
   if (result < 0)
     End(-result);
   return result;
@@ -219,8 +215,12 @@ int Pump::Fill() {
   bool whole = false;
   for (;;) {
     seen_tail_ = __atomic_load_n(&ring_->tail, __ATOMIC_SEQ_CST);
-    if (at_ < end_ && !Publish())
+    // The consumer's index makes no sense.
+    if (head_ - seen_tail_ > capacity_ || (at_ < end_ && !Publish()))
       return -EIO;
+    // Before the kernel can give the cookie of a group of nobody to another.
+    if (int result = orphans_.empty() ? 0 : Flush())
+      return result;
     uint64_t room = at_ < end_ ? 0 : Room(whole);
     blocked_ = room == 0;
     if (blocked_)
@@ -232,6 +232,8 @@ int Pump::Fill() {
     if (length == 0 || (length == -1 && errno == EAGAIN))
       return 0;
     if (length > 0) {
+      if (kind_ == RING_FAULTS && length % source_bytes_ != 0)
+        return -EIO;
       whole = false;
       timespec now;
       clock_gettime(CLOCK_MONOTONIC, &now);
@@ -360,6 +362,9 @@ void Pump::EmptySlot(uint32_t device, uint32_t pasid) {
   for (Group &group : groups_)
     if (group.count != 0 && group.slot == found->second.number)
       RemoveGroup(&group);
+  // Of a group that is half written, the kernel has answered the rest too.
+  if (fallback_ == &found->second)
+    fallback_ = nullptr;
   slots_.erase(found);
 }
 

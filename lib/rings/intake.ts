@@ -26,6 +26,8 @@ export interface Intake {
   readonly waiting: boolean;
   /** Writes records from the index `head` on, `free` at most, and returns the index behind them. */
   write(head: number, free: number): number;
+  /** The slot has ended. */
+  forget(slot: number): void;
 }
 
 /** Writes when a record was read at the end of its slot: the clock, and the halves that it has to be split into. */
@@ -85,6 +87,11 @@ export class FaultIntake implements Intake {
       }
     }
     return head;
+  }
+
+  /** Of a group that is half written, the kernel has answered the rest too. */
+  forget(slot: number): void {
+    if (this.#fallback === slot) this.#fallback = -1;
   }
 
   /** A group begins. False: it has no room now. */
@@ -163,4 +170,7 @@ export class EventIntake implements Intake {
     }
     return head;
   }
+
+  /** Events belong to a virtual IOMMU, whatever is attached. */
+  forget(): void {}
 }

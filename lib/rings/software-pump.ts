@@ -86,8 +86,6 @@ export class SoftwarePump implements Pump {
     do {
       result = this.#flush();
       if (result === 0 && fill) result = this.#fill();
-      // Groups of nobody were found meanwhile.
-      if (result === 0 && this.#orphans.length > 0) result = this.#flush();
       this.#ring.pumpSleeps(this.#blocked);
     } while (result === 0 && this.#mustStayAwake(fill));
     if (result < 0) this.#end(-result);
@@ -131,7 +129,9 @@ export class SoftwarePump implements Pump {
 
   emptySlot(device: number, pasid: number): void {
     const slot = this.#slots.empty(device, pasid);
-    if (slot >= 0) this.#groups.removeSlot(slot);
+    if (slot < 0) return;
+    this.#groups.removeSlot(slot);
+    this.#intake.forget(slot);
   }
 
   isCurrent(groupCookie: number, generation: number): boolean {
@@ -199,6 +199,9 @@ export class SoftwarePump implements Pump {
     for (;;) {
       this.#seenTail = this.#ring.tail;
       if (this.#intake.waiting) this.#publish();
+      // Before the kernel can give the cookie of a group of nobody to another.
+      const flushed = this.#orphans.length > 0 ? this.#flush() : 0;
+      if (flushed < 0) return flushed;
       // Records that have waited for room were given it; what has none yet holds up the rest.
       const room = this.#intake.waiting ? 0 : this.#roomNow(whole);
       this.#blocked = room === 0;
@@ -208,6 +211,8 @@ export class SoftwarePump implements Pump {
       // A read of 0 bytes: empty. EINVAL: what comes first does not fit.
       if (length === 0 || length === -errno.EAGAIN) return 0;
       if (length > 0) {
+        const { kind, sourceBytes } = this.#ring.shape;
+        if (kind === RING_FAULTS && length % sourceBytes !== 0) return -errno.EIO;
         whole = false;
         this.#stamp.take();
         this.#intake.accept(this.#words, length);

@@ -1,0 +1,82 @@
+/** Both pumps, with a file that behaves as iommufd's fault file: see scenarios.ts. */
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { FaultConsumer } from '../../lib/fault-consumer';
+import { FAULT_SOURCE_BYTES, RING_FAULTS, ringBytes } from '../../lib/rings/layout';
+import { Ring } from '../../lib/rings/ring';
+import { SoftwarePump } from '../../lib/rings/software-pump';
+import { describeLinux } from '../linux/has-addon';
+import { ScriptedFaultFile } from './fault-file';
+import { OWNER, SCENARIOS, type Rig, type RigOptions } from './scenarios';
+
+const NAMES = Object.keys(SCENARIOS);
+const FD = 40;
+
+/** FaultConsumer's constructor is for FaultQueue, which has a kernel below it. */
+class BareConsumer extends FaultConsumer {
+  static over(ring: Ring, pump: SoftwarePump): FaultConsumer {
+    return new BareConsumer(ring, pump);
+  }
+}
+
+function openSoftware(writes: number | undefined, { slots = 256, limit = Infinity, start = 0 }: RigOptions): Rig {
+  const file = new ScriptedFaultFile(writes);
+  const shape = {
+    kind: RING_FAULTS,
+    sourceBytes: FAULT_SOURCE_BYTES,
+    records: slots,
+    responses: slots,
+  } as const;
+  const ring = Ring.create(new SharedArrayBuffer(ringBytes(shape)), shape, start);
+  const pump = new SoftwarePump(file, FD, ring, { limit });
+  pump.fillSlot(OWNER.device, 0, OWNER.ioasid, OWNER.cookie);
+  return { file, ring, pump, consumer: BareConsumer.over(ring, pump) };
+}
+
+describe('the pump in JavaScript', () => {
+  test.each(NAMES)('%s', async (name) => {
+    const { run, writes } = SCENARIOS[name];
+    const rigs: Rig[] = [];
+    try {
+      await run((options = {}) => {
+        rigs.push(openSoftware(writes, options));
+        return rigs[0];
+      });
+    } finally {
+      for (const { consumer } of rigs) consumer.close();
+    }
+  });
+});
+
+const compiler = process.env['CC'] ?? 'cc';
+
+describeLinux("the addon's pump", () => {
+  let folder: string;
+  let library: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'iommufd-fault-file-'));
+    library = join(folder, 'fault-file.so');
+    const source = join(__dirname, '../../../test/native/fault-file.c');
+    const flags = ['-std=gnu11', '-O1', '-shared', '-fPIC', '-o', library, source, '-ldl'];
+    const { status, stderr } = spawnSync(compiler, flags, { encoding: 'utf8' });
+    if (status !== 0) throw new Error(`${compiler}: ${stderr}`);
+  });
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  test.each(NAMES)('%s', (name) => {
+    const child = join(__dirname, '../native/children/pump.js');
+    const { writes } = SCENARIOS[name];
+    const { status, signal, stderr } = spawnSync(process.execPath, [child, name], {
+      encoding: 'utf8',
+      timeout: 60_000,
+      env: {
+        ...process.env,
+        LD_PRELOAD: library,
+        ...(writes !== undefined && { FAULT_FILE_WRITES: String(writes) }),
+      },
+    });
+    expect({ end: status ?? signal, stderr }).toEqual({ end: 0, stderr: '' });
+  });
+});
