@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
@@ -19,6 +20,8 @@ static constexpr size_t kFirstRoom = 256, kLastRoom = 1 << 20;
 static constexpr size_t kBatch = 512;
 static constexpr uint32_t kMostGroups = 1u << 26;
 static constexpr uint32_t kResponseInvalid = 1;
+/** The kernel has no object of this ID. */
+static constexpr uint32_t kNobody = UINT32_MAX;
 
 std::unique_ptr<Pump> Pump::Make(int fd, std::shared_ptr<Pages> pages,
                                  uint64_t limit, int *error) {
@@ -362,9 +365,8 @@ void Pump::EmptySlot(uint32_t device, uint32_t pasid) {
   for (Group &group : groups_)
     if (group.count != 0 && group.slot == found->second.number)
       RemoveGroup(&group);
-  // Of a group that is half written, the kernel has answered the rest too.
-  if (fallback_ == &found->second)
-    fallback_ = nullptr;
+  if (kind_ == RING_FAULTS)
+    Forget(&found->second);
   slots_.erase(found);
 }
 
@@ -406,11 +408,33 @@ static const ring_fault *Source(const std::vector<uint8_t> &staging,
   return reinterpret_cast<const ring_fault *>(staging.data() + at);
 }
 
+size_t Pump::EndOfGroup(size_t at) const {
+  uint32_t cookie = Source(staging_, at)->group_cookie;
+  do
+    at += source_bytes_;
+  while (at < end_ && Source(staging_, at)->group_cookie == cookie);
+  return at;
+}
+
+/** The attach has ended, and the kernel has answered its faults. */
+void Pump::Forget(const Slot *slot) {
+  if (at_ < group_end_ && fallback_ == slot)
+    at_ = group_end_;
+  // What has not begun must not become the next attach's.
+  for (size_t at = std::max(at_, group_end_); at < end_;) {
+    size_t end = EndOfGroup(at);
+    const ring_fault *last = Source(staging_, end - source_bytes_);
+    bool forgotten = FindSlot(last->dev_id, last->pasid) == slot;
+    for (; at < end; at += source_bytes_)
+      if (forgotten)
+        memcpy(staging_.data() + at + offsetof(ring_fault, dev_id), &kNobody,
+               sizeof kNobody);
+  }
+}
+
 bool Pump::BeginGroup(uint32_t free) {
   uint32_t cookie = Source(staging_, at_)->group_cookie;
-  size_t end = at_ + source_bytes_;
-  while (end < end_ && Source(staging_, end)->group_cookie == cookie)
-    end += source_bytes_;
+  size_t end = EndOfGroup(at_);
   const ring_fault *last = Source(staging_, end - source_bytes_);
   fallback_ = FindSlot(last->dev_id, last->pasid);
   uint32_t count = 0;

@@ -79,6 +79,8 @@ private:
 
   void WriteFaults(uint32_t *head, uint32_t free);
   bool BeginGroup(uint32_t free);
+  size_t EndOfGroup(size_t at) const;
+  void Forget(const Slot *slot);
   void WriteEvents(uint32_t *head, uint32_t free);
   const Slot *FindSlot(uint32_t device, uint32_t pasid) const;
   void AddGroup(uint32_t cookie, uint32_t count, uint64_t slot);

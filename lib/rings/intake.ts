@@ -15,6 +15,8 @@ const [COOKIE, IOASID, GENERATION] = [
   faultRecord.ioasid >> 2,
   faultRecord.generation >> 2,
 ];
+/** The kernel has no object of this ID. */
+const NOBODY = -1;
 /** Bit of iommufd_vevent_header.flags: no event follows, the newest were lost (linux/iommufd.h). */
 const LOST_EVENTS = 1;
 const EVENT_HEADER_BYTES = 8;
@@ -26,8 +28,8 @@ export interface Intake {
   readonly waiting: boolean;
   /** Writes records from the index `head` on, `free` at most, and returns the index behind them. */
   write(head: number, free: number): number;
-  /** The slot has ended. */
-  forget(slot: number): void;
+  /** The attach has ended, and the kernel has answered its faults. Before its slot is emptied. */
+  forget(device: number, pasid: number): void;
 }
 
 /** Writes when a record was read at the end of its slot: the clock, and the halves that it has to be split into. */
@@ -89,20 +91,24 @@ export class FaultIntake implements Intake {
     return head;
   }
 
-  /** Of a group that is half written, the kernel has answered the rest too. */
-  forget(slot: number): void {
-    if (this.#fallback === slot) this.#fallback = -1;
+  forget(device: number, pasid: number): void {
+    const slot = this.slots.numberOf(device, pasid);
+    if (slot < 0) return;
+    if (this.#at < this.#groupEnd && this.#fallback === slot) this.#at = this.#groupEnd;
+    // What has not begun must not become the next attach's.
+    for (let at = Math.max(this.#at, this.#groupEnd); at < this.#end;) {
+      const end = this.#endOfGroup(at);
+      const forgotten = this.#ownSlotOf(end - SOURCE_WORDS) === slot;
+      for (; at < end; at += SOURCE_WORDS) if (forgotten) this.#words[at + DEVICE] = NOBODY;
+    }
   }
 
   /** A group begins. False: it has no room now. */
   #begin(free: number): boolean {
-    const words = this.#words;
-    const cookie = words[this.#at + GROUP_COOKIE];
-    let end = this.#at + SOURCE_WORDS;
-    while (end < this.#end && words[end + GROUP_COOKIE] === cookie) end += SOURCE_WORDS;
+    const cookie = this.#words[this.#at + GROUP_COOKIE];
+    const end = this.#endOfGroup(this.#at);
     // The kernel chose the queue by the last request; the others of a group may carry other PASIDs.
-    const last = end - SOURCE_WORDS;
-    const fallback = this.slots.find(words[last + DEVICE] >>> 0, words[last + PASID] >>> 0);
+    const fallback = this.#ownSlotOf(end - SOURCE_WORDS);
     this.#fallback = fallback;
     let count = 0;
     for (let at = this.#at; at < end; at += SOURCE_WORDS) if (this.#slotOf(at) >= 0) count++;
@@ -114,8 +120,20 @@ export class FaultIntake implements Intake {
     return true;
   }
 
+  /** Where the group that begins at `at` ends. */
+  #endOfGroup(at: number): number {
+    const words = this.#words;
+    let end = at + SOURCE_WORDS;
+    while (end < this.#end && words[end + GROUP_COOKIE] === words[at + GROUP_COOKIE]) end += SOURCE_WORDS;
+    return end;
+  }
+
+  #ownSlotOf(at: number): number {
+    return this.slots.find(this.#words[at + DEVICE] >>> 0, this.#words[at + PASID] >>> 0);
+  }
+
   #slotOf(at: number): number {
-    const own = this.slots.find(this.#words[at + DEVICE] >>> 0, this.#words[at + PASID] >>> 0);
+    const own = this.#ownSlotOf(at);
     return own >= 0 ? own : this.#fallback;
   }
 

@@ -34,6 +34,11 @@ export class SlotTable {
     this.#last = -1;
   }
 
+  /** The number of the slot itself, or -1. */
+  numberOf(device: number, pasid: number): number {
+    return this.#numbers.get(device * PASIDS + pasid) ?? -1;
+  }
+
   /** The number that the slot had, or -1. It may be another's next. */
   empty(device: number, pasid: number): number {
     const key = device * PASIDS + pasid;

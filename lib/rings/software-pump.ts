@@ -128,10 +128,9 @@ export class SoftwarePump implements Pump {
   }
 
   emptySlot(device: number, pasid: number): void {
+    this.#intake.forget(device, pasid);
     const slot = this.#slots.empty(device, pasid);
-    if (slot < 0) return;
-    this.#groups.removeSlot(slot);
-    this.#intake.forget(slot);
+    if (slot >= 0) this.#groups.removeSlot(slot);
   }
 
   isCurrent(groupCookie: number, generation: number): boolean {

@@ -94,6 +94,12 @@ static ssize_t read_groups(int fd, uint8_t *bytes, size_t count) {
 
 static ssize_t write_responses(int fd, const uint8_t *bytes, size_t count) {
   size_t done = 0;
+  uint32_t answered;
+  while (recv(fd, &answered, sizeof answered,
+              MSG_PEEK | MSG_TRUNC | MSG_DONTWAIT) == sizeof answered) {
+    waiting[answered % COOKIES] = 0;
+    recv(fd, &answered, sizeof answered, MSG_DONTWAIT);
+  }
   for (; done < count && done < most; done++) {
     part[part_length++] = bytes[done];
     if (part_length < sizeof part)

@@ -34,6 +34,7 @@ export class ScriptedFaultFile extends ScriptedKernel implements FaultFile {
   /** Of a response that was taken in part. */
   #part: number[] = [];
   #ended = false;
+  #telling = false;
 
   constructor(private readonly most = Infinity) {
     super();
@@ -41,18 +42,18 @@ export class ScriptedFaultFile extends ScriptedKernel implements FaultFile {
 
   deliver(bytes: Uint8Array): void {
     this.#queue.push(bytes);
-    this.#tell(POLLIN);
+    this.#tell();
   }
   forget(cookie: number): void {
     this.#queue.push({ cookie });
   }
   fail(error: number): void {
     this.#queue.push({ error });
-    this.#tell(POLLIN);
+    this.#tell();
   }
   hangUp(): void {
     this.#ended = true;
-    this.#tell(POLLHUP);
+    this.#tell();
   }
   responses(): ResponseRecord[] {
     return [...this.#taken];
@@ -60,16 +61,20 @@ export class ScriptedFaultFile extends ScriptedKernel implements FaultFile {
 
   override watch(fd: number, events: number, callback: (ready: number) => void) {
     const watch = super.watch(fd, events, callback);
-    // Level-triggered, as poll(2) is.
-    setImmediate(() => this.#tell(0));
+    this.#tell();
     return watch;
   }
 
-  #tell(now: number): void {
-    const ready = now | (this.#queue.length > 0 ? POLLIN : 0) | (this.#ended ? POLLHUP : 0);
-    if (ready === 0 || this.watches.size === 0) return;
+  /** Level-triggered, as poll(2) is: watchers are told again for as long as there is something. */
+  #tell(): void {
+    if (this.#telling) return;
+    this.#telling = true;
     setImmediate(() => {
+      this.#telling = false;
+      const ready = (this.#queue.length > 0 ? POLLIN : 0) | (this.#ended ? POLLHUP : 0);
+      if (ready === 0 || this.watches.size === 0) return;
       for (const each of this.watches) each(ready);
+      this.#tell();
     });
   }
 
@@ -94,12 +99,17 @@ export class ScriptedFaultFile extends ScriptedKernel implements FaultFile {
   override write(_fd: number, bytes: Uint8Array): number {
     const { size } = iommu_hwpt_page_response;
     let done = 0;
+    for (let next = this.#queue[0]; next && 'cookie' in next; next = this.#queue[0]) {
+      this.#waiting.delete(next.cookie);
+      this.#queue.shift();
+    }
     for (; done < bytes.length && done < this.most; done++) {
       this.#part.push(bytes[done]);
       if (this.#part.length < size) continue;
       const response = iommu_hwpt_page_response.decode(Uint8Array.from(this.#part));
       this.#part = [];
-      if (!this.#waiting.delete(response.cookie)) return (done = done - (done % size)) > 0 ? done : -errno.EINVAL;
+      if (!this.#waiting.delete(response.cookie))
+        return (done = done - (done % size)) > 0 ? done : -errno.EINVAL;
       this.#taken.push(response);
     }
     return done;

@@ -21,7 +21,10 @@ class BareConsumer extends FaultConsumer {
   }
 }
 
-function openSoftware(writes: number | undefined, { slots = 256, limit = Infinity, start = 0 }: RigOptions): Rig {
+function openSoftware(
+  writes: number | undefined,
+  { slots = 256, limit = Infinity, start = 0 }: RigOptions,
+): Rig {
   const file = new ScriptedFaultFile(writes);
   const shape = {
     kind: RING_FAULTS,
