@@ -23,7 +23,7 @@ function sources(folder, endings) {
 }
 
 function native() {
-  const files = ['native', 'scripts/bench', 'test/native'].flatMap((folder) =>
+  const files = ['native', 'scripts/bench', 'scripts/soak', 'test/native'].flatMap((folder) =>
     sources(folder, /\.(c|cc|h)$/),
   );
   if (files.length === 0) return true;

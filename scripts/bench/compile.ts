@@ -3,11 +3,13 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { TrialError, type Unavailable } from './result';
 
 // From dist/scripts/bench, where this runs, to scripts/bench.
 const SOURCES = join(__dirname, '../../../scripts/bench');
+/** What the sources include. */
+const HEADERS = ['measure.h', 'ring.h', '../../native/ring.h'].map((name) => join(SOURCES, name));
 const FLAGS = ['-std=gnu11', '-O2', '-pthread'];
 
 const compiled = new Map<string, string | Unavailable>();
@@ -42,8 +44,8 @@ function build(name: string): string | Unavailable {
   if ('unavailable' in place) return place;
   const source = join(SOURCES, `${name}.c`);
   const hash = createHash('sha256').update(version.stdout).update(FLAGS.join(' '));
-  for (const file of [source, join(SOURCES, 'measure.h')]) hash.update(readFileSync(file));
-  const program = join(place.folder, `${name}-${hash.digest('hex').slice(0, 16)}`);
+  for (const file of [source, ...HEADERS]) hash.update(readFileSync(file));
+  const program = join(place.folder, `${basename(name)}-${hash.digest('hex').slice(0, 16)}`);
   if (existsSync(program)) return program;
   // Under a name of its own first: another bench may be building the same.
   const fresh = `${program}.${process.pid}`;

@@ -74,6 +74,16 @@ function vmMapUnmap(name: string, way: string, about: string): Figure {
   };
 }
 
+function ringWakeup(at: string, what: string): Figure {
+  return {
+    name: `ring-wakeup-${at}`,
+    about: `from the publication of a fault to a consumer that slept, ${what}`,
+    unit: 'ns',
+    ours: [script('ring', at)],
+    peers: { C: [c('ring', at)] },
+  };
+}
+
 const AT_IOVA = 'AddressSpace.map of a page at an IOVA, Mapping.unmap';
 
 export const FIGURES: readonly Figure[] = [
@@ -106,6 +116,19 @@ export const FIGURES: readonly Figure[] = [
       'Node alone': [script('first-dma', 'nothing')],
     },
   },
+  {
+    name: 'ring-faults',
+    about: 'faults of a producer in C taken from a ring and answered, FaultConsumer.drain(callback)',
+    unit: 'ns',
+    ours: [script('ring', 'faults')],
+    peers: {
+      C: [c('ring', 'faults')],
+      'fs.read': [script('pipe', 'read')],
+      'read stream': [script('pipe', 'stream')],
+    },
+  },
+  ringWakeup('p50', 'median'),
+  ringWakeup('p99', '99th percentile'),
   {
     name: 'fault-loop',
     about: 'simulated device touches a page, fault, handler maps it, response, the DMA completes',

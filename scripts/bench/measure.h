@@ -20,8 +20,8 @@ static int compare_doubles(const void *a, const void *b) {
 
 // The median of the nanoseconds that a batch takes, divided by `calls`.
 // Batches run for `milliseconds`, after warming up as long: no JIT here.
-static double measure(double milliseconds, int calls, void (*batch)(void *),
-                      void *context) {
+static inline double measure(double milliseconds, int calls,
+                             void (*batch)(void *), void *context) {
   double *samples = malloc(MEASURE_MOST * sizeof *samples);
   if (!samples)
     abort();

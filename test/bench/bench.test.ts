@@ -100,6 +100,15 @@ describe('npm run bench', () => {
     expect(stderr).toMatch(/bench: left out: vm-map-unmap: (Guest kernel|QEMU) not found: /);
   });
 
+  test.each(['ring-faults', 'ring-wakeup-p50'])('measures %s where the addon is and a C compiler', (name) => {
+    const { status, stdout, stderr } = bench(['--json', '--only', name, ...QUICK]);
+    expect({ status, stderr: hasCompiler ? stderr : '' }).toEqual({ status: 0, stderr: '' });
+    const { [name]: outcome } = JSON.parse(stdout) as Record<string, Outcome>;
+    const can = hasCompiler && !('reason' in loadAddon());
+    const peers = Object.keys(FIGURES.find((f) => f.name === name)!.peers);
+    expect(Object.keys(outcome?.peer ?? {})).toEqual(can ? peers : []);
+  });
+
   test('prints a table for people', () => {
     const { status, stdout } = bench(['--only', 'translate-hit', ...QUICK]);
     expect(status).toBe(0);

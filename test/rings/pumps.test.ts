@@ -43,10 +43,11 @@ describe('the pump in JavaScript', () => {
     const { run, writes } = SCENARIOS[name];
     const rigs: Rig[] = [];
     try {
-      await run((options = {}) => {
+      const done = run((options = {}) => {
         rigs.push(openSoftware(writes, options));
         return rigs[0];
       });
+      await expect(done).resolves.toBeUndefined();
     } finally {
       for (const { consumer } of rigs) consumer.close();
     }
