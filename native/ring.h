@@ -102,12 +102,13 @@ static inline bool ring_wake_pump(struct ring_header *ring) {
   return __atomic_exchange_n(&ring->pump_waiting, 0, __ATOMIC_SEQ_CST) != 0;
 }
 
-/* Gives slots back up to `tail`. True: ring the pump's doorbell. */
+/* Gives slots back up to `tail`. True: half of all are free, and the pump
+   sleeps for want of them: ring its doorbell. */
 static inline bool ring_consume(struct ring_header *ring, uint32_t tail) {
   __atomic_store_n(&ring->tail, tail, __ATOMIC_SEQ_CST);
   return __atomic_load_n(&ring->pump_waiting, __ATOMIC_SEQ_CST) ==
              RING_PUMP_WAITS_FOR_ROOM &&
-         ring_wake_pump(ring);
+         ring_available(ring) <= ring->record_count / 2 && ring_wake_pump(ring);
 }
 
 /* The consumer is about to sleep. False: it must not. */

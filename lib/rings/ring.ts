@@ -104,10 +104,17 @@ export class Ring {
     return true;
   }
 
-  /** Gives slots back up to the index `tail`. True: the pump sleeps for want of them, and its doorbell has to be rung. */
+  /**
+   * Gives slots back up to the index `tail`. True: the pump sleeps for want of them, half of all are free, and its
+   * doorbell has to be rung. (It would fill a few at once, and sleep again: a consumer that goes on comes to the half.)
+   */
   consume(tail: number): boolean {
     Atomics.store(this.words, TAIL, tail);
-    return Atomics.load(this.words, PUMP_WAITING) === PUMP_WAITS_FOR_ROOM && this.wakePump();
+    return (
+      Atomics.load(this.words, PUMP_WAITING) === PUMP_WAITS_FOR_ROOM &&
+      2 * ((this.head - tail) >>> 0) <= this.capacity &&
+      this.wakePump()
+    );
   }
 
   /** After responses. True: the pump sleeps, and its doorbell has to be rung. */

@@ -65,6 +65,7 @@ const settings = (who: Who) =>
 
 const SETTINGS: [string, PumpSetting][] = [
   ['a full ring', { capacity: 1, limit: 9 }],
+  ['a full ring of two', { capacity: 2, limit: 9 }],
   ['a limit', { capacity: 4, limit: 1 }],
   ['room', { capacity: 4, limit: 9 }],
 ];
@@ -100,7 +101,7 @@ describe("the consumer's doorbell", () => {
 describe("the pump's doorbell", () => {
   const CONSUMERS: [Who, number][] = [
     ['remote', 2],
-    ['remote, without answers', 3],
+    ['remote, without answers', 4],
     ['remote, beside a passing thread', 1],
     ['before', 2],
     ['behind', 2],

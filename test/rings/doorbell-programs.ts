@@ -282,7 +282,8 @@ export function passer(setting: PumpSetting): Program {
 }
 
 /** Ring.consume: gives a slot back, and wakes a pump that waits for it. */
-function consume(then: string, wake: string, { exchangesFirst, publishing }: Mutation): Part {
+function consume(then: string, wake: string, { capacity, mutation = {} }: PumpSetting): Part {
+  const { exchangesFirst, publishing } = mutation;
   const store = (cpu: Cpu) => cpu.store('tail', cpu.get('tail'), publishing);
   return {
     consume: (cpu) => {
@@ -290,8 +291,9 @@ function consume(then: string, wake: string, { exchangesFirst, publishing }: Mut
       if (!exchangesFirst) store(cpu);
       return 'see the pump';
     },
-    'see the pump': (cpu) =>
-      cpu.load('pumpWaiting') === PUMP_WAITS_FOR_ROOM ? 'wake for room' : 'store late',
+    'see the pump': (cpu) => (cpu.load('pumpWaiting') === PUMP_WAITS_FOR_ROOM ? 'half free?' : 'store late'),
+    'half free?': (cpu) =>
+      2 * (cpu.load('head') - cpu.get('tail')) <= capacity ? 'wake for room' : 'store late',
     'wake for room': (cpu) => {
       cpu.set('wake', cpu.exchange('pumpWaiting', 0, publishing));
       return 'store late';
@@ -320,7 +322,7 @@ export function remoteConsumer(count: number, answers: boolean, setting: PumpSet
       if (cpu.get('tail') === count) return 'end';
       return available(cpu) ? 'consume' : 'sleep';
     },
-    ...consume(answer, 'ring for room', mutation),
+    ...consume(answer, 'ring for room', setting),
     'ring for room': (cpu) => {
       kick(cpu);
       return answer;
@@ -345,7 +347,7 @@ export function localConsumer(count: number, asks: 'before' | 'behind', setting:
       if (cpu.get('answered') === count) return 'end';
       return available(cpu) ? 'consume' : 'sleep';
     },
-    ...consume(asks === 'before' ? 'ask before' : 'answer', 'flush for room', mutation),
+    ...consume(asks === 'before' ? 'ask before' : 'answer', 'flush for room', setting),
     ...pass('flush for room', false, asks === 'before' ? 'ask before' : 'answer', setting),
     ...pass('ask before', true, 'answer', setting),
     answer: (cpu) => {
