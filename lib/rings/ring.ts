@@ -52,7 +52,10 @@ export class Ring {
   readonly #mask: number;
   readonly #responses: number;
   readonly #responseMask: number;
-  #unpublished = 0;
+  #unpublished = false;
+  /** Index behind the responses that were written, and how many have room: known while some are not published. */
+  #written = 0;
+  #responseRoom = 0;
 
   /** The ring that is in `memory`. Throws RangeError where there is none. */
   constructor(memory: ArrayBufferLike) {
@@ -173,22 +176,31 @@ export class Ring {
 
   /** Writes a response, for publishResponses(). False: there is no room until the pump has taken some. */
   respond(groupCookie: number, code: number, generation: number): boolean {
+    if (this.#responseRoom === 0 && !this.#findResponseRoom()) return false;
     const { words } = this;
-    const head = words[RESPONSE_HEAD] + this.#unpublished;
-    if ((head - Atomics.load(words, RESPONSE_TAIL)) >>> 0 >= this.shape.responses) return false;
-    const at = this.#responses + (head & this.#responseMask) * (RESPONSE_BYTES >> 2);
+    const at = this.#responses + (this.#written & this.#responseMask) * (RESPONSE_BYTES >> 2);
     words[at + (response.groupCookie >> 2)] = groupCookie;
     words[at + (response.code >> 2)] = code;
     words[at + (response.generation >> 2)] = generation;
-    this.#unpublished++;
+    this.#written = (this.#written + 1) | 0;
+    this.#responseRoom--;
+    this.#unpublished = true;
     return true;
   }
 
-  /** Shows the pump the responses written since the last time. */
+  #findResponseRoom(): boolean {
+    const { words } = this;
+    if (!this.#unpublished) this.#written = words[RESPONSE_HEAD];
+    this.#responseRoom = this.shape.responses - ((this.#written - Atomics.load(words, RESPONSE_TAIL)) >>> 0);
+    return this.#responseRoom > 0;
+  }
+
+  /** Shows the pump what was written. */
   publishResponses(): void {
-    if (this.#unpublished === 0) return;
-    Atomics.store(this.words, RESPONSE_HEAD, this.words[RESPONSE_HEAD] + this.#unpublished);
-    this.#unpublished = 0;
+    if (!this.#unpublished) return;
+    Atomics.store(this.words, RESPONSE_HEAD, this.#written);
+    this.#unpublished = false;
+    this.#responseRoom = 0;
   }
 
   /** Responses that were not taken yet. */
