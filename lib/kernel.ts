@@ -109,6 +109,16 @@ export const EFD_CLOEXEC = O_CLOEXEC;
 export const PROT_READ = 1;
 export const PROT_WRITE = 2;
 
+/** Rings that other threads and processes can map, and a thread that fills them. */
+export interface RingCalls {
+  /** Moves records between a file and the ring in `memory` (lib/rings), in a thread of its own where somebody waits. */
+  pump(fd: number, memory: Memory, options: PumpOptions): Pump | number;
+  /** Maps the first `length` bytes of a memfd: what another thread has cannot be handed over as a buffer. */
+  mapMemory(fd: number, length: number): Memory | number;
+  /** As `watch` for POLLIN of an eventfd, which is read before each callback: a doorbell. */
+  watchCounter(fd: number, callback: () => void): Watch | number;
+}
+
 /** One process's view of a kernel. */
 export interface Kernel {
   /** Which backend answers. */
@@ -144,16 +154,8 @@ export interface Kernel {
   /** The address of the first byte of `bytes` in the process, for pointers inside structs. */
   addressOf(bytes: ArrayBufferView): bigint;
 
-  /**
-   * Maps the first `length` bytes of a memfd, of this process or another: for the rings of another thread, whose buffers
-   * cannot be handed over. Only where there is `pump`.
-   */
-  mapMemory?(fd: number, length: number): Memory | number;
-  /**
-   * Moves records between a file and the ring in `memory` (lib/rings), in a thread of its own where somebody waits.
-   * A kernel without one: lib/rings does it through read, write and watch. Returns -errno where it cannot.
-   */
-  pump?(fd: number, memory: Memory, options: PumpOptions): Pump | number;
+  /** What the kernel has for rings; lib/rings does without, through read, write and watch. */
+  readonly rings?: RingCalls;
 
   // Files, for sysfs and procfs.
   /** Names in a directory, sorted. */

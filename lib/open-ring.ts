@@ -16,14 +16,15 @@ export interface OpenRing {
 
 /** `limit`: records that may be read and not answered. Throws IommuError. */
 export function openRing(kernel: Kernel, fd: number, shape: RingShape, limit: number): OpenRing {
-  if (!kernel.pump) {
+  const { rings } = kernel;
+  if (!rings) {
     const ring = Ring.create(new SharedArrayBuffer(ringBytes(shape)), shape);
     return { ring, pump: new SoftwarePump(kernel, fd, ring, { limit }), memory: undefined };
   }
   const memory = checkObject(kernel.allocate(ringBytes(shape), { memfd: true }), { syscall: 'mmap' });
   try {
     const ring = Ring.create(memory.bytes.buffer, shape);
-    const pump = checkObject(kernel.pump(fd, memory, { limit }), { syscall: 'fcntl' });
+    const pump = checkObject(rings.pump(fd, memory, { limit }), { syscall: 'fcntl' });
     return { ring, pump, memory };
   } catch (error) {
     memory.free();

@@ -33,10 +33,11 @@ export function openShare(share: RingShare): { ring: Ring; link: Link } {
   if (share?.kind !== 'memfd')
     throw new TypeError('a consumer is made from what queue.share() has handed over');
   const kernel = openKernel('linux');
-  if (!kernel.mapMemory) throw refusal('EOPNOTSUPP', 'this kernel maps no memfd', { syscall: 'mmap' });
-  const memory = checkObject(kernel.mapMemory(share.memfd, share.length), { syscall: 'mmap' });
+  const { rings } = kernel;
+  if (!rings) throw refusal('EOPNOTSUPP', 'this kernel maps no memfd', { syscall: 'mmap' });
+  const memory = checkObject(rings.mapMemory(share.memfd, share.length), { syscall: 'mmap' });
   const ring = new Ring(memory.bytes.buffer);
-  return { ring, link: new DescriptorLink(kernel, memory, ring, share) };
+  return { ring, link: new DescriptorLink(kernel, new Doorbell(rings, share.doorbell), memory, ring, share) };
 }
 
 /** What both have in common: the pump is elsewhere, and is told of responses only if it sleeps. */
@@ -70,12 +71,12 @@ class DescriptorLink extends RemoteLink {
   readonly #one = new Uint8Array(new BigUint64Array([1n]).buffer);
   readonly #doorbell: Doorbell;
 
-  constructor(kernel: Kernel, memory: Memory, ring: Ring, share: DescriptorShare) {
+  constructor(kernel: Kernel, doorbell: Doorbell, memory: Memory, ring: Ring, share: DescriptorShare) {
     super(ring);
     this.#kernel = kernel;
     this.#memory = memory;
     this.#share = share;
-    this.#doorbell = new Doorbell(kernel, share.doorbell);
+    this.#doorbell = doorbell;
   }
 
   override kick(): void {

@@ -60,6 +60,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Free>(env, exports, "free", state);
   Export<Release>(env, exports, "release", state);
   Export<StartWatch>(env, exports, "watch", state);
+  Export<StartCounterWatch>(env, exports, "watchCounter", state);
   Export<CloseWatch>(env, exports, "closeWatch", state);
   Export<RefWatch>(env, exports, "refWatch", state);
   Export<UnrefWatch>(env, exports, "unrefWatch", state);

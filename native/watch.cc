@@ -20,11 +20,12 @@ static int ToUvEvents(short events) {
   return result;
 }
 
-Watch::Watch(Napi::Env env, int fd, short events, Napi::Function callback)
+Watch::Watch(Napi::Env env, int fd, short events, bool counter,
+             Napi::Function callback)
     : env_(env), callback_(Napi::Persistent(callback)),
       resource_(Napi::Persistent(Napi::Object::New(env))),
       context_(env, "iommufd.watch", resource_.Value()), fd_(fd),
-      events_(events) {
+      events_(events), counter_(counter) {
   poll_.data = this;
 }
 
@@ -46,14 +47,14 @@ int Watch::Poll() {
   return uv_poll_start(&poll_, ToUvEvents(events_), OnReady);
 }
 
-Watch *Watch::Start(Napi::Env env, int fd, short events,
+Watch *Watch::Start(Napi::Env env, int fd, short events, bool counter,
                     Napi::Function callback, int *error) {
   int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (own == -1) {
     *error = -errno;
     return nullptr;
   }
-  auto *watch = new Watch(env, own, events, callback);
+  auto *watch = new Watch(env, own, events, counter, callback);
   *error = watch->Init();
   if (*error != 0) {
     close(own);
@@ -91,17 +92,25 @@ void Watch::OnClosed(uv_handle_t *handle) {
   napi_remove_async_cleanup_hook(hook);
 }
 
+short Watch::Ready() {
+  uint64_t count;
+  if (counter_)
+    return read(fd_, &count, sizeof count) == sizeof count ? POLLIN : 0;
+  pollfd entry = {fd_, events_, 0};
+  return ::poll(&entry, 1, 0) == 1 ? entry.revents : 0;
+}
+
 void Watch::OnReady(uv_poll_t *poll, int status, int) {
   auto *watch = static_cast<Watch *>(poll->data);
   // libuv stops at POLLERR; poll(2) does not, and says which bits are set.
   if (status < 0)
     watch->Poll();
-  pollfd entry = {watch->fd_, watch->events_, 0};
-  if (::poll(&entry, 1, 0) != 1)
+  short events = watch->Ready();
+  if (events == 0)
     return;
   napi_env env = watch->env_;
   Napi::HandleScope scope(env);
-  napi_value global, ready = Int32(env, entry.revents);
+  napi_value global, ready = Int32(env, events);
   if (!ready || napi_get_global(env, &global) != napi_ok)
     return;
   // Not FunctionReference::MakeCallback: it aborts where the callback was
@@ -115,6 +124,25 @@ void Watch::OnReady(uv_poll_t *poll, int status, int) {
     napi_fatal_exception(env, error);
 }
 
+static Napi::Value StartWatchOf(const Napi::CallbackInfo &info, int fd,
+                                short events, bool counter,
+                                Napi::Value callback) {
+  Napi::Env env = info.Env();
+  if (!callback.IsFunction()) {
+    ThrowType(env, "callback", "a function");
+    return Napi::Value();
+  }
+  int error;
+  Watch *watch = Watch::Start(env, fd, events, counter,
+                              callback.As<Napi::Function>(), &error);
+  if (!watch)
+    return Napi::Number::New(env, error);
+  auto handle = std::make_unique<WatchHandle>();
+  handle->watch = watch;
+  auto *state = static_cast<State *>(info.Data());
+  return Napi::Number::New(env, state->watches.Add(std::move(handle)));
+}
+
 Napi::Value StartWatch(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   int fd;
@@ -126,19 +154,14 @@ Napi::Value StartWatch(const Napi::CallbackInfo &info) {
     ThrowRange(env, "events", "one or more of POLLIN, POLLPRI and POLLOUT");
     return Napi::Value();
   }
-  if (!info[2].IsFunction()) {
-    ThrowType(env, "callback", "a function");
+  return StartWatchOf(info, fd, static_cast<short>(events), false, info[2]);
+}
+
+Napi::Value StartCounterWatch(const Napi::CallbackInfo &info) {
+  int fd;
+  if (!GetInt32(info.Env(), info[0], "fd", &fd))
     return Napi::Value();
-  }
-  int error;
-  Watch *watch = Watch::Start(env, fd, static_cast<short>(events),
-                              info[2].As<Napi::Function>(), &error);
-  if (!watch)
-    return Napi::Number::New(env, error);
-  auto handle = std::make_unique<WatchHandle>();
-  handle->watch = watch;
-  auto *state = static_cast<State *>(info.Data());
-  return Napi::Number::New(env, state->watches.Add(std::move(handle)));
+  return StartWatchOf(info, fd, POLLIN, true, info[1]);
 }
 
 /** The watch that the first argument names, or null after an exception. */

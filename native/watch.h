@@ -10,8 +10,11 @@
  */
 class Watch {
 public:
-  /** Null and the libuv error (a -errno) where the file cannot be polled. */
-  static Watch *Start(Napi::Env env, int fd, short events,
+  /**
+   * Null and the libuv error (a -errno) where the file cannot be polled. With
+   * `counter` the file is an eventfd, which is read before each callback.
+   */
+  static Watch *Start(Napi::Env env, int fd, short events, bool counter,
                       Napi::Function callback, int *error);
 
   /** Stops the callbacks and lets go of the file now. */
@@ -20,9 +23,12 @@ public:
   void Unref() { uv_unref(reinterpret_cast<uv_handle_t *>(&poll_)); }
 
 private:
-  Watch(Napi::Env env, int fd, short events, Napi::Function callback);
+  Watch(Napi::Env env, int fd, short events, bool counter,
+        Napi::Function callback);
 
   int Init();
+  /** The events that are there; 0 if they are gone. */
+  short Ready();
   int Poll();
   static void OnReady(uv_poll_t *poll, int status, int events);
   static void OnClosed(uv_handle_t *handle);
@@ -38,6 +44,7 @@ private:
   // A descriptor of our own: libuv allows one watch for each.
   const int fd_;
   const short events_;
+  const bool counter_;
   bool closed_ = false;
 };
 
@@ -48,6 +55,8 @@ struct WatchHandle {
 
 /** watch(fd, events, callback): a handle, or -errno. */
 Napi::Value StartWatch(const Napi::CallbackInfo &info);
+/** watchCounter(fd, callback): likewise, of an eventfd that is read. */
+Napi::Value StartCounterWatch(const Napi::CallbackInfo &info);
 Napi::Value CloseWatch(const Napi::CallbackInfo &info);
 Napi::Value RefWatch(const Napi::CallbackInfo &info);
 Napi::Value UnrefWatch(const Napi::CallbackInfo &info);

@@ -1,15 +1,15 @@
 /** The Linux backend: every call of the seam as the system call it names. */
 import { constants } from 'node:buffer';
 import { release } from 'node:os';
-import type { AllocateOptions, CallPage, DeviceMapping, Kernel, Memory, Watch } from '../kernel';
+import type { AllocateOptions, CallPage, DeviceMapping, Kernel, Memory, RingCalls, Watch } from '../kernel';
 import { loadAddon } from './addon';
 import type { Addon, Unavailable } from './addon';
 import { IOMMU_FAULT_QUEUE_ALLOC, IOMMU_VEVENTQ_ALLOC } from '../uapi/iommufd-ioctls';
 import { LinuxCallPage } from './call-page';
 import { readdir, readFile, readlink, writeFile } from './files';
-import type { Pump, PumpOptions } from '../rings/pump';
 import { LinuxDeviceMapping, LinuxMemory } from './memory';
-import { LinuxPump } from './pump';
+import { LinuxRings } from './rings';
+import { LinuxWatch } from './watch';
 
 const ENOMEM = 12;
 
@@ -32,6 +32,7 @@ export class LinuxKernel implements Kernel {
   readonly backend = 'linux';
   readonly version = `Linux ${release()}`;
   readonly pageSize: number;
+  readonly rings: RingCalls;
 
   private readonly addon: Addon;
   private page: LinuxCallPage | undefined;
@@ -42,6 +43,7 @@ export class LinuxKernel implements Kernel {
     if ('reason' in loaded) throw new Error(loaded.reason);
     this.addon = loaded.addon;
     this.pageSize = this.addon.pageSize;
+    this.rings = new LinuxRings(this.addon);
   }
 
   /** The same without the throw. Neither says anything about whether there is a /dev/iommu. */
@@ -124,18 +126,6 @@ export class LinuxKernel implements Kernel {
     return typeof memory === 'number' ? memory : new LinuxMemory(this.addon, memory);
   }
 
-  mapMemory(fd: number, length: number): Memory | number {
-    const memory = this.addon.mapMemory(fd, length);
-    return typeof memory === 'number' ? memory : new LinuxMemory(this.addon, memory);
-  }
-
-  /** A limit beyond 2^53 - 1 is none. */
-  pump(fd: number, memory: Memory, { limit }: PumpOptions): Pump | number {
-    if (!(memory instanceof LinuxMemory)) throw new TypeError('memory must come from allocate()');
-    const native = this.addon.pump(fd, memory.handle, Math.min(limit, Number.MAX_SAFE_INTEGER));
-    return typeof native === 'number' ? native : new LinuxPump(this.addon, this, native);
-  }
-
   addressOf(bytes: ArrayBufferView): bigint {
     return this.addon.addressOf(bytes);
   }
@@ -154,27 +144,6 @@ export class LinuxKernel implements Kernel {
 
   readlink(path: string): string | number {
     return readlink(path);
-  }
-}
-
-class LinuxWatch implements Watch {
-  constructor(
-    private readonly addon: Addon,
-    private handle: number,
-  ) {}
-
-  close(): void {
-    if (this.handle < 0) return;
-    this.addon.closeWatch(this.handle);
-    this.handle = -1;
-  }
-
-  ref(): void {
-    if (this.handle >= 0) this.addon.refWatch(this.handle);
-  }
-
-  unref(): void {
-    if (this.handle >= 0) this.addon.unrefWatch(this.handle);
   }
 }
 

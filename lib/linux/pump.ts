@@ -1,5 +1,5 @@
 /** The addon's pump, and its doorbell on the event loop. */
-import type { Kernel } from '../kernel';
+import type { RingCalls } from '../kernel';
 import { Doorbell } from '../rings/doorbell';
 import type { Pump, RingDescriptors } from '../rings/pump';
 import type { Addon, NativePump } from './addon';
@@ -11,10 +11,10 @@ export class LinuxPump implements Pump {
 
   constructor(
     private readonly addon: Addon,
-    kernel: Kernel,
+    calls: RingCalls,
     private readonly native: NativePump,
   ) {
-    this.#doorbell = new Doorbell(kernel, native.doorbell);
+    this.#doorbell = new Doorbell(calls, native.doorbell);
   }
 
   pass(): number {

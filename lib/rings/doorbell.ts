@@ -1,17 +1,16 @@
 /** An eventfd on the event loop. */
-import { POLLIN, type Kernel, type Watch } from '../kernel';
+import type { RingCalls, Watch } from '../kernel';
 
 /**
  * Calls back when it rings. It stays on the event loop where nobody waits, as nothing that keeps the process: making a
  * watch costs more than a ring.
  */
 export class Doorbell {
-  readonly #counter = new Uint8Array(8);
   #watch: Watch | undefined;
   #wake: (() => void) | undefined;
 
   constructor(
-    private readonly kernel: Kernel,
+    private readonly calls: RingCalls,
     private readonly eventfd: number,
   ) {}
 
@@ -22,10 +21,7 @@ export class Doorbell {
       this.#watch.ref();
       return 0;
     }
-    const watch = this.kernel.watch(this.eventfd, POLLIN, () => {
-      this.kernel.read(this.eventfd, this.#counter);
-      this.#wake?.();
-    });
+    const watch = this.calls.watchCounter(this.eventfd, () => this.#wake?.());
     if (typeof watch === 'number') return watch;
     this.#watch = watch;
     return 0;

@@ -34,7 +34,7 @@ async function main(): Promise<void> {
   const memory = kernel.allocate(ringBytes(shape), { memfd: true });
   if (typeof memory === 'number') throw new Error(`allocate: ${memory}`);
   const ring = Ring.create(memory.bytes.buffer, shape);
-  const pump = kernel.pump(FEEDER, memory, { limit: Infinity });
+  const pump = kernel.rings.pump(FEEDER, memory, { limit: Infinity });
   if (typeof pump === 'number') throw new Error(`pump: ${pump}`);
   pump.fillSlot(DEVICE, 0, 1, 0x1234_5678_9abcn);
   const consumer = SoakConsumer.over(ring, pump);

@@ -149,6 +149,7 @@ const signatures: Record<string, string[]> = {
   store64: ['closing', 'inside', 'wide'],
   unmap: ['closing'],
   watch: ['fd', 'number', 'callback'],
+  watchCounter: ['pumped', 'callback'],
   closeWatch: ['closing'],
   refWatch: ['closing'],
   unrefWatch: ['closing'],

@@ -52,7 +52,7 @@ function open(kernel: LinuxKernel, { slots = 256, limit = Infinity, start = 0 }:
   const memory = kernel.allocate(ringBytes(shape), { memfd: true });
   if (typeof memory === 'number') throw new Error(`allocate: ${memory}`);
   const ring = Ring.create(memory.bytes.buffer, shape, start);
-  const pump = kernel.pump(FILE, memory, { limit });
+  const pump = kernel.rings.pump(FILE, memory, { limit });
   if (typeof pump === 'number') throw new Error(`pump: ${pump}`);
   pump.fillSlot(OWNER.device, 0, OWNER.ioasid, OWNER.cookie);
   return { file: new PreloadedFile(kernel), ring, pump, consumer: BareConsumer.over(ring, pump) };
