@@ -149,6 +149,8 @@ export interface Kernel {
    * cannot be handed over. Only where there is `pump`.
    */
   mapMemory?(fd: number, length: number): Memory | number;
+  /** Another descriptor for the same open file, good when the other thread closes its own. Only where there is `pump`. */
+  duplicate?(fd: number): number;
   /**
    * Moves records between a file and the ring in `memory` (lib/rings), in a thread of its own where somebody waits.
    * A kernel without one: lib/rings does it through read, write and watch. Returns -errno where it cannot.

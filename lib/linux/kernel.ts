@@ -124,6 +124,10 @@ export class LinuxKernel implements Kernel {
     return typeof memory === 'number' ? memory : new LinuxMemory(this.addon, memory);
   }
 
+  duplicate(fd: number): number {
+    return this.addon.duplicate(fd);
+  }
+
   mapMemory(fd: number, length: number): Memory | number {
     const memory = this.addon.mapMemory(fd, length);
     return typeof memory === 'number' ? memory : new LinuxMemory(this.addon, memory);
