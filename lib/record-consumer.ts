@@ -278,13 +278,12 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   #fail(): void {
     const error = failure(-this.ring.error, READ);
-    const listeners = this.#emitter.listenerCount('record') + this.#emitter.listenerCount('error');
     this.#listening = false;
     this.link.stop();
     this.#stream.fail(error);
     this.#readiness.fail(error);
-    // Without a listener for it this throws.
-    if (listeners > 0) this.#emitter.emit('error', error);
+    if (this.#emitter.listenerCount('error') > 0) this.#emitter.emit('error', error);
+    else if (this.#emitter.listenerCount('record') > 0) throw error;
   }
 
   /** Has records visited that are in the ring now, `most` at most, and gives their slots back. */
