@@ -70,11 +70,11 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
       if (!this.link.isCurrent(group.cookie, group.generation)) this.#groups.delete(group);
   }
 
-  protected override visitAll(end: number, head: number, callback: (record: FaultView) => void): void {
+  protected override visitAll(head: number, callback: (record: FaultView) => void): void {
     const { ring } = this;
     const words = this.#words;
     const view = this.#view;
-    while (this.position !== end) {
+    while (this.position !== this.end) {
       const at = ring.slot(this.position);
       this.position = (this.position + 1) | 0;
       if (this.#open || (words[at + FLAGS] & LAST_PAGE) === 0) {
@@ -101,6 +101,7 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   }
 
   #settleAlone(at: number, more: boolean): void {
+    if (this.closed) return;
     const view = this.#view;
     if (this.#alone >= 0) {
       this.#alone = -1;
@@ -118,10 +119,15 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     try {
       callback(view);
     } finally {
-      if (view.answer < 0) view.keep();
-      else if (view.kept === undefined && view.answer === INVALID) this.#refuse();
-      this.#leave(at, more);
+      if (!this.closed) this.#settle(at, more);
     }
+  }
+
+  #settle(at: number, more: boolean): void {
+    const view = this.#view;
+    if (view.answer < 0) view.keep();
+    else if (view.kept === undefined && view.answer === INVALID) this.#refuse();
+    this.#leave(at, more);
   }
 
   protected override take(at: number, more: boolean): Fault {
@@ -135,7 +141,11 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     this.#at = at;
     this.#seen++;
     const generation = this.#words[at + GENERATION];
-    if (this.#open && generation === this.#generation) return;
+    if (this.#open) {
+      if (generation === this.#generation) return;
+      // Its last request was nobody's, or its rest was forgotten with a detach.
+      this.#finish();
+    }
     this.#open = true;
     this.#cookie = this.#words[at + GROUP_COOKIE] >>> 0;
     this.#generation = generation;
@@ -173,6 +183,11 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     // Groups are published whole, but for one that is larger than the ring.
     const split = !more && !last && this.#seen >= this.ring.capacity;
     if (!last && (split || (more && this.#nextGeneration(at) === this.#generation))) return;
+    this.#finish();
+  }
+
+  /** All records of the group are known. */
+  #finish(): void {
     this.#open = false;
     const group = this.#group;
     if (!group) return void this.#write(this.#cookie, this.#generation, this.#invalid);
@@ -231,6 +246,11 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   /** Whatever was unanswered, the kernel answers 'invalid' when its device is detached. */
   protected override release(): void {
+    const at = this.#alone;
+    // In a callback, which may have answered before.
+    if (at >= 0 && this.#view.answer >= 0)
+      this.ring.respond(this.#words[at + GROUP_COOKIE], this.#view.answer, this.#words[at + GENERATION]);
+    this.#alone = -1;
     this.#groups.clear();
     super.release();
   }

@@ -174,9 +174,10 @@ export class FaultQueue extends FaultConsumer {
   protected override release(): void {
     const context = this.#context;
     context.attachData.unfollow(this);
-    this.unshare();
     runAll([
+      // The pump tells another consumer of its end, which goes through what unshare() closes.
       () => super.release(),
+      () => this.unshare(),
       () => void context.kernel.close(this.fd),
       () => destroy(context, this.id),
       () => this.#memory?.free(),

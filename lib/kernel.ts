@@ -115,6 +115,8 @@ export interface RingCalls {
   pump(fd: number, memory: Memory, options: PumpOptions): Pump | number;
   /** Maps the first `length` bytes of a memfd: what another thread has cannot be handed over as a buffer. */
   mapMemory(fd: number, length: number): Memory | number;
+  /** Another descriptor for the same open file, good when the other thread closes its own. */
+  duplicate(fd: number): number;
   /** As `watch` for POLLIN of an eventfd, which is read before each callback: a doorbell. */
   watchCounter(fd: number, callback: () => void): Watch | number;
 }

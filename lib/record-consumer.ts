@@ -8,6 +8,8 @@ import type { Ring } from './rings/ring';
 const READ = { syscall: 'read' } as const;
 /** Slots are given back to the pump after this many records at the latest. */
 const BATCH = 256;
+/** One drain() begins no round after this many records: a kernel that is never seen empty does not keep it. */
+const MOST_AT_ONCE = 2 ** 20;
 
 /** What a consumer emits, and with what arguments. */
 export interface ConsumerEvents<T> {
@@ -43,8 +45,10 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
   readonly #stream: EventStream<T>;
   readonly #readiness: EventStream<void>;
   readonly #emitter = new EventEmitter<ConsumerEvents<T>>();
-  /** @internal Index of the next record to be taken, while some are. */
+  /** @internal Index of the next record to be taken, and the end of the batch, while some are taken. */
   protected position = 0;
+  /** @internal */
+  protected end = 0;
   #listening = false;
   /** Records are being taken: not again from within. */
   #busy = false;
@@ -59,47 +63,65 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     this.#readiness = new EventStream(source);
   }
 
-  /** What is there now, without waiting. Throws IommuError. */
+  /**
+   * What is there now, without waiting: in the ring, and in the kernel behind it. It is over when the kernel has been seen
+   * to have no more, or keeps the rest until some are answered; after 2^20 records and what the ring held then in any case.
+   * What comes later is for the next call; in a worker that may be what the ring has no room for as well.
+   * Throws IommuError: EBADF (closed), EBUSY (from within another drain), what ended the reading of the kernel's file.
+   */
   drain(): T[];
   /**
-   * Calls back for each record there is now, without waiting, and returns how many there were. `record` is the same
-   * object each time and means something only during the call. Throws IommuError, or what the callback throws.
+   * Calls back for each record there is now, as drain() has it, and returns how many there were. `record` is the same
+   * object each time and means something only during the call. close() in the callback ends it. Throws as drain(), or
+   * what the callback throws: what was answered goes out, and the records behind the one at hand stay for the next call.
    */
   drain(callback: (record: View) => void): number;
   drain(callback?: (record: View) => void): T[] | number {
     this.#requireConsumer();
     if (this.#busy) throw refusal('EBUSY', `${this.label} is being drained`, READ);
     const items = this.#stream.take();
-    if (callback) {
-      for (const item of items) callback(this.viewOf(item));
-      const visitAll = (end: number, head: number) => this.visitAll(end, head, callback);
-      return items.length + this.#drainInto(visitAll, items.length > 0);
+    const any = items.length;
+    if (!callback) {
+      this.#drainRing((head) => this.#takeAll(head, items), any);
+      return items;
     }
-    this.#drainInto((end, head) => this.#takeAll(end, head, items), items.length > 0);
-    return items;
+    try {
+      const visited = this.#visitItems(items, callback);
+      return visited + this.#drainRing((head) => this.visitAll(head, callback), any);
+    } finally {
+      // Also where the callback threw.
+      if (!this.closed) this.link.flush();
+    }
   }
 
-  /** `any`: there was something before. */
-  #drainInto(visitAll: (end: number, head: number) => void, any: boolean): number {
-    let count = 0;
+  /** Those that are objects already. What the callback does not get to stays. */
+  #visitItems(items: readonly T[], callback: (record: View) => void): number {
+    let visited = 0;
+    this.#busy = true;
     try {
-      for (let now; ; count += now) {
-        this.link.pass();
-        now = this.#consume(visitAll, Infinity);
-        if (now === 0) break;
-      }
-    } catch (error) {
-      // The callback's. What was answered before goes out all the same.
-      this.link.flush();
-      throw error;
+      while (visited < items.length && !this.closed) callback(this.viewOf(items[visited++]));
+      return visited;
+    } finally {
+      this.#busy = false;
+      if (!this.closed) this.batchDone();
+      for (const item of items.slice(visited)) this.#stream.push(item);
     }
-    if (count === 0 && !any) this.#checkError();
+  }
+
+  /** `any`: how many there were before. */
+  #drainRing(visitAll: (head: number) => void, any: number): number {
+    let count = 0;
+    for (let held = 1, now = 1; held > 0 && now > 0 && count < MOST_AT_ONCE && !this.closed; count += now) {
+      held = this.link.pass();
+      now = this.#consume(visitAll, Infinity);
+    }
+    if (count + any === 0) this.#checkError();
     return count;
   }
 
-  /** Those up to the index `end` become objects. */
-  #takeAll(end: number, head: number, items: T[] | undefined): void {
-    while (this.position !== end) {
+  /** Those of the batch become objects. */
+  #takeAll(head: number, items: T[] | undefined): void {
+    while (this.position !== this.end) {
       const at = this.ring.slot(this.position);
       this.position = (this.position + 1) | 0;
       const item = this.take(at, this.position !== head);
@@ -145,8 +167,8 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
    */
   on<E extends keyof ConsumerEvents<T>>(event: E, listener: (...args: ConsumerEvents<T>[E]) => void): this {
     this.#requireConsumer();
-    this.#emitter.on(event, listener as never);
     if (event === 'record') this.#listen();
+    this.#emitter.on(event, listener as never);
     return this;
   }
 
@@ -197,12 +219,12 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     if (this.lentTo !== undefined) this.#requireConsumer();
     if (this.closed || !this.#stream.empty || this.#stream.waiting || this.#busy) return;
     this.#look();
-    this.#consume((end, head) => this.#takeAll(end, head, undefined), 1);
+    this.#consume((head) => this.#takeAll(head, undefined), 1);
   }
 
   /** Everything in the ring becomes an object: afterwards it is taken, by the next who asks. */
   protected takeAll(): void {
-    if (!this.#busy) this.#consume((end, head) => this.#takeAll(end, head, undefined), Infinity);
+    if (!this.#busy) this.#consume((head) => this.#takeAll(head, undefined), Infinity);
   }
 
   #checkError(): void {
@@ -236,13 +258,13 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
       setImmediate(() => this.#wake());
       throw error;
     }
-    if (this.ring.error !== 0 && this.ring.available === 0 && this.#listening) this.#fail();
+    if (this.#listening && this.ring.error !== 0 && this.ring.available === 0) this.#fail();
   }
 
   #deliver(): void {
     while (this.#readiness.waiting && this.ring.available > 0) this.#readiness.push();
     while (!this.closed && this.ring.available > 0) {
-      if (this.#stream.waiting) this.#consume((end, head) => this.#takeAll(end, head, undefined), 1);
+      if (this.#stream.waiting) this.#consume((head) => this.#takeAll(head, undefined), 1);
       else if (this.#emitter.listenerCount('record') > 0) this.#emitOne();
       else break;
     }
@@ -250,44 +272,43 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   #emitOne(): void {
     const items: T[] = [];
-    this.#consume((end, head) => this.#takeAll(end, head, items), 1);
+    this.#consume((head) => this.#takeAll(head, items), 1);
     for (const item of items) this.#emitter.emit('record', item);
   }
 
   #fail(): void {
     const error = failure(-this.ring.error, READ);
-    const listeners = this.#emitter.listenerCount('record') + this.#emitter.listenerCount('error');
-    this.#stream.fail(error);
-    this.#readiness.fail(error);
-    if (listeners > 0) this.#emitter.emit('error', error);
     this.#listening = false;
     this.link.stop();
+    this.#stream.fail(error);
+    this.#readiness.fail(error);
+    if (this.#emitter.listenerCount('error') > 0) this.#emitter.emit('error', error);
+    else if (this.#emitter.listenerCount('record') > 0) throw error;
   }
 
-  /** Has records of the ring visited, `most` at most, and gives their slots back. */
-  #consume(visitAll: (end: number, head: number) => void, most: number): number {
+  /** Has records visited that are in the ring now, `most` at most, and gives their slots back. */
+  #consume(visitAll: (head: number) => void, most: number): number {
     const { ring } = this;
     const first = ring.tail;
+    const last = (first + Math.min(ring.available, most)) | 0;
     this.position = first;
     this.#busy = true;
     try {
-      for (;;) {
-        const { head } = ring;
-        const left = most - ((this.position - first) >>> 0);
-        const count = Math.min((head - this.position) >>> 0, left, BATCH);
-        if (count === 0) break;
-        visitAll((this.position + count) | 0, head);
+      while (this.position !== last && !this.closed) {
+        this.end = (this.position + Math.min((last - this.position) >>> 0, BATCH)) | 0;
+        visitAll(ring.head);
         this.#giveBack();
       }
     } finally {
       this.#busy = false;
       // Also where the callback threw: what it was called for is consumed.
-      if (ring.tail !== this.position) this.#giveBack();
+      if (!this.closed && ring.tail !== this.position) this.#giveBack();
     }
     return (this.position - first) >>> 0;
   }
 
   #giveBack(): void {
+    if (this.closed) return;
     this.batchDone();
     if (this.ring.consume(this.position)) this.link.kick();
   }
@@ -300,10 +321,9 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
   /** Some records were visited. */
   protected batchDone(): void {}
   /**
-   * Calls back for the records up to the index `end`, from `position` on, which it moves. `head`: where the published
-   * records end.
+   * Calls back for the records from `position` on, which it moves, up to `end`. `head`: where the published records end.
    */
-  protected abstract visitAll(end: number, head: number, callback: (record: View) => void): void;
+  protected abstract visitAll(head: number, callback: (record: View) => void): void;
   /** The record whose first word is `at` as an object of its own. `more`: there is another behind it. */
   protected abstract take(at: number, more: boolean): T;
   /** What a callback gets for a record that is an object already. */
@@ -315,6 +335,12 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     this.#readiness.end();
     this.#emitter.removeAllListeners();
     this.#listening = false;
+    if (this.#busy) {
+      // In a callback. What was answered goes out, and there is no other call.
+      this.batchDone();
+      this.link.flush();
+      this.end = this.position;
+    }
     this.link.close();
   }
 }

@@ -1,6 +1,6 @@
 /** The consumer's side of the fault rings in another thread: what is handed over, and what comes of it there. */
 import { MessagePort } from 'node:worker_threads';
-import { checkObject, refusal } from './errors';
+import { check, checkObject, refusal } from './errors';
 import type { Kernel, Memory } from './kernel';
 import { openKernel } from './open-kernel';
 import { Doorbell } from './rings/doorbell';
@@ -36,8 +36,22 @@ export function openShare(share: RingShare): { ring: Ring; link: Link } {
   const { rings } = kernel;
   if (!rings) throw refusal('EOPNOTSUPP', 'this kernel maps no memfd', { syscall: 'mmap' });
   const memory = checkObject(rings.mapMemory(share.memfd, share.length), { syscall: 'mmap' });
-  const ring = new Ring(memory.bytes.buffer);
-  return { ring, link: new DescriptorLink(kernel, new Doorbell(rings, share.doorbell), memory, ring, share) };
+  const descriptors: number[] = [];
+  try {
+    const ring = new Ring(memory.bytes.buffer);
+    // Of its own: the queue's are closed with it, and their numbers may be another file's then.
+    for (const fd of [share.doorbell, share.kick])
+      descriptors.push(check(rings.duplicate(fd), { syscall: 'fcntl' }));
+    const [doorbell, kick] = descriptors;
+    return {
+      ring,
+      link: new DescriptorLink(kernel, new Doorbell(rings, doorbell), memory, ring, { doorbell, kick }),
+    };
+  } catch (error) {
+    for (const fd of descriptors) kernel.close(fd);
+    memory.free();
+    throw error;
+  }
 }
 
 /** What both have in common: the pump is elsewhere, and is told of responses only if it sleeps. */
@@ -67,20 +81,20 @@ abstract class RemoteLink implements Link {
 class DescriptorLink extends RemoteLink {
   readonly #kernel: Kernel;
   readonly #memory: Memory;
-  readonly #share: DescriptorShare;
+  readonly #descriptors: RingDescriptors;
   readonly #one = new Uint8Array(new BigUint64Array([1n]).buffer);
   readonly #doorbell: Doorbell;
 
-  constructor(kernel: Kernel, doorbell: Doorbell, memory: Memory, ring: Ring, share: DescriptorShare) {
+  constructor(kernel: Kernel, doorbell: Doorbell, memory: Memory, ring: Ring, descriptors: RingDescriptors) {
     super(ring);
     this.#kernel = kernel;
     this.#memory = memory;
-    this.#share = share;
+    this.#descriptors = descriptors;
     this.#doorbell = doorbell;
   }
 
   override kick(): void {
-    this.#kernel.write(this.#share.kick, this.#one);
+    this.#kernel.write(this.#descriptors.kick, this.#one);
   }
 
   override start(wake: () => void): number {
@@ -94,6 +108,7 @@ class DescriptorLink extends RemoteLink {
   override close(): void {
     this.#doorbell.close();
     this.#memory.free();
+    for (const fd of [this.#descriptors.doorbell, this.#descriptors.kick]) this.#kernel.close(fd);
   }
 }
 

@@ -43,6 +43,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportPlain(env, exports, "pwrite", Pwrite, state);
   ExportPlain(env, exports, "poll", Poll, state);
   ExportPlain(env, exports, "eventfd", EventFd, state);
+  ExportPlain(env, exports, "duplicate", Duplicate, state);
   ExportPlain(env, exports, "adopt", Adopt, state);
   ExportPlain(env, exports, "addressOf", AddressOf, state);
   ExportPlain(env, exports, "load", Load, state);

@@ -71,6 +71,8 @@ Pump::~Pump() {
   if (started_) {
     {
       std::lock_guard<std::mutex> lock(mutex_);
+      // A consumer in another thread or process would wait for ever.
+      End(EBADF);
       stop_ = true;
     }
     Ring(kick_);
@@ -118,7 +120,7 @@ int Pump::Pass(bool fill) {
     sleeps_blocked_ = false;
     Ring(kick_);
   }
-  return result;
+  return result == 0 && fill && blocked_ ? 1 : result;
 }
 
 // Only the JavaScript thread pauses; it holds the mutex meanwhile.

@@ -146,6 +146,15 @@ napi_value EventFd(napi_env env, napi_callback_info info) {
   return SystemResult(env, arguments.state->descriptors.Add(fd));
 }
 
+napi_value Duplicate(napi_env env, napi_callback_info info) {
+  Arguments<1> arguments(env, info);
+  int fd;
+  if (!GetInt32(env, arguments[0], "fd", &fd))
+    return nullptr;
+  int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  return SystemResult(env, arguments.state->descriptors.Add(own));
+}
+
 napi_value Adopt(napi_env env, napi_callback_info info) {
   Arguments<1> arguments(env, info);
   int fd;

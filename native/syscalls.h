@@ -14,6 +14,8 @@ napi_value Pread(napi_env env, napi_callback_info info);
 napi_value Pwrite(napi_env env, napi_callback_info info);
 napi_value Poll(napi_env env, napi_callback_info info);
 napi_value EventFd(napi_env env, napi_callback_info info);
+/** F_DUPFD_CLOEXEC of fcntl(2). */
+napi_value Duplicate(napi_env env, napi_callback_info info);
 
 /**
  * Takes a descriptor that came out of an ioctl: it is closed with the

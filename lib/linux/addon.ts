@@ -45,6 +45,8 @@ export interface Addon {
   pwrite(fd: number, bytes: Uint8Array, offset: number): number;
   poll(fd: number, events: number): number;
   eventfd(initial: number, flags: number): number;
+  /** Another descriptor for the same open file. */
+  duplicate(fd: number): number;
   addressOf(bytes: ArrayBufferView): bigint;
 
   allocate(length: number, hugePages: boolean, memfd: boolean): NativeMemory | number;
@@ -75,6 +77,7 @@ export interface Addon {
   pump(fd: number, memory: number, limit: number): NativePump | number;
   /** Starts its thread. */
   runPump(pump: number): number;
+  /** With `fill` what `pass` of lib/rings/pump.ts says, without what `flush` does. */
   passPump(pump: number, fill: boolean): number;
   pausePump(pump: number, paused: boolean): void;
   fillSlot(pump: number, device: number, pasid: number, ioasid: number, cookie: bigint): void;

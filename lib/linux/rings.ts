@@ -21,6 +21,10 @@ export class LinuxRings implements RingCalls {
     return typeof memory === 'number' ? memory : new LinuxMemory(this.addon, memory);
   }
 
+  duplicate(fd: number): number {
+    return this.addon.duplicate(fd);
+  }
+
   watchCounter(fd: number, callback: () => void): Watch | number {
     const handle = this.addon.watchCounter(fd, callback);
     return handle < 0 ? handle : new LinuxWatch(this.addon, handle);

@@ -146,14 +146,25 @@ export function readHeader(words: Int32Array, length: number): RingShape {
     throw new RangeError('this memory holds no ring: it begins with other bytes');
   if (at(ring.version) !== RING_VERSION)
     throw new RangeError(`the ring has version ${at(ring.version)}; this package reads ${RING_VERSION}`);
-  const kind = at(ring.kind) === RING_FAULTS ? RING_FAULTS : RING_EVENTS;
+  const kind = at(ring.kind);
+  if (kind !== RING_FAULTS && kind !== RING_EVENTS)
+    throw new RangeError(`the ring's header says kind ${kind}, which this package does not know`);
   const shape: RingShape = {
     kind,
     sourceBytes: at(ring.sourceBytes),
     records: at(ring.recordCount),
     responses: at(ring.responseCount),
   };
+  // Slots are found by masks.
+  if (!isPowerOfTwo(shape.records) || (shape.responses !== 0 && !isPowerOfTwo(shape.responses)))
+    throw new RangeError(
+      `the ring's header says ${shape.records} records and ${shape.responses} responses: no powers of two`,
+    );
   if (ringBytes(shape) > length || at(ring.recordBytes) !== recordBytes(shape))
     throw new RangeError(`the ring's header says ${ringBytes(shape)} bytes, but there are ${length}`);
   return shape;
+}
+
+function isPowerOfTwo(count: number): boolean {
+  return Number.isInteger(Math.log2(count));
 }

@@ -3,11 +3,12 @@
 /** The consumer's side of it. */
 export interface Link {
   /**
-   * Moves what can be moved now, without waiting: responses, then records. 0, or the negative errno for which the pump
-   * has ended. Does nothing where the pump is in another thread or process.
+   * Moves what can be moved now, without waiting: responses, then records. 0: the kernel has no more; 1: it may have, which
+   * waits for room or for answers; or the negative errno for which the pump has ended. Where the pump is in another thread
+   * or process it does as `flush`.
    */
   pass(): number;
-  /** Moves responses; where the pump is elsewhere, sees to it that they are. As `pass`. */
+  /** Moves responses; where the pump is elsewhere, sees to it that they are. 0, or as `pass` a negative errno. */
   flush(): number;
   /** There is room again for what the pump held back. */
   kick(): void;
@@ -17,7 +18,7 @@ export interface Link {
   stop(): void;
   /** The group waits for its response, as far as can be told here. */
   isCurrent(groupCookie: number, generation: number): boolean;
-  /** Ends it. A pump is closed before its file. */
+  /** Ends it, for a consumer in another thread or process with EBADF. A pump is closed before its file. */
   close(): void;
 }
 

@@ -89,14 +89,15 @@ export class Ring {
     return Atomics.load(this.words, TAIL);
   }
 
-  /** Records that may be consumed. */
+  /** Records that may be consumed; 0 where the consumer's index makes no sense, for which the pump ends. */
   get available(): number {
-    return (this.head - this.tail) >>> 0;
+    const used = (this.head - this.tail) >>> 0;
+    return used <= this.capacity ? used : 0;
   }
 
-  /** Records that may be published. */
+  /** Records that may be published; below 0 where the consumer's index makes no sense. */
   get free(): number {
-    return this.capacity - this.available;
+    return this.capacity - ((this.head - this.tail) >>> 0);
   }
 
   /** Publishes records up to the index `head`. True: the consumer sleeps, and its doorbell has to be rung. */

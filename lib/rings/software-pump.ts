@@ -71,7 +71,8 @@ export class SoftwarePump implements Pump {
   }
 
   pass(): number {
-    return this.#move(true);
+    const result = this.#move(true);
+    return result === 0 && this.#blocked ? 1 : result;
   }
 
   flush(): number {
@@ -142,6 +143,7 @@ export class SoftwarePump implements Pump {
   }
 
   close(): void {
+    if (this.#ring.error === 0 && this.#ring.end(errno.EBADF)) this.#wake?.();
     this.stop();
     this.#watch?.close();
     this.#watch = undefined;
@@ -173,7 +175,7 @@ export class SoftwarePump implements Pump {
   }
 
   #ready(ready: number): void {
-    const result = this.pass();
+    const result = this.#move(true);
     // What the file had before it ended comes first.
     if (result === 0 && !this.#blocked && ready & (POLLHUP | POLLERR)) this.#end(errno.ENODEV);
   }
@@ -197,6 +199,8 @@ export class SoftwarePump implements Pump {
     let whole = false;
     for (;;) {
       this.#seenTail = this.#ring.tail;
+      // The consumer's index makes no sense.
+      if (this.#ring.free < 0) return -errno.EIO;
       if (this.#intake.waiting) this.#publish();
       // Before the kernel can give the cookie of a group of nobody to another.
       const flushed = this.#orphans.length > 0 ? this.#flush() : 0;
@@ -240,13 +244,15 @@ export class SoftwarePump implements Pump {
 
   #publish(): void {
     const { head } = this.#ring;
-    const next = this.#intake.write(head, this.#ring.free);
+    const next = this.#intake.write(head, Math.max(0, this.#ring.free));
     if (next !== head && this.#ring.publish(next)) this.#ringDoorbell();
   }
 
   /** One write(2) for all responses there are, and another where the kernel stopped at one that it does not take. */
   #flush(): number {
     for (;;) {
+      // The consumer's index makes no sense.
+      if (this.#ring.responses > this.#ring.shape.responses) return -errno.EIO;
       if (this.#sent === this.#filled && !this.#gather()) return 0;
       const bytes = this.#outBytes.subarray(this.#sent, this.#filled);
       const result = this.#retried(() => this.#kernel.write(this.#fd, bytes));

@@ -22,6 +22,29 @@ function setUp(limit?: number) {
   return { iommu, device, queue, space, raise };
 }
 
+/** A worker that takes nothing, and tells how each kind of wait has ended. */
+const WAITER = `
+  const { parentPort, workerData } = require('node:worker_threads');
+  const { FaultConsumer } = require(${JSON.stringify(ROOT)});
+  const faults = FaultConsumer.open(workerData.ring);
+  const end = (wait) => wait.then(() => 'went on', ({ code }) => code);
+  const heard = new Promise((resolve) => faults.on('error', ({ code }) => resolve(code)));
+  const iterate = async () => { for await (const fault of faults) throw fault; };
+  const waits = [end(faults.next()), end(faults.ready()), end(iterate()), heard];
+  parentPort.once('message', (tail) => {
+    // A consumer gone mad.
+    if (tail !== undefined) Atomics.store(faults.ring.words, 0x80 >> 2, tail);
+    parentPort.postMessage('set');
+  });
+  parentPort.postMessage('waiting');
+  Promise.all(waits).then((codes) => {
+    let drained;
+    try { drained = faults.drain().length; } catch ({ code }) { drained = code; }
+    faults.close();
+    parentPort.postMessage([...codes, drained]);
+    parentPort.unref();
+  });`;
+
 /** A worker that answers what comes, and tells the addresses. */
 const CONSUMER = `
   const { parentPort, workerData } = require('node:worker_threads');
@@ -111,6 +134,38 @@ test('a queue that is in use is not handed over', async () => {
   (await waiting).respond('success');
   queue.share();
   queue.unshare();
+});
+
+/** A worker that waits; `tail`: it then writes this where its index is. */
+async function startWaiter(queue: ReturnType<typeof setUp>['queue'], tail?: number) {
+  const { ring, transferList } = queue.share();
+  const worker = new Worker(WAITER, { eval: true, workerData: { ring }, transferList });
+  const exit = once(worker, 'exit');
+  expect(await once(worker, 'message')).toEqual(['waiting']);
+  worker.postMessage(tail);
+  expect(await once(worker, 'message')).toEqual(['set']);
+  return { ended: once(worker, 'message'), exit };
+}
+
+test('a queue that is closed ends all waits of the worker that has it', async () => {
+  const { queue, space, device } = setUp();
+  const { ended, exit } = await startWaiter(queue);
+  device.detach();
+  space.close();
+  queue.close();
+  expect(await ended).toEqual([Array(5).fill('EBADF')]);
+  expect(await exit).toEqual([0]);
+});
+
+test('a pump that ends, here by a worker that writes nonsense, ends the waits too', async () => {
+  const { queue, raise } = setUp();
+  const { ended, exit } = await startWaiter(queue, 5);
+  raise(1, 1);
+  expect(await ended).toEqual([Array(5).fill('EIO')]);
+  expect(await exit).toEqual([0]);
+  queue.unshare();
+  expect(() => queue.drain()).toThrow(expect.objectContaining({ code: 'EIO' }));
+  await expect(queue.next()).rejects.toMatchObject({ code: 'EIO' });
 });
 
 test('another process takes them: a program in C', async () => {

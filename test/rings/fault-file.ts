@@ -62,7 +62,11 @@ export class ScriptedFaultFile extends ScriptedKernel implements FaultFile {
   override watch(fd: number, events: number, callback: (ready: number) => void) {
     const watch = super.watch(fd, events, callback);
     this.#tell();
-    return watch;
+    const ref = () => {
+      watch.ref();
+      this.#tell();
+    };
+    return { ...watch, ref };
   }
 
   /** Level-triggered, as poll(2) is: watchers are told again for as long as there is something. */

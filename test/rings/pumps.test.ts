@@ -3,40 +3,13 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { FaultConsumer } from '../../lib/fault-consumer';
-import { FAULT_SOURCE_BYTES, RING_FAULTS, ringBytes } from '../../lib/rings/layout';
-import { Ring } from '../../lib/rings/ring';
-import { SoftwarePump } from '../../lib/rings/software-pump';
 import { describeLinux } from '../linux/has-addon';
-import { ScriptedFaultFile } from './fault-file';
-import { OWNER, SCENARIOS, type Rig, type RigOptions } from './scenarios';
+import { openSoftware } from './software-rig';
+import { HOSTILE } from './hostile';
+import { SCENARIOS as WELL_MEANT, type Rig } from './scenarios';
 
+const SCENARIOS = { ...WELL_MEANT, ...HOSTILE };
 const NAMES = Object.keys(SCENARIOS);
-const FD = 40;
-
-/** FaultConsumer's constructor is for FaultQueue, which has a kernel below it. */
-class BareConsumer extends FaultConsumer {
-  static over(ring: Ring, pump: SoftwarePump): FaultConsumer {
-    return new BareConsumer(ring, pump);
-  }
-}
-
-function openSoftware(
-  writes: number | undefined,
-  { slots = 256, limit = Infinity, start = 0 }: RigOptions,
-): Rig {
-  const file = new ScriptedFaultFile(writes);
-  const shape = {
-    kind: RING_FAULTS,
-    sourceBytes: FAULT_SOURCE_BYTES,
-    records: slots,
-    responses: slots,
-  } as const;
-  const ring = Ring.create(new SharedArrayBuffer(ringBytes(shape)), shape, start);
-  const pump = new SoftwarePump(file, FD, ring, { limit });
-  pump.fillSlot(OWNER.device, 0, OWNER.ioasid, OWNER.cookie);
-  return { file, ring, pump, consumer: BareConsumer.over(ring, pump) };
-}
 
 describe('the pump in JavaScript', () => {
   test.each(NAMES)('%s', async (name) => {

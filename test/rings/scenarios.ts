@@ -13,6 +13,8 @@ export interface RigOptions {
   readonly limit?: number;
   /** The first index. */
   readonly start?: number;
+  /** A ring of events of this many bytes at most, which no consumer takes. */
+  readonly events?: number;
 }
 
 export interface Rig {

@@ -2,11 +2,12 @@
 import { closeSync } from 'node:fs';
 import { FaultConsumer } from '../../../lib/fault-consumer';
 import { LinuxKernel } from '../../../lib/linux/kernel';
-import { FAULT_SOURCE_BYTES, RING_FAULTS, ringBytes } from '../../../lib/rings/layout';
+import { FAULT_SOURCE_BYTES, RING_EVENTS, RING_FAULTS, ringBytes } from '../../../lib/rings/layout';
 import type { Pump } from '../../../lib/rings/pump';
 import { Ring } from '../../../lib/rings/ring';
 import { iommu_hwpt_page_response } from '../../../lib/uapi';
 import type { FaultFile, ResponseRecord } from '../../rings/fault-file';
+import { HOSTILE } from '../../rings/hostile';
 import { OWNER, SCENARIOS, type Rig, type RigOptions } from '../../rings/scenarios';
 
 const [FILE, DEVICE] = [100, 101];
@@ -42,12 +43,12 @@ class PreloadedFile implements FaultFile {
   }
 }
 
-function open(kernel: LinuxKernel, { slots = 256, limit = Infinity, start = 0 }: RigOptions): Rig {
+function open(kernel: LinuxKernel, { slots = 256, limit = Infinity, start = 0, events }: RigOptions): Rig {
   const shape = {
-    kind: RING_FAULTS,
-    sourceBytes: FAULT_SOURCE_BYTES,
+    kind: events === undefined ? RING_FAULTS : RING_EVENTS,
+    sourceBytes: events ?? FAULT_SOURCE_BYTES,
     records: slots,
-    responses: slots,
+    responses: events === undefined ? slots : 0,
   } as const;
   const memory = kernel.allocate(ringBytes(shape), { memfd: true });
   if (typeof memory === 'number') throw new Error(`allocate: ${memory}`);
@@ -59,7 +60,7 @@ function open(kernel: LinuxKernel, { slots = 256, limit = Infinity, start = 0 }:
 }
 
 async function main(): Promise<void> {
-  const { run } = SCENARIOS[process.argv[2]];
+  const { run } = { ...SCENARIOS, ...HOSTILE }[process.argv[2]];
   const kernel = new LinuxKernel();
   const rigs: Rig[] = [];
   await run((options = {}) => {
