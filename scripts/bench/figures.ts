@@ -37,14 +37,18 @@ function translate(name: string, pages: number, about: string): Figure {
 const UNKNOWN = '0x3b86';
 const FIOCLEX = '0x5451';
 
+/** Node has threads: with the second, C pays what the kernel asks of any process that has some. */
+function inC(source: string, ...args: string[]): Record<string, Side> {
+  return { C: [c(source, ...args, '1')], 'C, threads': [c(source, ...args, '2')] };
+}
+
 function ioctl(name: string, way: string, request: string, about: string): Figure {
   return {
     name,
     about: `one ioctl through the addon, ${about}`,
     unit: 'ns',
     ours: [script('ioctl', way, request)],
-    // Node has threads: with the second, C pays what the kernel asks of any process that has some.
-    peers: { C: [c('ioctl', request, '1')], 'C, threads': [c('ioctl', request, '2')] },
+    peers: inC('ioctl', request),
   };
 }
 
@@ -69,7 +73,7 @@ function vmMapUnmap(name: string, way: string, about: string): Figure {
     about: `in the VM, on Linux: a page mapped at an IOVA and unmapped, edu attached, ${about}`,
     unit: 'ns',
     ours: [script('vm-map-unmap', way)],
-    peers: { C: [c('vm-map-unmap')] },
+    peers: inC('vm-map-unmap'),
     vm: [],
   };
 }
@@ -145,4 +149,14 @@ export const FIGURES: readonly Figure[] = [
   vmMapUnmap('vm-map-unmap', 'calls', 'the two ioctls'),
   vmMapUnmap('vm-map-unmap-objects', 'objects', 'AddressSpace.map, Mapping.unmap'),
   vmMapUnmap('vm-map-unmap-many', 'many', 'AddressSpace.mapMany and unmapMany, 16 at a time'),
+  {
+    name: 'vm-faults',
+    about:
+      "in the VM, on Linux: 128 faults of the kernel's mock device taken from a ring and answered, FaultQueue.drain(callback)",
+    unit: 'ns',
+    ours: [script('vm-faults')],
+    // By read(2) and write(2).
+    peers: { C: [c('vm-faults')] },
+    vm: [],
+  },
 ];

@@ -1,5 +1,5 @@
 // Peer of trials/vm-map-unmap.ts, in the VM: the same ioctls in a C loop.
-// Arguments: milliseconds.
+// Arguments: threads (1 or 2), milliseconds.
 #include "measure.h"
 
 #include <dirent.h>
@@ -80,9 +80,10 @@ int main(int argc, char **argv) {
   int device = open_device();
   char *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (argc != 2 || work.fd < 0 || device < 0 || page == MAP_FAILED)
+  if (argc != 3 || work.fd < 0 || device < 0 || page == MAP_FAILED)
     fail("open");
   page[0] = 1;
+  have_threads(atoi(argv[1]));
   struct ioas_alloc alloc = {.size = sizeof alloc};
   struct bind_iommufd bind = {.argsz = sizeof bind, .iommufd = work.fd};
   if (ioctl(work.fd, IOMMU_IOAS_ALLOC, &alloc) ||
@@ -99,6 +100,6 @@ int main(int argc, char **argv) {
                         .length = PAGE};
   work.unmap = (struct ioas_unmap){.size = sizeof work.unmap,
                                    .ioas_id = alloc.out_ioas_id};
-  double value = measure(atof(argv[1]), CALLS, batch, &work);
+  double value = measure(atof(argv[2]), CALLS, batch, &work);
   printf("{\"value\":%.4f}\n", value);
 }
