@@ -36,8 +36,8 @@ export interface RunOptions extends RequestOptions {
 export class Engine {
   /** What the controller said of itself when it was started last. */
   identity!: ControllerIdentity & NamespaceIdentity;
-  /** What went wrong so far. */
-  readonly counters = { resets: 0, retries: 0, aborts: 0, lostInterrupts: 0 };
+  /** What went wrong so far. `unannounced`: completions that were found before an interrupt told of them, if one did. */
+  readonly counters = { resets: 0, retries: 0, aborts: 0, unannounced: 0 };
   readonly #controller: Controller;
   readonly #pool: DmaPool;
   readonly #options: EngineOptions;
@@ -237,7 +237,7 @@ export class Engine {
   #look(): void {
     const { device } = this.#controller;
     const found = this.#take(() => true);
-    if (this.#options.vectors > 0) this.counters.lostInterrupts += found;
+    if (this.#options.vectors > 0) this.counters.unannounced += found;
     if (!this.#busy) {
       clearInterval(this.#watch);
       this.#watch = undefined;
