@@ -83,7 +83,9 @@ export class Engine {
         this.identity = await this.#controller.identify(run, this.#options.namespace);
         break;
       } catch (error) {
-        if (attempt === STARTS || this.#controller.gone) throw error;
+        // A command that it refused, it would refuse again.
+        const refused = error instanceof NvmeError && error.status !== undefined;
+        if (refused || attempt === STARTS || this.#controller.gone) throw error;
       }
     }
     if (this.ended !== undefined) throw this.ended;
