@@ -24,7 +24,7 @@ export interface NvmeOptions {
   readonly polling?: boolean;
   /** Milliseconds for a request, unless it says otherwise. Default 10,000. */
   readonly timeout?: number;
-  /** Bytes of memory for data in flight, at most. Default 64 MiB. */
+  /** Bytes of memory for queues and for data in flight, at most: 2 MiB or more. Default 64 MiB. */
   readonly memory?: number;
   /** Default 1. */
   readonly namespace?: number;
@@ -49,24 +49,23 @@ export class NvmeDriver {
 
   /** Switches the controller on. `device`: bound, or the address of one to bind. Throws RangeError, IommuError, NvmeError. */
   static async open(iommu: Iommu, device: Device | string, options: NvmeOptions = {}): Promise<NvmeDriver> {
+    const complete = checkOptions(options);
     const bound = typeof device === 'string' ? iommu.bind(device, { cookie: 1n }) : device;
-    const driver = new NvmeDriver(iommu, bound, options);
+    let driver: NvmeDriver | undefined;
     try {
+      driver = new NvmeDriver(iommu, bound, complete);
       await driver.#engine.start('it was opened');
       if (driver.blocks === 0) throw new NvmeError('ENODEV', `there is no namespace ${driver.#namespace}`);
       return driver;
     } catch (error) {
-      await driver.close();
+      await driver?.close();
+      if (bound !== device) bound.close();
       throw error;
     }
   }
 
-  private constructor(iommu: Iommu, device: Device, options: NvmeOptions) {
-    const { queues = 4, depth = 64, polling = false, timeout = 10_000, namespace = 1 } = options;
-    requireInteger('queues', queues, 1, 1023);
-    requireInteger('depth', depth, 2, MOST_ENTRIES);
-    requireInteger('timeout', timeout, 1, 2 ** 31 - 1);
-    requireInteger('namespace', namespace, 1, 2 ** 32 - 2);
+  private constructor(iommu: Iommu, device: Device, options: Required<NvmeOptions>) {
+    const { queues, depth, polling, timeout, namespace, memory } = options;
     this.device = device;
     this.#namespace = namespace;
     this.#space = iommu.createAddressSpace();
@@ -74,8 +73,7 @@ export class NvmeDriver {
       device.attach(this.#space);
       // VFIO hands devices over unable to do DMA or to send interrupts.
       device.enableBusMaster();
-      const limit = options.memory ?? 64 * 2 ** 20;
-      this.#pool = this.#space.createPool({ chunk: 2 * LARGEST_TRANSFER, limit });
+      this.#pool = this.#space.createPool({ chunk: 2 * LARGEST_TRANSFER, limit: memory });
       const vectors = polling ? 0 : Math.min(device.interruptVectors('msix'), queues + 1);
       const controller = new Controller(device, this.#pool, { pairs: queues, depth, vectors });
       this.#engine = new Engine(device, controller, this.#pool, { namespace, timeout, vectors });
@@ -210,6 +208,18 @@ export class NvmeDriver {
     requireInteger('the first block', lba, 0, this.blocks - 1);
     requireInteger('the number of blocks', count, 1, this.blocks - lba);
   }
+}
+
+/** Complete, and each of them possible. Throws RangeError. */
+function checkOptions(options: NvmeOptions): Required<NvmeOptions> {
+  const { queues = 4, depth = 64, polling = false, timeout = 10_000, namespace = 1 } = options;
+  const { memory = 64 * 2 ** 20 } = options;
+  requireInteger('queues', queues, 1, 1023);
+  requireInteger('depth', depth, 2, MOST_ENTRIES);
+  requireInteger('timeout', timeout, 1, 2 ** 31 - 1);
+  requireInteger('namespace', namespace, 1, 2 ** 32 - 2);
+  requireInteger('memory', memory, 4 * LARGEST_TRANSFER, Number.MAX_SAFE_INTEGER);
+  return { queues, depth, polling, timeout, namespace, memory };
 }
 
 function requireInteger(what: string, value: number, least: number, most: number): void {
