@@ -50,7 +50,9 @@ describe('the job for the guest', () => {
   });
 
   it('runs the command as the user asked for', () => {
-    const script = jobScript(job({ options: { bind: false, nvme: false, shares: [], user: 12, command: ['id', '-u'] } }));
+    const script = jobScript(
+      job({ options: { bind: false, nvme: false, shares: [], user: 12, command: ['id', '-u'] } }),
+    );
     expect(shell(`chown() { :; }\n${script}`)).toEqual([
       ...['setpriv', '--reuid=12', '--regid=12', '--clear-groups', '--'],
       ...['id', '-u'],

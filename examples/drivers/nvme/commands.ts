@@ -21,6 +21,8 @@ export interface NamespaceIdentity {
   readonly blocks: number;
   /** Bytes. */
   readonly blockSize: number;
+  /** Bytes of metadata that each block has. */
+  readonly metadata: number;
 }
 
 export const commands = {
@@ -98,5 +100,9 @@ export function parseNamespace(bytes: Uint8Array): NamespaceIdentity {
   const view = new DataView(bytes.buffer, bytes.byteOffset);
   // Of the formats that there are, the one in use: the low four bits of FLBAS.
   const format = 128 + 4 * (bytes[26] & 15);
-  return { blocks: Number(view.getBigUint64(0, true)), blockSize: 2 ** bytes[format + 2] };
+  return {
+    blocks: Number(view.getBigUint64(0, true)),
+    blockSize: 2 ** bytes[format + 2],
+    metadata: view.getUint16(format, true),
+  };
 }

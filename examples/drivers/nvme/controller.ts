@@ -10,7 +10,7 @@ import {
 } from './commands';
 import { NvmeError } from './errors';
 import { type Command, QueuePair } from './queue';
-import { doorbells, NVME } from './registers';
+import { DOORBELLS, doorbells, NVME } from './registers';
 
 const ADMIN_DEPTH = 32;
 /** Entries of 64 and of 16 bytes, as powers of two. */
@@ -57,11 +57,14 @@ export class Controller {
     const { MQES, TO, DSTRD, MPSMIN } = this.#registers.CAP.read();
     if (MPSMIN !== 0) throw new NvmeError('ENODEV', `${device.name} has no pages of 4096 bytes`);
     this.#readyTimeout = Math.max(TO, 1) * 500;
-    this.#doorbells = bar.registers(doorbells(DSTRD, options.pairs + 1));
+    // A BAR ends after the doorbells of as many queues as the controller has.
+    const most = Math.floor((bar.size - DOORBELLS) / (8 << DSTRD)) - 1;
+    const pairs = Math.min(options.pairs, most);
+    this.#doorbells = bar.registers(doorbells(DSTRD, pairs + 1));
     this.#identity = pool.allocate(IDENTIFY_BYTES);
     this.admin = this.#makeQueue(0, ADMIN_DEPTH);
     const depth = Math.min(options.depth, MQES + 1);
-    for (let id = 1; id <= options.pairs; id++) this.io.push(this.#makeQueue(id, depth));
+    for (let id = 1; id <= pairs; id++) this.io.push(this.#makeQueue(id, depth));
   }
 
   get queues(): QueuePair[] {

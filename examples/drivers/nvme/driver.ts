@@ -55,7 +55,7 @@ export class NvmeDriver {
     try {
       driver = new NvmeDriver(iommu, bound, complete);
       await driver.#engine.start('it was opened');
-      if (driver.blocks === 0) throw new NvmeError('ENODEV', `there is no namespace ${driver.#namespace}`);
+      driver.#requireUsable();
       return driver;
     } catch (error) {
       await driver?.close();
@@ -166,6 +166,7 @@ export class NvmeDriver {
 
   /** Temperature in kelvins, and whether the disk warns of something (SMART). */
   async health(options: RequestOptions = {}): Promise<{ temperature: number; warning: number }> {
+    if (this.#engine.ended !== undefined) throw this.#engine.ended;
     using data = await this.#pool.acquire(HEALTH_BYTES, options);
     const command = commands.getLogPage(HEALTH_PAGE, HEALTH_BYTES);
     await this.#run('SMART log', command, { ...options, data, admin: true });
@@ -183,6 +184,13 @@ export class NvmeDriver {
   async close(): Promise<void> {
     await this.#engine.close();
     this.#space.close();
+  }
+
+  #requireUsable(): void {
+    const { blocks, metadata } = this.#engine.identity;
+    const namespace = `namespace ${this.#namespace} of ${this.device.name}`;
+    if (blocks === 0) throw new NvmeError('ENODEV', `there is no ${namespace}`);
+    if (metadata > 0) throw new NvmeError('ENODEV', `the blocks of ${namespace} have metadata`);
   }
 
   async #run(what: string, command: Command, options: RunOptions): Promise<number> {

@@ -96,6 +96,7 @@ export class Engine {
   /** A command, and dword 0 of its completion. Rejects with NvmeError, or the signal's reason. */
   async run(what: string, command: Command, options: RunOptions = {}): Promise<number> {
     const { signal, timeout = this.#options.timeout, data, admin = false } = options;
+    if (!(timeout >= 0)) throw new RangeError(`timeout must be a number of milliseconds, not ${timeout}`);
     signal?.throwIfAborted();
     if (this.#state === 'ended') throw this.#end;
     const request = this.#request(what, command, data, { timeout, admin });

@@ -43,11 +43,14 @@ export const NVME = defineRegisters({
   ACQ: { offset: 0x30, width: 64 },
 });
 
-/** Where doorbells are is known when CAP.DSTRD is. `queues`: how many pairs, the admin queues among them. */
+/** Where the first doorbell is. */
+export const DOORBELLS = 0x1000;
+
+/** Where the others are is known when CAP.DSTRD is. `queues`: how many pairs, the admin queues among them. */
 export function doorbells(stride: number, queues: number) {
   const distance = 4 << stride;
   return defineRegisters({
-    SQ_TAIL: { offset: 0x1000, width: 32, access: 'wo', count: queues, stride: 2 * distance },
-    CQ_HEAD: { offset: 0x1000 + distance, width: 32, access: 'wo', count: queues, stride: 2 * distance },
+    SQ_TAIL: { offset: DOORBELLS, width: 32, access: 'wo', count: queues, stride: 2 * distance },
+    CQ_HEAD: { offset: DOORBELLS + distance, width: 32, access: 'wo', count: queues, stride: 2 * distance },
   });
 }

@@ -185,6 +185,29 @@ test('a disk that is pulled out: everything ends, and says so', async () => {
   await expect(disk.read(0, 1)).rejects.toMatchObject({ code: 'ENODEV' });
 });
 
+test.each(Array.from({ length: 12 }, (_, i) => 1 + 3 * i))(
+  'pulled out after event %i: every request is done or says so',
+  async (number) => {
+    const machine = new Machine({ devices: { [BDF]: new NvmeController() }, manual: true });
+    const iommu = Iommu.open({ backend: machine });
+    const stop = pass(machine, number, () => machine.unplug(BDF));
+    try {
+      const disk = await NvmeDriver.open(iommu, BDF, { timeout: 2000 }).catch((error: unknown) => error);
+      const requests =
+        disk instanceof NvmeDriver
+          ? [disk.write(0, DATA), disk.read(16, 8), disk.flush(), disk.trim(0, 8), disk.health()]
+          : [Promise.reject(disk)];
+      const again = disk instanceof NvmeDriver ? [disk.reset(), disk.write(0, DATA)] : [];
+      const ends = await Promise.allSettled([...requests, ...again]);
+      for (const end of ends) if (end.status === 'rejected') expect(end.reason).toBeInstanceOf(NvmeError);
+      if (disk instanceof NvmeDriver) await disk.close();
+    } finally {
+      stop();
+    }
+    iommu.close();
+  },
+);
+
 /** What may be in a block: what was written last, or any that failed since. */
 class Model {
   readonly #blocks = new Map<number, number[]>();

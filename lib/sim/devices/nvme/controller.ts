@@ -183,7 +183,13 @@ export class NvmeController extends PciDevice {
     const { CSTS } = this.#registers;
     CSTS.update({ SHST: SHUTDOWN_STATUS.OCCURRING });
     yield* this.delay(SHUTDOWN_NANOSECONDS);
-    for (const { storage } of this.#core.config.namespaces) storage.flush();
+    for (const { storage } of this.#core.config.namespaces) {
+      try {
+        storage.flush();
+      } catch {
+        this.#core.health.mediaErrors++;
+      }
+    }
     this.#live = false;
     CSTS.update({ SHST: SHUTDOWN_STATUS.COMPLETE });
   }
