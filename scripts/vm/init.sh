@@ -61,6 +61,8 @@ load_module() {
 
 bind_vfio() {
   echo vfio-pci >"/sys/bus/pci/devices/$1/driver_override"
+  # The NVMe disk has a driver by then.
+  if [ -e "/sys/bus/pci/devices/$1/driver" ]; then echo "$1" >"/sys/bus/pci/devices/$1/driver/unbind"; fi
   echo "$1" >/sys/bus/pci/drivers_probe
 }
 

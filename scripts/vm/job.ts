@@ -1,7 +1,7 @@
 // What the guest is told to do: a shell script for init.sh, sent over the control channel.
 import type { Environment } from './find';
 import type { VmOptions } from './options';
-import { EDU_ADDRESSES, shareTag } from './qemu';
+import { EDU_ADDRESSES, NVME_ADDRESS, shareTag } from './qemu';
 
 const PASSED = new Set([
   'CI',
@@ -31,7 +31,7 @@ export function passedEnvironment(environment: Environment): Record<string, stri
 }
 
 export interface Job {
-  options: Pick<VmOptions, 'bind' | 'shares' | 'user' | 'command'>;
+  options: Pick<VmOptions, 'bind' | 'nvme' | 'shares' | 'user' | 'command'>;
   /** Paths of the modules to load, in this order. */
   modules: readonly string[];
   folder: string;
@@ -42,12 +42,13 @@ export interface Job {
 
 /** The script; init.sh has the functions it calls. */
 export function jobScript(job: Job): string {
-  const { bind, shares, user, command } = job.options;
+  const { bind, nvme, shares, user, command } = job.options;
   const become = user === 0 ? [] : ['setpriv', `--reuid=${user}`, `--regid=${user}`, '--clear-groups', '--'];
   const lines = [
     `marker=${shellQuote(job.marker)}`,
     ...job.modules.map((path) => `load_module ${shellQuote(path)}`),
     ...(bind ? EDU_ADDRESSES.map((address) => `bind_vfio ${address}`) : []),
+    ...(nvme ? [`bind_vfio ${NVME_ADDRESS}`] : []),
     ...shares.map((path, index) => `mount_share ${shareTag(index)} ${shellQuote(path)}`),
     ...Object.entries(job.environment).map(([name, value]) => `export ${name}=${shellQuote(value)}`),
     ...(user === 0 ? [] : [`chown ${user} "$scratch/home"`]),

@@ -30,6 +30,8 @@ export interface VmOptions {
   modules: string[];
   /** Bind the edu devices to vfio-pci before the command runs. */
   bind: boolean;
+  /** Take the NVMe disk from the guest's driver and give it to vfio-pci, before the command runs. */
+  nvme: boolean;
   /** The number of the user that COMMAND runs as, 0 (root) to 65534. */
   user: number;
   /** Where the dump of the IOMMU's tables goes that COMMAND asks for; see tables.ts. */
@@ -74,6 +76,7 @@ COMMAND's stdout, stderr and exit status come through unchanged.
                    COMMAND can run the program that IOMMUFD_VM_DUMP_TABLES names: the tables of the
                    guest's VT-d unit, and what Linux says is in them, go to FILE
   --no-bind        leave the edu devices without a driver instead of binding them to vfio-pci
+  --nvme           give the NVMe disk to vfio-pci, too; by itself it has the kernel's driver
   --user N         run COMMAND as the user of that number (default 0, root)
   --timeout N      end the guest after N seconds with status 124 (default 600, 0: never)
   --verbose        show the guest's console on stderr
@@ -100,6 +103,7 @@ const SPECIFICATION = {
   share: { type: 'string', multiple: true, default: [] as string[] },
   'dump-tables': { type: 'string' },
   'no-bind': { type: 'boolean', default: false },
+  nvme: { type: 'boolean', default: false },
   user: { type: 'string', default: '0' },
   timeout: { type: 'string', default: '600' },
   verbose: { type: 'boolean', default: false },
@@ -180,6 +184,7 @@ export function parseOptions(args: string[]): VmOptions | 'help' {
     modules: values.module.map(moduleName),
     shares: values.share,
     bind: !values['no-bind'],
+    nvme: values.nvme,
     user: integer('user', values.user, 0, 65_534),
     dumpTables: values['dump-tables'],
     // setTimeout holds at most 2^31 − 1 milliseconds.

@@ -23,6 +23,9 @@ export interface Machine {
  */
 export const EDU_ADDRESSES = ['0000:00:04.0', '0000:01:00.0', '0000:02:00.0', '0000:02:00.1'] as const;
 
+/** Where the guest has its NVMe disk. */
+export const NVME_ADDRESS = '0000:00:05.0';
+
 /** Without interrupt remapping the kernel refuses to hand devices out (EPERM at bind). */
 function iommuDevice({ iommu, interruptRemapping }: VmOptions): string[] {
   const intremap = `intremap=${interruptRemapping ? 'on' : 'off'}`;

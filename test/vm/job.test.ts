@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { jobMessage, jobScript, passedEnvironment, shellQuote, type Job } from '../../scripts/vm/job';
-import { EDU_ADDRESSES } from '../../scripts/vm/qemu';
+import { EDU_ADDRESSES, NVME_ADDRESS } from '../../scripts/vm/qemu';
 
 const AWKWARD = [
   '',
@@ -21,7 +21,7 @@ const AWKWARD = [
 
 function job(changes: Partial<Job> = {}): Job {
   return {
-    options: { bind: false, shares: [], user: 0, command: ['true'] },
+    options: { bind: false, nvme: false, shares: [], user: 0, command: ['true'] },
     folder: '/',
     environment: {},
     modules: [],
@@ -44,13 +44,15 @@ function shell(script: string, ...named: string[]): string[] {
 describe('the job for the guest', () => {
   it('brings the command through a shell as it is', () => {
     const script = jobScript(
-      job({ options: { bind: false, shares: [], user: 0, command: ['cmd', ...AWKWARD] } }),
+      job({ options: { bind: false, nvme: false, shares: [], user: 0, command: ['cmd', ...AWKWARD] } }),
     );
     expect(shell(script)).toEqual(['cmd', ...AWKWARD]);
   });
 
   it('runs the command as the user asked for', () => {
-    const script = jobScript(job({ options: { bind: false, shares: [], user: 12, command: ['id', '-u'] } }));
+    const script = jobScript(
+      job({ options: { bind: false, nvme: false, shares: [], user: 12, command: ['id', '-u'] } }),
+    );
     expect(shell(`chown() { :; }\n${script}`)).toEqual([
       ...['setpriv', '--reuid=12', '--regid=12', '--clear-groups', '--'],
       ...['id', '-u'],
@@ -79,14 +81,14 @@ describe('the job for the guest', () => {
   });
 
   it('calls for the modules, the binding and the shares before the variables are set', () => {
-    const options = { bind: true, shares: ["/it's", '/b'], user: 0, command: ['true'] };
+    const options = { bind: true, nvme: true, shares: ["/it's", '/b'], user: 0, command: ['true'] };
     const functions =
       'load_module() { said="$said load $1"; }; ' +
       'bind_vfio() { said="$said bind $1"; }; mount_share() { said="$said $1 $2"; };\n';
     const modules = ["/it's/a.ko", '/b.ko'];
     const script = jobScript(job({ options, modules, environment: { PATH: '/nowhere' } }));
     expect(script.indexOf('mount_share')).toBeLessThan(script.indexOf('PATH'));
-    const bound = EDU_ADDRESSES.map((address) => ` bind ${address}`).join('');
+    const bound = [...EDU_ADDRESSES, NVME_ADDRESS].map((address) => ` bind ${address}`).join('');
     expect(shell(functions + script, 'said')).toEqual([
       'true',
       ` load /it's/a.ko load /b.ko${bound} share0 /it's share1 /b`,

@@ -21,6 +21,7 @@ describe('the command line of npm run vm', () => {
       modules: [],
       shares: [],
       bind: true,
+      nvme: false,
       user: 0,
       dumpTables: undefined,
       timeout: 600,
@@ -33,7 +34,7 @@ describe('the command line of npm run vm', () => {
   it('takes every option', () => {
     const words =
       '--memory 512M --cpus 1 --qemu /q --iommu virtio --accel kvm --kernel /k --append=a=b --device one ' +
-      '--device two,x=y --module mdev --module mtty --share /a --share=/b --dump-tables t.json --no-bind ' +
+      '--device two,x=y --module mdev --module mtty --share /a --share=/b --dump-tables t.json --no-bind --nvme ' +
       '--no-interrupt-remapping --user 1000 --timeout 0 --verbose --json';
     expect(parsed(...words.split(' '), 'true')).toEqual({
       memory: '512M',
@@ -48,6 +49,7 @@ describe('the command line of npm run vm', () => {
       modules: ['mdev', 'mtty'],
       shares: ['/a', '/b'],
       bind: false,
+      nvme: true,
       user: 1000,
       dumpTables: 't.json',
       timeout: 0,

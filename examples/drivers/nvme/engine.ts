@@ -1,0 +1,298 @@
+/**
+ * Gives requests to the controller and takes what it completes; and brings it back where it fails. What may go wrong ends here:
+ * an interrupt that does not come (the queues are looked at now and then), a command that does not end (it is aborted, and
+ * where that does not help the controller is reset), a fatal status, a completion of nothing, a controller that is gone.
+ */
+import type { Device, DmaPool, DmaSlice, Interrupt } from 'iommufd';
+import { commands, type ControllerIdentity, type NamespaceIdentity } from './commands';
+import type { Controller } from './controller';
+import { NvmeError } from './errors';
+import { type Command, ProtocolError } from './queue';
+import { PendingRequest, type RequestOptions } from './request';
+
+/** Milliseconds between looks at what no interrupt has told of. */
+const WATCH_INTERVAL = 20;
+/** Milliseconds for an abort to end a command; then the controller is reset. */
+const ABORT_PATIENCE = 500;
+/** Milliseconds for a command of the admin queue. */
+const ADMIN_TIMEOUT = 2000;
+/** Resets in a row before the controller is given up. */
+const STARTS = 5;
+
+export interface EngineOptions {
+  readonly namespace: number;
+  /** Milliseconds for a request. */
+  readonly timeout: number;
+  /** Vectors that are on; 0: it polls. */
+  readonly vectors: number;
+}
+
+/** Of a request: what it moves, and which queue it is for. */
+export interface RunOptions extends RequestOptions {
+  readonly data?: DmaSlice;
+  readonly admin?: boolean;
+}
+
+export class Engine {
+  /** What the controller said of itself when it was started last. */
+  identity!: ControllerIdentity & NamespaceIdentity;
+  /** What went wrong so far. `unannounced`: completions that were found before an interrupt told of them, if one did. */
+  readonly counters = { resets: 0, retries: 0, aborts: 0, unannounced: 0 };
+  readonly #controller: Controller;
+  readonly #pool: DmaPool;
+  readonly #options: EngineOptions;
+  readonly #interrupts: Interrupt[] = [];
+  /** Not given to the controller yet. */
+  #waiting: PendingRequest[] = [];
+  /** What starts the controller: it waits for nothing else, and ends with that start. */
+  readonly #starting = new Set<PendingRequest>();
+  /** Requests that somebody waits for. */
+  #active = 0;
+  #state: 'starting' | 'live' | 'ended' = 'starting';
+  #end: unknown;
+  #watch: NodeJS.Timeout | undefined;
+  #poller: NodeJS.Immediate | undefined;
+
+  constructor(device: Device, controller: Controller, pool: DmaPool, options: EngineOptions) {
+    this.#controller = controller;
+    this.#pool = pool;
+    this.#options = options;
+    for (let vector = 0; vector < options.vectors; vector++) {
+      const interrupt = device.interrupt('msix', vector);
+      interrupt.on('interrupt', () => this.#take((id) => controller.vectorOf(id) === vector));
+      this.#interrupts.push(interrupt);
+    }
+  }
+
+  /** The end of the driver, if it has come: why. */
+  get ended(): unknown {
+    return this.#state === 'ended' ? this.#end : undefined;
+  }
+
+  /** Resets the controller and starts it, again and again where it fails. Requests without an answer wait for it. */
+  async start(why: string): Promise<void> {
+    this.#state = 'starting';
+    this.#keepWatch();
+    for (let attempt = 1; this.#state === 'starting'; attempt++) {
+      try {
+        await this.#controller.stop();
+        this.#collect(why);
+        await this.#controller.start();
+        const run = (command: Command, data?: DmaSlice) => this.#runNow(command, data);
+        await this.#controller.createQueues(run);
+        this.identity = await this.#controller.identify(run, this.#options.namespace);
+        break;
+      } catch (error) {
+        // A command that it refused, it would refuse again.
+        const refused = error instanceof NvmeError && error.status !== undefined;
+        if (refused || attempt === STARTS || this.#controller.gone) throw error;
+      }
+    }
+    if (this.ended !== undefined) throw this.ended;
+    this.#state = 'live';
+    this.#pump();
+  }
+
+  /** A command, and dword 0 of its completion. Rejects with NvmeError, or the signal's reason. */
+  async run(what: string, command: Command, options: RunOptions = {}): Promise<number> {
+    const { signal, timeout = this.#options.timeout, data, admin = false } = options;
+    if (!(timeout >= 0)) throw new RangeError(`timeout must be a number of milliseconds, not ${timeout}`);
+    signal?.throwIfAborted();
+    if (this.#state === 'ended') throw this.#end;
+    const request = this.#request(what, command, data, { timeout, admin });
+    const abort = () => this.#abandon(request, signal?.reason);
+    signal?.addEventListener('abort', abort);
+    this.#waiting.push(request);
+    this.#active++;
+    this.#keepWatch();
+    this.#pump();
+    try {
+      return await request.promise;
+    } finally {
+      this.#active--;
+      signal?.removeEventListener('abort', abort);
+    }
+  }
+
+  /** Resets the controller. What is in flight is done again. */
+  async reset(why: string): Promise<void> {
+    if (this.#state !== 'live') return;
+    this.counters.resets++;
+    try {
+      await this.start(why);
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      this.end(new NvmeError('ENODEV', `${why}; a reset did not help: ${text}`, undefined, { cause: error }));
+    }
+  }
+
+  /** Switches the controller off, in order; what is in flight then is rejected. */
+  async close(): Promise<void> {
+    if (this.#state === 'ended') return;
+    this.#state = 'ended';
+    this.#end = new NvmeError('ECANCELED', 'the driver is closed');
+    try {
+      await this.#controller.shutDown();
+    } catch {
+      // It does not listen. The end takes its memory from it.
+    } finally {
+      this.end(this.#end);
+    }
+  }
+
+  /** The end: first the device loses its memory, then everybody is told. */
+  end(error: unknown): void {
+    this.#state = 'ended';
+    this.#end = error;
+    clearInterval(this.#watch);
+    clearImmediate(this.#poller);
+    this.#pool.close();
+    for (const interrupt of this.#interrupts) interrupt.close();
+    const inFlight = this.#controller.queues.flatMap((queue) => queue.pending as PendingRequest[]);
+    for (const request of [...inFlight, ...this.#waiting.splice(0)]) request.reject(error);
+  }
+
+  #request(
+    what: string,
+    command: Command,
+    data: DmaSlice | undefined,
+    { timeout, admin }: { timeout: number; admin: boolean },
+  ): PendingRequest {
+    const again = (request: PendingRequest) => {
+      this.counters.retries++;
+      this.#waiting.unshift(request);
+    };
+    return new PendingRequest(what, command, data, performance.now() + timeout, { admin, again });
+  }
+
+  /** A command that starts the controller: ahead of all others, and once. */
+  async #runNow(command: Command, data?: DmaSlice): Promise<number> {
+    const what = `admin command 0x${command.opcode.toString(16)}`;
+    const again = () => request.reject(new NvmeError('EIO', `${what} failed`));
+    const request = new PendingRequest(what, command, data, performance.now() + ADMIN_TIMEOUT, {
+      admin: true,
+      again,
+    });
+    this.#starting.add(request);
+    request.submitTo(this.#controller.admin);
+    try {
+      return await request.promise;
+    } finally {
+      this.#starting.delete(request);
+    }
+  }
+
+  /** After a reset: what the controller completed before it, and what it did not. */
+  #collect(why: string): void {
+    for (const queue of this.#controller.queues) {
+      try {
+        queue.poll();
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+      }
+      // The latest first, as each goes to the front.
+      for (const request of queue.reset().reverse()) (request as PendingRequest).lost(why);
+    }
+  }
+
+  /** Gives what waits to the queues that have least to do. */
+  #pump(): void {
+    while (this.#state === 'live' && this.#waiting.length > 0) {
+      const [request] = this.#waiting;
+      const { admin, io } = this.#controller;
+      const queue = request.admin ? admin : io.reduce((best, each) => (each.busy < best.busy ? each : best));
+      if (queue.full) return;
+      this.#waiting.shift();
+      request.submitTo(queue);
+    }
+  }
+
+  /** Takes completions. */
+  #take(which: (id: number) => boolean): number {
+    if (this.#state === 'ended') return 0;
+    let count = 0;
+    try {
+      for (const queue of this.#controller.queues) if (which(queue.id)) count += queue.poll();
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error;
+      this.#broken(error.message);
+    }
+    this.#pump();
+    return count;
+  }
+
+  #keepWatch(): void {
+    this.#watch ??= setInterval(() => this.#look(), WATCH_INTERVAL);
+    if (this.#options.vectors === 0) this.#poller ??= setImmediate(() => this.#poll());
+  }
+
+  #poll(): void {
+    this.#poller = undefined;
+    this.#take(() => true);
+    if (this.#busy) this.#poller = setImmediate(() => this.#poll());
+  }
+
+  get #busy(): boolean {
+    return this.#active > 0 || this.#state === 'starting';
+  }
+
+  /** What nobody tells: a lost interrupt, a fatal status, a device that is gone, a command that takes too long. */
+  #look(): void {
+    const { device } = this.#controller;
+    const found = this.#take(() => true);
+    if (this.#options.vectors > 0) this.counters.unannounced += found;
+    if (!this.#busy) {
+      clearInterval(this.#watch);
+      this.#watch = undefined;
+    } else if (this.#controller.gone) this.#broken(`${device.name} does not answer`);
+    else if (this.#controller.failed) this.#broken(`${device.name} has failed (CSTS.CFS)`);
+    else this.#checkDeadlines();
+  }
+
+  #checkDeadlines(): void {
+    const now = performance.now();
+    for (const request of this.#starting)
+      if (request.deadline < now) request.reject(new NvmeError('ETIMEDOUT', `${request.what} does not end`));
+    const late = this.#waiting.filter(({ deadline }) => deadline < now);
+    for (const request of late) this.#abandon(request, timedOut(request));
+    if (this.#state !== 'live') return;
+    for (const each of this.#controller.queues.flatMap((queue) => queue.pending)) {
+      const request = each as PendingRequest;
+      if (request.deadline >= now) continue;
+      if (request.admin || request.unwanted) return this.#broken(`${request.what} does not end`);
+      this.#abandon(request, timedOut(request));
+    }
+  }
+
+  /** Rejects a request with `reason`, once the controller is done with it. */
+  #abandon(request: PendingRequest, reason: unknown): void {
+    if (request.unwanted) return;
+    request.unwanted = { reason };
+    const { place } = request;
+    if (!place) {
+      this.#waiting = this.#waiting.filter((other) => other !== request);
+      request.reject(reason);
+      return;
+    }
+    request.deadline = performance.now() + ABORT_PATIENCE;
+    const { admin } = this.#controller;
+    if (this.#state !== 'live' || admin.full) return;
+    this.counters.aborts++;
+    const what = `abort of ${request.what}`;
+    const abort = commands.abort(place.queue.id, place.id);
+    const aborting = this.#request(what, abort, undefined, { timeout: ADMIN_TIMEOUT, admin: true });
+    aborting.promise.catch(() => {
+      // Whatever became of the abort: the request itself has a deadline.
+    });
+    aborting.submitTo(admin);
+  }
+
+  #broken(why: string): void {
+    if (this.#state === 'live') void this.reset(why);
+    else for (const request of this.#starting) request.reject(new NvmeError('EIO', why));
+  }
+}
+
+function timedOut({ what }: PendingRequest): NvmeError {
+  return new NvmeError('ETIMEDOUT', `${what}: the controller did not complete it in time`);
+}

@@ -1,0 +1,77 @@
+/** One command as its caller waits for it: with a time limit, a signal, and further attempts. */
+import type { DmaSlice } from 'iommufd';
+import { NvmeError, statusError } from './errors';
+import type { Command, QueuePair, Request } from './queue';
+
+/** How often a command is given to the controller, where it failed in a way that may not last. */
+const ATTEMPTS = 4;
+
+export interface RequestOptions {
+  /** Milliseconds until the driver gives it up. Default: the driver's. */
+  readonly timeout?: number | undefined;
+  /**
+   * Aborts it. The promise is rejected with the signal's reason once the device is done with the memory; a write may have
+   * happened, or not.
+   */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export class PendingRequest implements Request {
+  readonly promise: Promise<number>;
+  /** For the admin queue. */
+  readonly admin: boolean;
+  /** Where the controller has it. */
+  place: { readonly queue: QueuePair; readonly id: number } | undefined;
+  /** Its caller does not want it any more: what the promise is rejected with, once the controller is done with it. */
+  unwanted: { readonly reason: unknown } | undefined;
+  #attempts = 0;
+  readonly #again: (request: PendingRequest) => void;
+  #resolve!: (result: number) => void;
+  #reject!: (reason: unknown) => void;
+
+  /** `deadline`: in milliseconds of performance.now(). `again`: has it submitted once more. */
+  constructor(
+    readonly what: string,
+    readonly command: Command,
+    readonly data: DmaSlice | undefined,
+    public deadline: number,
+    options: { readonly admin: boolean; readonly again: (request: PendingRequest) => void },
+  ) {
+    this.admin = options.admin;
+    this.#again = options.again;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  submitTo(queue: QueuePair): void {
+    this.#attempts++;
+    this.place = { queue, id: queue.submit(this) };
+  }
+
+  completed(status: number, result: number, retry: boolean): void {
+    this.place = undefined;
+    if (this.unwanted) this.#reject(this.unwanted.reason);
+    else if (status === 0) this.#resolve(result);
+    else if (retry && this.#attempts < ATTEMPTS) this.#again(this);
+    else this.#reject(statusError(this.what, status));
+  }
+
+  /** The controller was reset with this in it. It can be done again: a block is written as often as one likes. */
+  lost(why: string): void {
+    this.place = undefined;
+    if (this.unwanted) this.#reject(this.unwanted.reason);
+    else if (this.#attempts < ATTEMPTS) this.#again(this);
+    else
+      this.#reject(
+        new NvmeError('ECANCELED', `${this.what}: ${ATTEMPTS} attempts ended in resets, at last: ${why}`),
+      );
+  }
+
+  /** The device cannot touch its memory any more. */
+  reject(reason: unknown): void {
+    this.place = undefined;
+    this.#reject(this.unwanted ? this.unwanted.reason : reason);
+  }
+}
