@@ -1,4 +1,5 @@
 /** Descriptors and completion records of a DSA: layouts and numbers of Linux's include/uapi/linux/idxd.h. */
+import { DsaError } from './errors';
 
 export const DESCRIPTOR_BYTES = 64;
 export const RECORD_BYTES = 32;
@@ -18,26 +19,6 @@ export const STATUS = {
   HARDWARE: 0x20,
   TRANSLATION: 0x22,
 } as const;
-
-const MEANINGS: Readonly<Record<number, string>> = {
-  0x03: 'a page is not there',
-  0x04: 'a page is not there, and will not come',
-  0x06: 'the descriptor list of a batch is not there',
-  0x10: 'no such operation',
-  0x11: 'a flag that the operation has not',
-  0x13: 'a transfer of a size that the queue does not take',
-  0x14: 'a batch of a size that the queue does not take',
-  0x16: 'buffers overlap',
-  0x19: 'the interrupt vector is not for this PASID',
-  0x1a: 'the page of the completion record is not there',
-  0x20: 'an access to memory was refused',
-  0x22: 'a translation was refused',
-  0x80: 'the work queue did not take the descriptor',
-};
-
-export function meaning(status: number): string {
-  return MEANINGS[status] ?? `status 0x${status.toString(16)}`;
-}
 
 /** Something for the device to do. Addresses are those of the work queue's address space. */
 export interface Operation {
@@ -130,10 +111,12 @@ export function decode(record: Uint8Array): Completion | undefined {
   };
 }
 
-/** What is left of an operation that ended early. */
+/** What is left of an operation that ended early. Throws DsaError where the record cannot be right. */
 export function rest(operation: Operation, { completed, result }: Completion): Operation {
   const { opcode, source, destination, size, done = 0 } = operation;
   if (opcode === OPCODE.DRAIN || opcode === OPCODE.BATCH) return operation;
+  if (completed > size)
+    throw new DsaError('EIO', `a completion record is wrong: ${completed} of ${size} bytes are done`);
   const left = { ...operation, size: size - completed, done: done + completed };
   const behind = { ...left, destination: destination + BigInt(completed) };
   // The pattern goes on where it stopped.
