@@ -1,4 +1,5 @@
 /** Portals, descriptors, completion records and SWERR of the accelerator. */
+import { IA32_PASID_VALID } from '../../../lib/sim';
 import { FLAG, OPCODE, STATUS } from '../../../lib/sim/devices/dsa/descriptor';
 import { Bench, bytesOf, closeAll, COMMAND, descriptor, HOLE, PASID, type Sketch } from './bench';
 
@@ -75,6 +76,20 @@ describe('portals', () => {
     for (const where of [{ queue: 0 }, { queue: 2 }, { portal: 3 }])
       expect(bench.enqueue(NOOP, where)).toBe(false);
     expect(swerr(bench).VALID).toBe(0);
+  });
+
+  test('a program in a virtual machine submits by ENQCMD, with its own PASID whatever it writes', () => {
+    const bench = new Bench().enable();
+    const vm = bench.machine.createVm();
+    const PORTALS = 0x2000_0000;
+    expect(vm.mapRegion(PORTALS, bench.device.fd, 2, 8 * 4096)).toBe(0);
+    vm.vcpu.ia32Pasid = IA32_PASID_VALID + PASID;
+    const record = bench.record();
+    const sketch = { ...NOOP, flags: FLAG.REQUEST_RECORD, record: record.address, pasid: PASID + 1 };
+    expect(vm.vcpu.enqcmd(PORTALS + 4 * 4096, descriptor(sketch))).toEqual({ kind: 'done', ZF: 0 });
+    bench.machine.idle();
+    expect(record.read().status).toBe(STATUS.SUCCESS);
+    expect(vm.vcpu.enqcmd(PORTALS, descriptor(sketch))).toEqual({ kind: 'done', ZF: 1 });
   });
 
   test('a shared queue has the PASID of whoever submits', () => {
