@@ -41,9 +41,17 @@ export interface DeviceMapping {
   /** One store of exactly `width` bytes. */
   store(offset: number, width: 1 | 2 | 4, value: number): void;
   store64(offset: number, value: bigint): void;
+  /**
+   * One store of 64 bytes (MOVDIR64B), at a multiple of 64, after all stores before it. 0, or -EOPNOTSUPP, and nothing is
+   * written, where the processor has no such instruction.
+   */
+  storeBlock(offset: number, bytes: Uint8Array): number;
   /** munmap. Idempotent; later accesses throw. */
   unmap(): void;
 }
+
+/** Bytes of the widest store. */
+export const BLOCK_BYTES = 64;
 
 /** Bytes of a call page. */
 export const CALL_PAGE_BYTES = 16384;

@@ -3,7 +3,7 @@ import { Handle } from './handle';
 import { checkRange } from './iova';
 import { pread, pwrite } from './ioctl';
 import type { DeviceMapping, Kernel } from './kernel';
-import { PROT_READ, PROT_WRITE } from './kernel';
+import { BLOCK_BYTES, PROT_READ, PROT_WRITE } from './kernel';
 import type { RegionCapabilities } from './region-capabilities';
 import type { RegisterMap } from './register-map';
 import { placeRegisters, type Registers } from './registers';
@@ -26,7 +26,7 @@ export interface RegionDescription {
   readonly beforeWrite?: (offset: number, bytes: Uint8Array) => void;
 }
 
-type Width = 1 | 2 | 4 | 8;
+type Width = 1 | 2 | 4 | 8 | typeof BLOCK_BYTES;
 
 /**
  * A region of a device: a BAR, the ROM or configuration space. Offsets are bytes from its start; each access
@@ -140,6 +140,28 @@ export class Region extends Handle {
     }
     this.#view.setBigUint64(0, wide, true);
     this.#transfer('pwrite', offset, 8);
+  }
+
+  /**
+   * Writes 64 bytes in one write (MOVDIR64B), as portals of accelerators take their descriptors; whatever was written to
+   * memory before is there by then. `offset` is a multiple of 64.
+   *
+   * Throws IommuError EOPNOTSUPP, and writes nothing, where the processor cannot, or the region is not mapped.
+   */
+  writeBlock(offset: number, bytes: Uint8Array): void {
+    if (!(bytes instanceof Uint8Array)) throw new TypeError('bytes must be a Uint8Array');
+    if (bytes.length !== BLOCK_BYTES)
+      throw new RangeError(`a block has ${BLOCK_BYTES} bytes, not ${bytes.length}`);
+    this.#check(offset, BLOCK_BYTES, VFIO_REGION_INFO_FLAG_WRITE);
+    if (!this.#mapping)
+      throw refusal('EOPNOTSUPP', `${this.label} is not mapped, and no system call writes 64 bytes at once`, {
+        syscall: 'pwrite',
+      });
+    if (this.#mapping.storeBlock(offset, bytes) < 0)
+      throw refusal('EOPNOTSUPP', 'this processor has no store of 64 bytes (MOVDIR64B)', {
+        syscall: 'store',
+        hint: '`grep movdir64b /proc/cpuinfo` names those that have',
+      });
   }
 
   /** Reads `bytes.length` bytes from `offset` on; the kernel chooses the access widths. */

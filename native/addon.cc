@@ -50,6 +50,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   ExportPlain(env, exports, "load64", Load64, state);
   ExportPlain(env, exports, "store", Store, state);
   ExportPlain(env, exports, "store64", Store64, state);
+  ExportPlain(env, exports, "storeBlock", StoreBlock, state);
   ExportPlain(env, exports, "passPump", PassPump, state);
   ExportPlain(env, exports, "isCurrentGroup", IsCurrentGroup, state);
 

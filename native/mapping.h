@@ -40,3 +40,5 @@ napi_value Load64(napi_env env, napi_callback_info info);
 napi_value Store(napi_env env, napi_callback_info info);
 /** store64(handle, offset, value) */
 napi_value Store64(napi_env env, napi_callback_info info);
+/** storeBlock(handle, offset, bytes): 0, or -EOPNOTSUPP */
+napi_value StoreBlock(napi_env env, napi_callback_info info);

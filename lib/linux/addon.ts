@@ -63,6 +63,8 @@ export interface Addon {
   load64(mapping: number, offset: number): bigint;
   store(mapping: number, offset: number, width: number, value: number): void;
   store64(mapping: number, offset: number, value: bigint): void;
+  /** 0 or -EOPNOTSUPP. */
+  storeBlock(mapping: number, offset: number, bytes: Uint8Array): number;
   unmap(mapping: number): void;
 
   /** A handle for the functions below, or -errno. */

@@ -69,6 +69,10 @@ export class LinuxDeviceMapping implements DeviceMapping {
     this.addon.store64(this.handle, offset, value);
   }
 
+  storeBlock(offset: number, bytes: Uint8Array): number {
+    return this.addon.storeBlock(this.handle, offset, bytes);
+  }
+
   unmap(): void {
     if (this.handle === GONE) return;
     this.addon.unmap(this.handle);

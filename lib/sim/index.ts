@@ -12,6 +12,7 @@ export {
 } from './cpu/vcpu';
 export { ACS_ISOLATION, PciBridge, type BridgeKind, type BridgeOptions } from './devices/bridge';
 export { DmaEngine } from './devices/dma-engine';
+export { Dsa, DSA_DEVICE_ID, DSA_VENDOR_ID } from './devices/dsa';
 export * from './devices/dma-engine-registers';
 export { Edu, edu, type EduOptions } from './devices/edu';
 export { DmaError, type DeviceDma, type DmaFailure, type DmaOptions } from './devices/device-dma';

@@ -88,3 +88,24 @@ test('registers go with their region, and stay inside it', async () => {
   expect(errorOf(() => registers.LIVENESS.write(1))).toMatchObject({ ...closed, syscall: 'pwrite' });
   expect(() => bar.registers(EDU, 2 ** 20 - 8)).toThrow('do not fit in bar0 of 0000:00:04.0');
 });
+
+test('a block of 64 bytes, where the processor has a store for it', () => {
+  const { bar } = openRegisters();
+  const block = new Uint8Array(64);
+  const able = backend === 'simulated' || readFileSync('/proc/cpuinfo', 'utf8').includes('movdir64b');
+  if (able) bar.writeBlock(0x80, block);
+  else
+    expect(errorOf(() => bar.writeBlock(0x80, block))).toMatchObject({ code: 'EOPNOTSUPP', syscall: 'store' });
+  expect(() => bar.writeBlock(0x88, block)).toThrow('offset 136 is not a multiple of 64');
+  expect(() => bar.writeBlock(bar.size, block)).toThrow(RangeError);
+  expect(() => bar.writeBlock(0, block.subarray(1))).toThrow('a block has 64 bytes, not 63');
+  expect(() => bar.writeBlock(0, [] as never)).toThrow(TypeError);
+  bar.close();
+  expect(errorOf(() => bar.writeBlock(0x80, block))).toMatchObject({ code: 'EBADF', syscall: 'pwrite' });
+});
+
+test('configuration space is not mapped, and takes no block', () => {
+  const { device } = openRegisters();
+  const config = device.region('config');
+  expect(errorOf(() => config.writeBlock(0, new Uint8Array(64)))).toMatchObject({ code: 'EOPNOTSUPP' });
+});

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, ftruncateSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { O_RDWR, PROT_READ, PROT_WRITE } from '../../lib/kernel';
@@ -159,6 +159,18 @@ describeLinux('memory', () => {
       expected.set([0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], page - 8);
       expect(Buffer.compare(memory.bytes.subarray(page), expected)).toBe(0);
       expect(memory.bytes.subarray(0, page).every((byte) => byte === 0xee)).toBe(true);
+    });
+
+    test('a store of 64 bytes is made, or nothing is', () => {
+      const block = Uint8Array.from({ length: 64 }, (_, i) => i + 1);
+      const able = readFileSync('/proc/cpuinfo', 'utf8').includes('movdir64b');
+      expect(mapping.storeBlock(128, block)).toBe(able ? 0 : -95);
+      const expected = new Uint8Array(page);
+      if (able) expected.set(block, 128);
+      expect(Buffer.compare(memory.bytes.subarray(page), expected)).toBe(0);
+      expect(() => mapping.storeBlock(32, block)).toThrow(/multiple of the width/);
+      expect(() => mapping.storeBlock(page, block)).toThrow(/offset must be/);
+      expect(() => mapping.storeBlock(0, block.subarray(1))).toThrow(/bytes must be 64 long/);
     });
 
     test('misuse', () => {

@@ -207,6 +207,10 @@ describeLinux('wrong arguments of the addon', () => {
     expect(thrown(() => Reflect.apply(addon.store, undefined, [mapping, 0, 4, 1n]))).toMatch(
       /^TypeError: value/,
     );
+    expect(thrown(() => addon.storeBlock(mapping, 0, new Uint8Array(65)))).toMatch(/^RangeError: bytes/);
+    expect(thrown(() => Reflect.apply(addon.storeBlock, undefined, [mapping, 0, 'x']))).toMatch(
+      /^TypeError: bytes/,
+    );
     expect(addon.load64(mapping, 0)).toBe(0n);
     addon.unmap(mapping);
     expect(thrown(() => addon.load(mapping, 0, 1))).toMatch(/^TypeError: mapping/);

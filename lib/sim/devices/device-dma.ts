@@ -37,6 +37,8 @@ export interface DmaOptions {
   readonly noSnoop?: boolean | undefined;
   /** False: no translation requests, even where ATS is on. Default: ATS is used where software has switched it on. */
   readonly ats?: boolean | undefined;
+  /** False: a page that is missing is not asked for, and ends the transfer ('no-access'). Default: it is, where that is on. */
+  readonly pageRequests?: boolean | undefined;
 }
 
 /**
@@ -101,6 +103,7 @@ interface Transfer {
   /** Access bits of its requests. */
   readonly access: number;
   readonly ats: boolean;
+  readonly pageRequests: boolean;
   page: number;
   offset: number;
   done: number;
@@ -202,7 +205,7 @@ export class DeviceDma {
       if (permitted) cache.insert(pasid, page, completion);
       yield (resume) => this.#requester.schedule(TRANSLATION_NANOSECONDS, resume);
       if (permitted) continue;
-      if (requests++ === PAGE_REQUEST_LIMIT) throw failed(transfer, 'no-access');
+      if (!transfer.pageRequests || requests++ === PAGE_REQUEST_LIMIT) throw failed(transfer, 'no-access');
       yield* this.#askPage(transfer, access);
     }
     return { page, translated: false, snooped: false };
@@ -260,7 +263,7 @@ function transfer(
   address: bigint | number,
   bytes: Uint8Array,
   write: boolean,
-  { pasid = NO_PASID, privileged, execute, noSnoop, ats = true }: DmaOptions,
+  { pasid = NO_PASID, privileged, execute, noSnoop, ats = true, pageRequests = true }: DmaOptions,
 ): Transfer {
   const wide = BigInt(address);
   const access =
@@ -270,7 +273,7 @@ function transfer(
     (noSnoop ? ACCESS_NO_SNOOP : 0);
   const page = Number(wide / BigInt(PAGE_SIZE));
   const offset = Number(wide % BigInt(PAGE_SIZE));
-  return { bytes, write, pasid, access, ats, page, offset, done: 0 };
+  return { bytes, write, pasid, access, ats, pageRequests, page, offset, done: 0 };
 }
 
 function advance(transfer: Transfer, length: number): void {

@@ -177,6 +177,14 @@ export abstract class PciFunction implements AtsEndpoint {
     }
   }
 
+  /** 64 bytes in one write, as MOVDIR64B makes it: eight of 8, unless the device has it otherwise. */
+  writeBarBlock(bar: number, offset: number, bytes: Uint8Array): void {
+    const { buffer, byteOffset } = bytes;
+    const view = new DataView(buffer, byteOffset, 64);
+    for (let at = 0; at < 64; at += 8)
+      this.writeBar64(bar, offset + at, view.getUint32(at + 4, true), view.getUint32(at, true));
+  }
+
   /** The BAR that takes deferrable memory writes, if there is one. */
   get portalBar(): number | undefined {
     return undefined;

@@ -1,5 +1,5 @@
 /** memfd_create(2): memory that has a file descriptor. Its size is sealed (F_SEAL_SHRINK, F_SEAL_GROW). */
-import { PROT_READ, PROT_WRITE, type DeviceMapping } from '../../kernel';
+import { BLOCK_BYTES, PROT_READ, PROT_WRITE, type DeviceMapping } from '../../kernel';
 import { errno } from '../../uapi/errno';
 import { OpenFile } from './file';
 import { PAGE_SIZE, type Frames, type Pin } from './frames';
@@ -108,6 +108,12 @@ class MemoryMapping implements DeviceMapping {
 
   store64(offset: number, value: bigint): void {
     this.#view(offset, 8, PROT_WRITE).setBigUint64(0, value, true);
+  }
+
+  storeBlock(offset: number, bytes: Uint8Array): number {
+    const { buffer, byteOffset } = this.#view(offset, BLOCK_BYTES, PROT_WRITE);
+    new Uint8Array(buffer, byteOffset, BLOCK_BYTES).set(bytes);
+    return 0;
   }
 
   unmap(): void {

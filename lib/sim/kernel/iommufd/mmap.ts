@@ -1,5 +1,5 @@
 /** Memory of its objects that an iommufd lets programs map, and where in the file it is (mt_mmap in the kernel). */
-import { PROT_READ, PROT_WRITE, type DeviceMapping } from '../../../kernel';
+import { BLOCK_BYTES, PROT_READ, PROT_WRITE, type DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import { checkAccess } from '../arguments';
 import type { OpenFile } from '../file';
@@ -82,6 +82,13 @@ class PageMapping implements DeviceMapping {
   store64(offset: number, value: bigint): void {
     this.#check(offset, 8, PROT_WRITE);
     this.#view.setBigUint64(offset, value, true);
+  }
+
+  storeBlock(offset: number, bytes: Uint8Array): number {
+    this.#check(offset, BLOCK_BYTES, PROT_WRITE);
+    const { buffer, byteOffset } = this.#view;
+    new Uint8Array(buffer, byteOffset + offset, BLOCK_BYTES).set(bytes);
+    return 0;
   }
 
   unmap(): void {

@@ -1,5 +1,5 @@
 /** The portal of a mediated device, mapped by a user: it takes commands by ENQCMD, which cannot be mediated. */
-import type { DeviceMapping } from '../../../kernel';
+import { BLOCK_BYTES, type DeviceMapping } from '../../../kernel';
 import type { Enqueued, EnqueueingVm, EnqueueTarget } from '../../cpu/enqcmd';
 import { checkAccess } from '../arguments';
 import type { MdevDevice } from './device';
@@ -46,6 +46,12 @@ export class Portal implements DeviceMapping, EnqueueTarget {
 
   store64(offset: number): void {
     this.#check(offset, 8);
+  }
+
+  /** It takes commands by ENQCMD alone. */
+  storeBlock(offset: number): number {
+    this.#check(offset, BLOCK_BYTES);
+    return 0;
   }
 
   unmap(): void {

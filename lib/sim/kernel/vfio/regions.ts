@@ -2,7 +2,7 @@
  * Regions of a VFIO PCI device: configuration space and BARs, through pread, pwrite and mmap
  * (drivers/vfio/pci/vfio_pci_rdwr.c's role).
  */
-import type { DeviceMapping } from '../../../kernel';
+import { BLOCK_BYTES, type DeviceMapping } from '../../../kernel';
 import { errno } from '../../../uapi/errno';
 import * as vfio from '../../../uapi/vfio';
 import { VFIO_REGION_INFO_CAP_MSIX_MAPPABLE, vfio_info_cap_header } from '../../../uapi/vfio-capabilities';
@@ -238,6 +238,13 @@ class BarMapping implements DeviceMapping, EnqueueTarget {
     this.#check(offset, 8);
     if (!this.#answers(offset, 8)) return;
     this.device.writeBar64(this.bar, this.start + offset, Number(value >> 32n), Number(value & 0xffffffffn));
+  }
+
+  storeBlock(offset: number, bytes: Uint8Array): number {
+    this.#check(offset, BLOCK_BYTES);
+    if (this.#answers(offset, BLOCK_BYTES))
+      this.device.writeBarBlock(this.bar, this.start + offset, bytes.slice());
+    return 0;
   }
 
   /** Nothing translates back what a command brings: where processors translate, it would be another device's pPASID. */

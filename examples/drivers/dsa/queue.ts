@@ -1,0 +1,208 @@
+/**
+ * The work queue as software has it: who waits for which completion record, how many the device has, and how all of them
+ * are taken back where something went wrong.
+ */
+import type { Device, DmaPool, DmaSlice } from 'iommufd';
+import { COMPLETION_VECTOR, type Controller } from './controller';
+import { type Completion, decode, encode, type Operation, RECORD_BYTES, repeatable } from './descriptor';
+import { DsaError, statusError } from './errors';
+
+/** Milliseconds between looks at what no interrupt has told of. */
+const PATIENCE = 20;
+/** How often a request is given to the device that was interrupted. */
+const SUBMISSIONS = 4;
+
+export interface QueueOptions {
+  readonly entries: number;
+  readonly polling: boolean;
+  /** The device waits for pages that are missing. */
+  readonly block: boolean;
+}
+
+/** One descriptor, from the call that makes it to its completion. */
+interface Request {
+  readonly operation: Operation;
+  /** Whether it can be done again if nobody knows how far it came. */
+  readonly repeatable: boolean;
+  /** Before each submission. */
+  readonly prepare: () => void;
+  readonly resolve: (completion: Completion) => void;
+  readonly reject: (error: unknown) => void;
+  submissions: number;
+  /** Why nobody wants it any more: it ends when the device has forgotten it. */
+  cancelled?: unknown;
+}
+
+export class SubmissionQueue {
+  readonly #device: Device;
+  readonly #controller: Controller;
+  readonly #options: QueueOptions;
+  readonly #records: DmaSlice;
+  /** What the device has, by the number of its completion record. */
+  readonly #slots: (Request | undefined)[];
+  #waiting: Request[] = [];
+  #recovering = false;
+  #failure: DsaError | undefined;
+  #watch: NodeJS.Timeout | undefined;
+  #looking = false;
+
+  constructor(controller: Controller, pool: DmaPool, options: QueueOptions) {
+    this.#device = controller.device;
+    this.#controller = controller;
+    this.#options = options;
+    this.#records = pool.allocate(options.entries * RECORD_BYTES);
+    this.#slots = Array.from({ length: options.entries }, () => undefined);
+  }
+
+  /** One descriptor. Rejects with the signal's reason when the device has forgotten it. */
+  async submit(
+    operation: Operation,
+    signal: AbortSignal,
+    how: Pick<Request, 'repeatable' | 'prepare'> = { repeatable: repeatable(operation), prepare: () => {} },
+  ): Promise<Completion> {
+    if (this.#failure) throw this.#failure;
+    signal.throwIfAborted();
+    let cancel = () => {};
+    try {
+      return await new Promise<Completion>((resolve, reject) => {
+        const request: Request = { operation, ...how, resolve, reject, submissions: 0 };
+        cancel = () => this.#cancel(request, signal.reason);
+        signal.addEventListener('abort', cancel);
+        this.#waiting.push(request);
+        this.#pump();
+      });
+    } finally {
+      signal.removeEventListener('abort', cancel);
+    }
+  }
+
+  #cancel(request: Request, reason: unknown): void {
+    if (this.#waiting.includes(request)) {
+      this.#waiting = this.#waiting.filter((other) => other !== request);
+      request.reject(reason);
+      return;
+    }
+    request.cancelled = reason;
+    void this.#recover();
+  }
+
+  /** Gives the device what it has room for. */
+  #pump(): void {
+    while (!this.#recovering && this.#waiting.length > 0) {
+      const slot = this.#slots.indexOf(undefined);
+      if (slot < 0) break;
+      const request = this.#waiting.shift() as Request;
+      try {
+        this.#give(request, slot);
+      } catch (error) {
+        this.#slots[slot] = undefined;
+        request.reject(error);
+      }
+    }
+    this.#lookAfter();
+  }
+
+  #give(request: Request, slot: number): void {
+    const at = slot * RECORD_BYTES;
+    this.#records.bytes.fill(0, at, at + RECORD_BYTES);
+    request.prepare();
+    request.submissions++;
+    this.#slots[slot] = request;
+    const vector = this.#options.polling ? undefined : COMPLETION_VECTOR;
+    const record = this.#records.iova + BigInt(at);
+    this.#controller.submit(encode(request.operation, { record, vector, block: this.#options.block }));
+  }
+
+  get #busy(): boolean {
+    return this.#slots.some((request) => request !== undefined);
+  }
+
+  /** Takes what the device has completed. */
+  reap(): void {
+    for (const [slot, request] of this.#slots.entries()) {
+      if (!request || this.#records.freed) continue;
+      const completion = decode(this.#records.bytes.subarray(slot * RECORD_BYTES));
+      if (!completion) continue;
+      this.#slots[slot] = undefined;
+      request.resolve(completion);
+    }
+    this.#pump();
+  }
+
+  /** While the device has something: looks now and then, or all the time. */
+  #lookAfter(): void {
+    if (!this.#busy) {
+      clearInterval(this.#watch);
+      this.#watch = undefined;
+      return;
+    }
+    this.#watch ??= setInterval(() => this.check(), PATIENCE);
+    if (!this.#options.polling || this.#looking) return;
+    this.#looking = true;
+    setImmediate(() => {
+      this.#looking = false;
+      this.reap();
+    });
+  }
+
+  /** Requests that are not done reject. */
+  async close(): Promise<void> {
+    const failure = (this.#failure ??= new DsaError('ECANCELED', `${this.#device.name} is closed`));
+    // No request's memory is its owner's again before the device has forgotten it.
+    if (this.#busy && !this.#controller.gone)
+      await this.#controller.abort().catch(() => this.#device.reset());
+    this.#fail(failure);
+  }
+
+  // ---- What may go wrong
+
+  /** Whether the device is there, on, and has no complaint. */
+  check(): void {
+    this.reap();
+    if (!this.#busy || this.#recovering) return;
+    if (this.#controller.gone) return this.#fail(new DsaError('ENODEV', `${this.#device.name} is gone`));
+    const error = this.#controller.takeError();
+    if (error) void this.#recover(statusError(this.#device.name, error.status, error.address));
+    else if (!this.#controller.enabled) void this.#recover();
+  }
+
+  /** Takes all descriptors back, with force if need be, and gives those again that can be. */
+  async #recover(why = new DsaError('ECANCELED', `${this.#device.name} was interrupted`)): Promise<void> {
+    if (this.#recovering) return;
+    this.#recovering = true;
+    const { gone, enabled } = this.#controller;
+    try {
+      if (gone) throw why;
+      await (enabled ? this.#controller.abort() : this.#controller.start()).catch(async () => {
+        this.#device.reset();
+        await this.#controller.start();
+      });
+      this.reap();
+      for (const [slot, request] of this.#slots.entries()) {
+        this.#slots[slot] = undefined;
+        if (request) this.#again(request, why);
+      }
+    } catch (cause) {
+      this.#fail(
+        new DsaError('ENODEV', `${this.#device.name} is gone, or does not come back: ${String(cause)}`),
+      );
+    } finally {
+      this.#recovering = false;
+    }
+    this.#pump();
+  }
+
+  #again(request: Request, why: DsaError): void {
+    if ('cancelled' in request) request.reject(request.cancelled);
+    else if (request.submissions >= SUBMISSIONS || !request.repeatable) request.reject(why);
+    else this.#waiting.unshift(request);
+  }
+
+  #fail(failure: DsaError): void {
+    this.#failure = failure;
+    const all = [...this.#slots, ...this.#waiting.splice(0)];
+    this.#slots.fill(undefined);
+    for (const request of all) request?.reject(failure);
+    this.#lookAfter();
+  }
+}
