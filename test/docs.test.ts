@@ -23,6 +23,22 @@ const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as
   scripts: Record<string, string>;
 };
 
+/** What comments behind a console.log say that it prints, and is not printed. An explanation may follow. */
+function saidWrongly(program: string, printed: string): string[] {
+  const lines = printed.trim().split('\n');
+  const inOneLine = printed.replace(/\s+/g, ' ');
+  const isPrinted = (said: string) =>
+    inOneLine.includes(said) || lines.some((line) => [...',:;'].some((end) => said.startsWith(line + end)));
+  const comments = [...program.matchAll(/^ *console\.log\(.*\); \/\/ (.*)$/gm)].map(([, said]) => said);
+  return comments.filter((said) => !isPrinted(said));
+}
+
+test('a comment that is not true is found', () => {
+  expect(
+    saidWrongly('console.log(1); // 1\nconsole.log(2); // 2: two\nconsole.log(3); // 4', '1\n2\n3\n'),
+  ).toEqual(['4']);
+});
+
 describe('programs', () => {
   let folder: string;
   let compiler: ReturnType<typeof spawnSync>;
@@ -58,6 +74,7 @@ describe('programs', () => {
     });
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     expect(stdout).not.toBe('');
+    expect(saidWrongly(programs[index].text, stdout)).toEqual([]);
   });
 });
 
