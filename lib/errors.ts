@@ -78,7 +78,8 @@ export function checkObject<T extends object | string>(result: T | number, where
   return result;
 }
 
-const TEXTS: Readonly<Record<Errno, string>> = {
+/** What an errno says by itself. */
+export const TEXTS: Readonly<Record<Errno, string>> = {
   EPERM: 'operation not permitted',
   ENOENT: 'no such file or object',
   EINTR: 'interrupted',
@@ -123,8 +124,8 @@ const TEXTS: Readonly<Record<Errno, string>> = {
 const LOCKED_MEMORY =
   'memory mapped for DMA stays locked: raise the limit with `ulimit -l` or RLIMIT_MEMLOCK, or grant CAP_IPC_LOCK';
 
-/** Known causes: by request or `syscall path`, then by errno. */
-const CAUSES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+/** Known causes: by request or `syscall path`, then by errno. docs/troubleshooting.md lists them. */
+export const CAUSES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'open /dev/iommu': {
     EACCES: 'run as root, or let your user open it: sudo chown $USER /dev/iommu',
     EPERM: 'the container or security policy forbids it: allow the device /dev/iommu (docker run --device)',

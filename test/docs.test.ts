@@ -4,7 +4,6 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
-  readdirSync,
   readFileSync,
   rmSync,
   symlinkSync,
@@ -12,31 +11,33 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { blocksOf, PAGES, readPage, ROOT } from './docs/blocks';
 
-const ROOT = join(__dirname, '../..');
 const TSC = join(ROOT, 'node_modules/typescript/bin/tsc');
 
-interface Block {
-  readonly name: string;
-  readonly language: string;
-  readonly text: string;
-}
-
-const pages = [
-  'README.md',
-  'CONTRIBUTING.md',
-  ...readdirSync(join(ROOT, 'docs')).map((file) => join('docs', file)),
-];
-const blocks: Block[] = pages.flatMap((page) =>
-  [...readFileSync(join(ROOT, page), 'utf8').matchAll(/^ *```(\w+)\n([\s\S]*?)^ *```$/gm)].map(
-    ([, language, text], index) => ({ name: `${page} block ${index + 1}`, language, text }),
-  ),
-);
-const programs = blocks.filter(({ language }) => language === 'ts');
+const blocks = PAGES.flatMap(blocksOf);
+// Blocks that are files belong together: test/docs/tutorials.test.ts builds and runs them.
+const programs = blocks.filter(({ language, file }) => language === 'ts' && file === undefined);
 const scripts = blocks.filter(({ language }) => language === 'sh');
 const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as {
   scripts: Record<string, string>;
 };
+
+/** What comments behind a console.log say that it prints, and is not printed. An explanation may follow. */
+function saidWrongly(program: string, printed: string): string[] {
+  const lines = printed.trim().split('\n');
+  const inOneLine = printed.replace(/\s+/g, ' ');
+  const isPrinted = (said: string) =>
+    inOneLine.includes(said) || lines.some((line) => [...',:;'].some((end) => said.startsWith(line + end)));
+  const comments = [...program.matchAll(/^ *console\.log\(.*\); \/\/ (.*)$/gm)].map(([, said]) => said);
+  return comments.filter((said) => !isPrinted(said));
+}
+
+test('a comment that is not true is found', () => {
+  expect(
+    saidWrongly('console.log(1); // 1\nconsole.log(2); // 2: two\nconsole.log(3); // 4', '1\n2\n3\n'),
+  ).toEqual(['4']);
+});
 
 describe('programs', () => {
   let folder: string;
@@ -73,6 +74,7 @@ describe('programs', () => {
     });
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     expect(stdout).not.toBe('');
+    expect(saidWrongly(programs[index].text, stdout)).toEqual([]);
   });
 });
 
@@ -115,7 +117,7 @@ describe('the command iommufd in shell commands', () => {
 });
 
 test('links lead somewhere', () => {
-  for (const page of pages)
-    for (const [, target] of readFileSync(join(ROOT, page), 'utf8').matchAll(/\]\((?!https?:)([^)#]+)/g))
+  for (const page of PAGES)
+    for (const [, target] of readPage(page).matchAll(/\]\((?!https?:)([^)#]+)/g))
       expect([page, target, existsSync(join(ROOT, page, '..', target))]).toEqual([page, target, true]);
 });

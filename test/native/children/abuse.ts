@@ -152,6 +152,7 @@ const signatures: Record<string, string[]> = {
   unmap: ['closing'],
   watch: ['fd', 'number', 'callback'],
   watchCounter: ['pumped', 'callback'],
+  duplicate: ['fd'],
   closeWatch: ['closing'],
   refWatch: ['closing'],
   unrefWatch: ['closing'],
