@@ -148,6 +148,13 @@ describe('a header', () => {
     expect(read(layout.ring.version, 2)).toThrow('the ring has version 2; this package reads 1');
     expect(read(layout.ring.recordBytes, 64)).toThrow(RangeError);
     expect(read(layout.ring.recordCount, 16)).toThrow(RangeError);
+    expect(read(layout.ring.kind, 3)).toThrow("the ring's header says kind 3");
+    for (const count of [0, 3, 6, 7, 2 ** 32 - 1])
+      expect(read(layout.ring.recordCount, count)).toThrow('no powers of two');
+    expect(read(layout.ring.recordCount, 4)).not.toThrow();
+    for (const count of [3, 100])
+      expect(read(layout.ring.responseCount, count, 2 ** 20)).toThrow('no powers');
+    expect(read(layout.ring.responseCount, 4, 2 ** 20)).not.toThrow();
     expect(read(layout.ring.magic, layout.RING_MAGIC, 4096)).toThrow(RangeError);
   });
 });
