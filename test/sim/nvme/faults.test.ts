@@ -185,7 +185,7 @@ test('a disk that is pulled out: everything ends, and says so', async () => {
   await expect(disk.read(0, 1)).rejects.toMatchObject({ code: 'ENODEV' });
 });
 
-test.each(Array.from({ length: 12 }, (_, i) => 1 + 3 * i))(
+test.each(Array.from({ length: 20 }, (_, i) => 1 + 5 * i))(
   'pulled out after event %i: every request is done or says so',
   async (number) => {
     const machine = new Machine({ devices: { [BDF]: new NvmeController() }, manual: true });
@@ -199,7 +199,8 @@ test.each(Array.from({ length: 12 }, (_, i) => 1 + 3 * i))(
           : [Promise.reject(disk)];
       const again = disk instanceof NvmeDriver ? [disk.reset(), disk.write(0, DATA)] : [];
       const ends = await Promise.allSettled([...requests, ...again]);
-      for (const end of ends) if (end.status === 'rejected') expect(end.reason).toBeInstanceOf(NvmeError);
+      const reasons = ends.flatMap((end) => (end.status === 'rejected' ? [end.reason as unknown] : []));
+      expect(reasons.filter((reason) => !(reason instanceof NvmeError))).toEqual([]);
       if (disk instanceof NvmeDriver) await disk.close();
     } finally {
       stop();
