@@ -13,8 +13,8 @@ export interface Figure {
   readonly peers: Readonly<Record<string, Side>>;
   /** Trials of each side, at most: of what takes long to set up. */
   readonly mostRuns?: number;
-  /** All sides run in one guest, which has these options of `npm run vm`. Absent: they run here. */
-  readonly vm?: readonly string[];
+  /** All sides run in the VM (`npm run vm`), in one guest with the other figures that do. */
+  readonly inVm?: boolean;
 }
 
 const script = (name: string, ...args: string[]): Trial => ({ script: name, arguments: args });
@@ -74,7 +74,7 @@ function vmMapUnmap(name: string, way: string, about: string): Figure {
     unit: 'ns',
     ours: [script('vm-map-unmap', way)],
     peers: inC('vm-map-unmap'),
-    vm: [],
+    inVm: true,
   };
 }
 
@@ -157,6 +157,6 @@ export const FIGURES: readonly Figure[] = [
     ours: [script('vm-faults')],
     // By read(2) and write(2).
     peers: { C: [c('vm-faults')] },
-    vm: [],
+    inVm: true,
   },
 ];

@@ -1,18 +1,18 @@
-// The part of the bench that runs in a guest: it takes the turns that its argument describes (a Turns, as JSON), and
-// prints each as a line of JSON.
+// The part of the bench that runs in a guest: it takes the turns that its argument describes (of each figure a Turns, as
+// JSON), and prints what each figure gave as a line of JSON.
 import { TrialError } from './result';
-import { takeTurns, type Turns } from './sides';
+import { takeTurns, type Taken, type Turns } from './sides';
 
-function main(): number {
+function take(turns: Turns): Omit<Taken, 'figure'> {
   try {
-    for (const turn of takeTurns(JSON.parse(process.argv[2]) as Turns))
-      process.stdout.write(`${JSON.stringify(turn)}\n`);
-    return 0;
+    return { turns: [...takeTurns(turns)] };
   } catch (error) {
     if (!(error instanceof TrialError)) throw error;
-    process.stderr.write(`${error.message}\n`);
-    return 1;
+    return { failed: error.message };
   }
 }
 
-process.exitCode = main();
+for (const [figure, turns] of Object.entries(JSON.parse(process.argv[2]) as Record<string, Turns>)) {
+  const taken: Taken = { figure, ...take(turns) };
+  process.stdout.write(`${JSON.stringify(taken)}\n`);
+}

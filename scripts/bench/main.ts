@@ -1,10 +1,16 @@
 // `npm run bench -- [options]`: see options.ts.
+import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
+import { join } from 'node:path';
 import { FIGURES, type Figure } from './figures';
 import { HELP, parseOptions, UsageError, type BenchOptions } from './options';
+import { missingOf, readmeLines, withTable } from './readme';
 import { TrialError } from './result';
-import { runFigure, type Outcome } from './run';
+import { runFigures, type Outcome } from './run';
 import { TABLE_HEAD, tableLines } from './table';
+
+// From dist/scripts/bench, where this runs.
+const README = join(__dirname, '../../../README.md');
 
 function say(text: string): void {
   process.stderr.write(`bench: ${text}\n`);
@@ -26,21 +32,32 @@ function list(): void {
   }
 }
 
+/** Status 1 where something failed; the rest is measured all the same. */
 function measure(options: BenchOptions, show: (figure: Figure, outcome: Outcome) => void): number {
+  const figures = FIGURES.filter(({ name }) => options.only.length === 0 || options.only.includes(name));
+  const leaveOut = (what: string, reason: string) => say(`left out: ${what}: ${reason}`);
   let status = 0;
-  for (const figure of FIGURES) {
-    if (options.only.length > 0 && !options.only.includes(figure.name)) continue;
-    try {
-      const leaveOut = (what: string, reason: string) => say(`left out: ${what}: ${reason}`);
-      const outcome = runFigure(figure, { ...options, leaveOut });
-      if (outcome !== undefined) show(figure, outcome);
-    } catch (error) {
-      if (!(error instanceof TrialError)) throw error;
-      say(`failed: ${figure.name}: ${error.message}`);
+  for (const [figure, outcome] of runFigures(figures, { ...options, leaveOut })) {
+    if (outcome instanceof TrialError) {
+      say(`failed: ${figure.name}: ${outcome.message}`);
       status = 1;
-    }
+    } else show(figure, outcome);
   }
   return status;
+}
+
+/** Only a table that has everything goes into the README. */
+function writeReadme(options: BenchOptions, outcomes: ReadonlyMap<Figure, Outcome>): number {
+  const missing = FIGURES.map((figure) => missingOf(figure, outcomes.get(figure))).filter(
+    (what) => what !== undefined,
+  );
+  if (missing.length > 0) {
+    say(`README.md stays as it was: the table would lack ${missing.join('; ')}`);
+    return 1;
+  }
+  const lines = readmeLines(conditions(options), outcomes);
+  writeFileSync(README, withTable(readFileSync(README, 'utf8'), lines));
+  return 0;
 }
 
 function bench(options: BenchOptions): number {
@@ -55,7 +72,12 @@ function bench(options: BenchOptions): number {
     return status;
   }
   print(`${conditions(options)}\n\n${TABLE_HEAD}`);
-  return measure(options, ({ name }, outcome) => print(tableLines(name, outcome).join('\n')));
+  const outcomes = new Map<Figure, Outcome>();
+  const status = measure(options, (figure, outcome) => {
+    outcomes.set(figure, outcome);
+    print(tableLines(figure.name, outcome).join('\n'));
+  });
+  return options.readme ? writeReadme(options, outcomes) || status : status;
 }
 
 function main(): number {

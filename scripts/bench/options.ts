@@ -4,6 +4,8 @@ import { parseArgs } from 'node:util';
 export interface BenchOptions {
   /** One JSON object on stdout instead of a table. */
   json: boolean;
+  /** The table also goes into README.md, if it has everything. */
+  readme: boolean;
   /** Name the figures instead of measuring them. */
   list: boolean;
   /** Measure these figures; all of them when empty. */
@@ -25,19 +27,21 @@ Measures each figure beside its peers: trials alternate, each in a process of it
 printed are medians; a ratio is ours divided by the peer's, so below 1 we are faster.
 
   --json             one JSON object: {"name": {"ours", "peer": {…}, "ratio": {…}, "unit"}}
+  --readme           write the table into README.md too, if nothing is missing
   --only NAME        measure this figure alone (may be repeated)
   --list             name the figures and end
   --runs N           trials of each side (default 5)
   --milliseconds N   how long one trial measures, once warm (default 50)
   --help             show this
 
-Figures whose names begin with vm- are measured in the VM (npm run vm), all sides in one guest.
+Figures whose names begin with vm- are measured in the VM (npm run vm), all in one guest.
 What cannot be measured here (a C peer where there is no C compiler: set CC; the VM without QEMU
 or a guest kernel) is left out, and stderr says why. Exit status: 1 when a trial failed, 2 when the command line made no sense.
 `;
 
 const SPECIFICATION = {
   json: { type: 'boolean', default: false },
+  readme: { type: 'boolean', default: false },
   list: { type: 'boolean', default: false },
   only: { type: 'string', multiple: true, default: [] as string[] },
   runs: { type: 'string', default: '5' },
@@ -74,8 +78,12 @@ export function parseOptions(args: string[], names: readonly string[]): BenchOpt
       throw new UsageError(`--only ${name}: there is no such figure; there are ${names.join(', ')}`);
     }
   }
+  if (values.readme && (values.json || values.list || values.only.length > 0)) {
+    throw new UsageError('--readme is for a table of every figure: leave --json, --list and --only out');
+  }
   return {
     json: values.json,
+    readme: values.readme,
     list: values.list,
     only: values.only,
     runs: integer('runs', values.runs, 1, 99),

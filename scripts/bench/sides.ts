@@ -48,7 +48,21 @@ export function* takeTurns({ sides, runs, milliseconds }: Turns): Generator<Turn
   }
 }
 
-export function isTurn(value: unknown): value is Turn {
+/** What a figure gave in a guest. */
+export interface Taken {
+  readonly figure: string;
+  readonly turns?: readonly Turn[];
+  /** Why there are no turns: a trial that should have worked did not. */
+  readonly failed?: string;
+}
+
+export function isTaken(value: unknown): value is Taken {
+  if (typeof value !== 'object' || value === null || !('figure' in value)) return false;
+  if ('failed' in value) return typeof value.failed === 'string';
+  return 'turns' in value && Array.isArray(value.turns) && value.turns.every(isTurn);
+}
+
+function isTurn(value: unknown): value is Turn {
   if (typeof value !== 'object' || value === null) return false;
   return 'side' in value && typeof value.side === 'string' && 'result' in value && isResult(value.result);
 }

@@ -10,7 +10,8 @@ function line(cells: readonly string[]): string {
   return padded.join('  ').trimEnd();
 }
 
-function number(value: number): string {
+/** With as many digits as say something. */
+export function number(value: number): string {
   return value >= 1000 ? Math.round(value).toLocaleString('en-US') : value.toPrecision(3);
 }
 

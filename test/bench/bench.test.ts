@@ -136,6 +136,7 @@ describe('the command line', () => {
   test('has defaults', () => {
     expect(parseOptions([], NAMES)).toEqual({
       json: false,
+      readme: false,
       list: false,
       only: [],
       runs: 5,
@@ -147,12 +148,17 @@ describe('the command line', () => {
     });
   });
 
-  test.each(['--runs=0', '--runs=2.5', '--milliseconds=60001', '--fast', 'translate-hit'])(
-    'refuses %s',
-    (word) => {
-      expect(() => parseOptions([word], NAMES)).toThrow(UsageError);
-    },
-  );
+  test.each([
+    '--runs=0',
+    '--runs=2.5',
+    '--milliseconds=60001',
+    '--fast',
+    '--readme --only=ioctl',
+    '--readme --json',
+    'translate-hit',
+  ])('refuses %s', (words) => {
+    expect(() => parseOptions(words.split(' '), NAMES)).toThrow(UsageError);
+  });
 });
 
 describe('a run', () => {
