@@ -1,5 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { defineRegisters } from '../../lib';
-import { errorOf, openEdu } from './support';
+import { backend, errorOf, openEdu } from './support';
 
 const EDU = defineRegisters({
   IDENTIFICATION: {
@@ -95,7 +96,10 @@ test('a block of 64 bytes, where the processor has a store for it', () => {
   const able = backend === 'simulated' || readFileSync('/proc/cpuinfo', 'utf8').includes('movdir64b');
   if (able) bar.writeBlock(0x80, block);
   else
-    expect(errorOf(() => bar.writeBlock(0x80, block))).toMatchObject({ code: 'EOPNOTSUPP', syscall: 'store' });
+    expect(errorOf(() => bar.writeBlock(0x80, block))).toMatchObject({
+      code: 'EOPNOTSUPP',
+      syscall: 'store',
+    });
   expect(() => bar.writeBlock(0x88, block)).toThrow('offset 136 is not a multiple of 64');
   expect(() => bar.writeBlock(bar.size, block)).toThrow(RangeError);
   expect(() => bar.writeBlock(0, block.subarray(1))).toThrow('a block has 64 bytes, not 63');

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { describeLinux, needAddon } from '../linux/has-addon';
 import { runChild } from './child';
 
@@ -235,7 +236,12 @@ describeLinux('wrong arguments of the addon', () => {
     // The right calls among them got through, to every function.
     const counts: Record<string, number> = JSON.parse(stdout);
     const functions = Object.entries(needAddon()).filter(([, value]) => typeof value === 'function');
-    for (const [name] of functions.filter(([each]) => each !== 'close')) {
+    // No processor without the instruction makes a store of 64 bytes.
+    const never = [
+      'close',
+      ...(readFileSync('/proc/cpuinfo', 'utf8').includes('movdir64b') ? [] : ['storeBlock']),
+    ];
+    for (const [name] of functions.filter(([each]) => !never.includes(each))) {
       expect([name, counts[name] > 0]).toEqual([name, true]);
     }
     expect(counts.refused).toBeGreaterThan(1000);
