@@ -28,7 +28,8 @@ function saidWrongly(program: string, printed: string): string[] {
   const lines = printed.trim().split('\n');
   const inOneLine = printed.replace(/\s+/g, ' ');
   const isPrinted = (said: string) =>
-    inOneLine.includes(said) || lines.some((line) => [...',:;'].some((end) => said.startsWith(line + end)));
+    inOneLine.includes(said) ||
+    lines.some((line) => [',', ':', ';'].some((end) => said.startsWith(line + end)));
   const comments = [...program.matchAll(/^ *console\.log\(.*\); \/\/ (.*)$/gm)].map(([, said]) => said);
   return comments.filter((said) => !isPrinted(said));
 }
