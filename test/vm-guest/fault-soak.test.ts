@@ -8,7 +8,7 @@ import { Worker } from 'node:worker_threads';
 import { Iommu } from '../../lib';
 
 const ROOT = join(__dirname, '../../..');
-const FAULTS = Number(process.env['IOMMUFD_FAULTS'] ?? 100_000);
+const FAULTS = Number(process.env['IOMMUFD_FAULTS'] ?? 20_000);
 const PAGE = 4096;
 /** No more than these are read and unanswered: that all come shows that answers arrive. */
 const LIMIT = 256;
