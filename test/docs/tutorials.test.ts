@@ -47,7 +47,9 @@ test('the apt command names all that QEMU, the addon and the kernel need', () =>
 
 test('testing goes on from there, and its tests pass', () => {
   tutorial.follow(TESTING);
-  expect(tutorial.leftOut.at(-1)).toBe('IOMMUFD_BACKEND=linux npx iommufd vm npx jest --watchman=false both');
+  expect(tutorial.leftOut.at(-1)).toBe(
+    'IOMMUFD_BACKEND=linux npx iommufd vm npx jest --watchman=false --testTimeout 60000 both',
+  );
 });
 
 test('the workflow is YAML, its commands run in a fresh copy, on versions of Node that the package takes', () => {
