@@ -1,4 +1,7 @@
 /** Calls every function of the addon with random values, good and bad: it may answer or throw, never crash. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { ringBytes, RING_FAULTS } from '../../../lib/rings/layout';
 import { Ring } from '../../../lib/rings/ring';
 import { needAddon } from '../../linux/has-addon';
@@ -203,12 +206,16 @@ function callOne(): void {
 }
 
 async function main(): Promise<void> {
+  // Files that open() is made to make are made here.
+  const folder = mkdtempSync(join(tmpdir(), 'abuse-'));
+  process.chdir(folder);
   for (let call = 0; call < CALLS; call++) {
     callOne();
     // Turns of the event loop, for callbacks, closing watches and finalizers.
     if (call % 500 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
   console.log(JSON.stringify(counts));
+  rmSync(folder, { recursive: true });
   process.exit(0);
 }
 
