@@ -86,9 +86,10 @@ export class EventStream<T> {
    * event goes to whoever asks next. Rejects with TypeError, RangeError (bad options), ETIMEDOUT or the signal's reason.
    */
   async next({ signal, timeout }: WaitOptions = {}): Promise<IteratorResult<T, undefined>> {
+    const owner = {};
+    if (signal === undefined && timeout === undefined) return this.#wait(owner);
     checkTimeout(timeout);
     signal?.throwIfAborted();
-    const owner = {};
     const giveUp = (error: unknown) =>
       this.#dismiss(
         (waiter) => waiter.owner === owner,
