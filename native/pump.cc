@@ -339,18 +339,27 @@ bool Pump::Gather() {
   return !out_.empty();
 }
 
-const Pump::Slot *Pump::FindSlot(uint32_t device, uint32_t pasid) const {
+const Pump::Slot *Pump::FindSlot(uint32_t device, uint32_t pasid) {
+  // Faults come in bursts from one device.
+  if (last_slot_ && device == last_device_ && pasid == last_pasid_)
+    return last_slot_;
   auto found = slots_.find({device, pasid});
   // The slot without PASID stands for every PASID of a device whose PASID
   // table is its user's.
   if (found == slots_.end())
     found = slots_.find({device, 0});
-  return found == slots_.end() ? nullptr : &found->second;
+  last_slot_ = found == slots_.end() ? nullptr : &found->second;
+  last_device_ = device;
+  last_pasid_ = pasid;
+  return last_slot_;
 }
 
 void Pump::FillSlot(uint32_t device, uint32_t pasid, uint32_t ioasid,
                     uint64_t cookie) {
-  auto fill = [&] { slots_[{device, pasid}] = {ioasid, cookie, next_slot_++}; };
+  auto fill = [&] {
+    slots_[{device, pasid}] = {ioasid, cookie, next_slot_++};
+    last_slot_ = nullptr;
+  };
   if (paused_)
     return fill();
   std::lock_guard<std::mutex> lock(mutex_);
@@ -370,6 +379,7 @@ void Pump::EmptySlot(uint32_t device, uint32_t pasid) {
   if (kind_ == RING_FAULTS)
     Forget(&found->second);
   slots_.erase(found);
+  last_slot_ = nullptr;
 }
 
 bool Pump::IsCurrent(uint32_t cookie, uint32_t generation) {

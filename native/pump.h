@@ -82,7 +82,7 @@ private:
   size_t EndOfGroup(size_t at) const;
   void Forget(const Slot *slot);
   void WriteEvents(uint32_t *head, uint32_t free);
-  const Slot *FindSlot(uint32_t device, uint32_t pasid) const;
+  const Slot *FindSlot(uint32_t device, uint32_t pasid);
   void AddGroup(uint32_t cookie, uint32_t count, uint64_t slot);
   void RemoveGroup(Group *group);
   Group *FindGroup(uint32_t cookie, uint32_t generation);
@@ -111,6 +111,9 @@ private:
 
   std::map<std::pair<uint32_t, uint32_t>, Slot> slots_;
   uint64_t next_slot_ = 1;
+  /** What FindSlot found last. */
+  const Slot *last_slot_ = nullptr;
+  uint32_t last_device_ = 0, last_pasid_ = 0;
   /** By cookie: the kernel takes the lowest that is free. */
   std::vector<Group> groups_;
   uint64_t held_ = 0;
