@@ -6,8 +6,17 @@ const REQUESTS = 200_000;
 /** The engine has work of its own; but the smallest object that there is, one for each request, would be three times that. */
 const FEW = REQUESTS * 4;
 
-/** Nothing is collected while it is measured: the heap grows by what was allocated. */
-function measure(scenario: string): { bytes: number; collections: number; refused: number } {
+/**
+ * Nothing is collected while it is measured: the heap grows by what was allocated. Where the engine has collected all the
+ * same, as it may for memory outside the heap, the measurement says nothing, and there is another.
+ */
+function measure(scenario: string): ReturnType<typeof measureOnce> {
+  let measured = measureOnce(scenario);
+  for (let again = 0; again < 4 && measured.collections > 0; again++) measured = measureOnce(scenario);
+  return measured;
+}
+
+function measureOnce(scenario: string): { bytes: number; collections: number; refused: number } {
   const { IOMMUFD_STRICT: _, NODE_OPTIONS: __, ...env } = process.env;
   const program = join(__dirname, 'dma-garbage.js');
   const flags = ['--min-semi-space-size=64', '--max-semi-space-size=64'];
@@ -20,7 +29,7 @@ function measure(scenario: string): { bytes: number; collections: number; refuse
     },
   );
   expect([status, stderr]).toEqual([0, '']);
-  return JSON.parse(stdout) as ReturnType<typeof measure>;
+  return JSON.parse(stdout) as ReturnType<typeof measureOnce>;
 }
 
 test.each([
