@@ -31,8 +31,8 @@ export const RULES: readonly Rule[] = [
   {
     name: 'a late answer never answers a later fault of the same kernel cookie',
     item: 'page faults',
-    file: 'fault-queue.js',
-    from: 'if (!group.current)\n            return false;',
+    file: 'rings/groups.js',
+    from: ' && this.#generations[cookie] === (generation | 0)',
     to: '',
     tests: ['fault-queue', 'fault-groups', 'contract/fault'],
   },
