@@ -11,7 +11,7 @@ const REPORTS = join(ROOT, 'reports');
 const JEST = join(ROOT, 'node_modules', 'jest', 'bin', 'jest.js');
 const TSC = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
 const VM = join(ROOT, 'dist', 'scripts', 'vm');
-const GUEST_TIMEOUT = 600;
+const GUEST_TIMEOUT = 1500;
 const MODULES = ['mdev', 'mtty'];
 
 function node(args, env = {}) {
