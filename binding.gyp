@@ -11,6 +11,7 @@
         "native/mapping.cc",
         "native/watch.cc",
         "native/pump.cc",
+        "native/pump-records.cc",
         "native/pump-calls.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
-#include <cstddef>
-#include <cstring>
 #include <ctime>
 #include <fcntl.h>
 #include <poll.h>
@@ -18,10 +16,7 @@ static_assert(sizeof(ring_fault) == 64 && sizeof(ring_header) == 0x1c0,
 static constexpr size_t kFirstRoom = 256, kLastRoom = 1 << 20;
 /** Responses of one write(2) at most. */
 static constexpr size_t kBatch = 512;
-static constexpr uint32_t kMostGroups = 1u << 26;
 static constexpr uint32_t kResponseInvalid = 1;
-/** The kernel has no object of this ID. */
-static constexpr uint32_t kNobody = UINT32_MAX;
 
 std::unique_ptr<Pump> Pump::Make(int fd, std::shared_ptr<Pages> pages,
                                  uint64_t limit, int *error) {
@@ -337,172 +332,4 @@ bool Pump::Gather() {
     __atomic_add_fetch(&ring_->refused, refused, __ATOMIC_SEQ_CST);
   __atomic_store_n(&ring_->response_tail, response_tail_, __ATOMIC_SEQ_CST);
   return !out_.empty();
-}
-
-const Pump::Slot *Pump::FindSlot(uint32_t device, uint32_t pasid) {
-  // Faults come in bursts from one device.
-  if (last_slot_ && device == last_device_ && pasid == last_pasid_)
-    return last_slot_;
-  auto found = slots_.find({device, pasid});
-  // The slot without PASID stands for every PASID of a device whose PASID
-  // table is its user's.
-  if (found == slots_.end())
-    found = slots_.find({device, 0});
-  last_slot_ = found == slots_.end() ? nullptr : &found->second;
-  last_device_ = device;
-  last_pasid_ = pasid;
-  return last_slot_;
-}
-
-void Pump::FillSlot(uint32_t device, uint32_t pasid, uint32_t ioasid,
-                    uint64_t cookie) {
-  auto fill = [&] {
-    slots_[{device, pasid}] = {ioasid, cookie, next_slot_++};
-    last_slot_ = nullptr;
-  };
-  if (paused_)
-    return fill();
-  std::lock_guard<std::mutex> lock(mutex_);
-  fill();
-}
-
-void Pump::EmptySlot(uint32_t device, uint32_t pasid) {
-  std::unique_lock<std::mutex> lock(mutex_, std::defer_lock);
-  if (!paused_)
-    lock.lock();
-  auto found = slots_.find({device, pasid});
-  if (found == slots_.end())
-    return;
-  for (Group &group : groups_)
-    if (group.count != 0 && group.slot == found->second.number)
-      RemoveGroup(&group);
-  if (kind_ == RING_FAULTS)
-    Forget(&found->second);
-  slots_.erase(found);
-  last_slot_ = nullptr;
-}
-
-bool Pump::IsCurrent(uint32_t cookie, uint32_t generation) {
-  std::unique_lock<std::mutex> lock(mutex_, std::defer_lock);
-  if (!paused_)
-    lock.lock();
-  return FindGroup(cookie, generation) != nullptr;
-}
-
-Pump::Group *Pump::FindGroup(uint32_t cookie, uint32_t generation) {
-  if (cookie >= groups_.size())
-    return nullptr;
-  Group *group = &groups_[cookie];
-  return group->count != 0 && group->generation == generation ? group : nullptr;
-}
-
-void Pump::RemoveGroup(Group *group) {
-  held_ -= group->count;
-  group->count = 0;
-}
-
-// In place of what had the cookie: that one the kernel has answered itself.
-void Pump::AddGroup(uint32_t cookie, uint32_t count, uint64_t slot) {
-  if (cookie >= kMostGroups)
-    return End(EIO);
-  if (cookie >= groups_.size())
-    groups_.resize(std::max<size_t>(cookie + 1, 2 * groups_.size()));
-  held_ += count;
-  held_ -= groups_[cookie].count;
-  groups_[cookie] = {++generation_, count, slot};
-}
-
-// What follows is lib/rings/intake.ts: see there.
-
-/** As in struct iommu_hwpt_pgfault, within the first 40 bytes of a record. */
-static const ring_fault *Source(const std::vector<uint8_t> &staging,
-                                size_t at) {
-  return reinterpret_cast<const ring_fault *>(staging.data() + at);
-}
-
-size_t Pump::EndOfGroup(size_t at) const {
-  uint32_t cookie = Source(staging_, at)->group_cookie;
-  do
-    at += source_bytes_;
-  while (at < end_ && Source(staging_, at)->group_cookie == cookie);
-  return at;
-}
-
-/** The attach has ended, and the kernel has answered its faults. */
-void Pump::Forget(const Slot *slot) {
-  if (at_ < group_end_ && fallback_ == slot)
-    at_ = group_end_;
-  // What has not begun must not become the next attach's.
-  for (size_t at = std::max(at_, group_end_); at < end_;) {
-    size_t end = EndOfGroup(at);
-    const ring_fault *last = Source(staging_, end - source_bytes_);
-    bool forgotten = FindSlot(last->dev_id, last->pasid) == slot;
-    for (; at < end; at += source_bytes_)
-      if (forgotten)
-        memcpy(staging_.data() + at + offsetof(ring_fault, dev_id), &kNobody,
-               sizeof kNobody);
-  }
-}
-
-bool Pump::BeginGroup(uint32_t free) {
-  uint32_t cookie = Source(staging_, at_)->group_cookie;
-  size_t end = EndOfGroup(at_);
-  const ring_fault *last = Source(staging_, end - source_bytes_);
-  fallback_ = FindSlot(last->dev_id, last->pasid);
-  uint32_t count = 0;
-  for (size_t at = at_; at < end; at += source_bytes_) {
-    const ring_fault *fault = Source(staging_, at);
-    if (fallback_ || FindSlot(fault->dev_id, fault->pasid))
-      count++;
-  }
-  if (count > free && (count <= capacity_ || free < capacity_))
-    return false;
-  group_end_ = end;
-  AddGroup(cookie, count, fallback_ ? fallback_->number : 0);
-  if (count == 0)
-    orphans_.push_back(cookie);
-  return true;
-}
-
-void Pump::WriteFaults(uint32_t *head, uint32_t free) {
-  uint8_t *records = static_cast<uint8_t *>(pages_->address) + records_;
-  while (at_ < end_) {
-    if (at_ == group_end_ && !BeginGroup(free))
-      return;
-    for (; at_ < group_end_; at_ += source_bytes_) {
-      const ring_fault *source = Source(staging_, at_);
-      const Slot *slot = FindSlot(source->dev_id, source->pasid);
-      if (!slot)
-        slot = fallback_;
-      if (!slot)
-        continue;
-      if (free == 0)
-        return;
-      auto *to = reinterpret_cast<ring_fault *>(
-          records +
-          static_cast<size_t>(*head & (capacity_ - 1)) * record_bytes_);
-      memcpy(static_cast<void *>(to), source, source_bytes_);
-      to->device_cookie = slot->cookie;
-      to->ioasid = slot->ioasid;
-      to->generation = generation_;
-      to->timestamp = now_;
-      ++*head;
-      free--;
-    }
-  }
-}
-
-void Pump::WriteEvents(uint32_t *head, uint32_t free) {
-  uint8_t *records = static_cast<uint8_t *>(pages_->address) + records_;
-  for (; free > 0 && at_ < end_; free--) {
-    // IOMMU_VEVENTQ_FLAG_LOST_EVENTS: a header alone.
-    size_t length = staging_[at_] & 1 ? 8 : source_bytes_;
-    uint8_t *to =
-        records + static_cast<size_t>(*head & (capacity_ - 1)) * record_bytes_;
-    memset(to, 0, record_bytes_);
-    memcpy(to, staging_.data() + at_, std::min(length, end_ - at_));
-    memcpy(to + record_bytes_ - sizeof now_, &now_, sizeof now_);
-    at_ += length;
-    ++*head;
-  }
 }
