@@ -20,6 +20,11 @@ export class Buddy {
     this.#free[Math.log2(size)].add(0);
   }
 
+  /** Whether nothing is allocated. */
+  get idle(): boolean {
+    return this.#free[this.#free.length - 1].size === 1;
+  }
+
   /** The offset of a free block of `size` bytes, a power of two; -1 if there is none. */
   allocate(size: number): number {
     const wanted = Math.log2(size);

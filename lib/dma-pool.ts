@@ -14,7 +14,7 @@ export interface DmaPoolOptions {
    * pages. A slice that is larger than that gets memory of its own.
    */
   chunk?: number | undefined;
-  /** Bytes that the pool takes at most. Default: as many as the kernel gives. */
+  /** Bytes that the pool holds at most; chunks without a slice make room for others. Default: as many as the kernel gives. */
   limit?: number | undefined;
   /** Back it with huge pages, which must be reserved (vm.nr_hugepages): the IOMMU needs one entry for 2 MiB. */
   hugePages?: boolean | undefined;
@@ -209,9 +209,26 @@ export class DmaPool extends Handle {
       if (offset >= 0) return this.#slice(chunk, offset, length);
     }
     const added = Math.max(this.#chunk, size);
-    if (this.#size + added > this.limit) return undefined;
+    if (!this.#makeRoom(added)) return undefined;
     const chunk = this.#grow(added);
     return this.#slice(chunk, chunk.blocks.allocate(size), length);
+  }
+
+  /**
+   * Gives chunks of which nothing is in use back to the kernel where the limit leaves no room for another: free memory in
+   * pieces that are too small would otherwise keep a large slice waiting for ever. False if even that is not enough.
+   */
+  #makeRoom(added: number): boolean {
+    const idle = this.#chunks.filter(({ blocks }) => blocks.idle);
+    const held = this.#size - idle.reduce((sum, { blocks }) => sum + blocks.size, 0);
+    if (held + added > this.limit) return false;
+    while (this.#size + added > this.limit) {
+      const chunk = idle.pop()!;
+      chunk.buffer.close();
+      this.#chunks.splice(this.#chunks.indexOf(chunk), 1);
+      this.#size -= chunk.blocks.size;
+    }
+    return true;
   }
 
   #slice(chunk: Chunk, offset: number, length: number): DmaSlice {

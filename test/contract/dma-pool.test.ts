@@ -92,6 +92,28 @@ test('who waits in front and gives up lets the next one through', async () => {
   half.free();
 });
 
+// Found by 'many requests at once': four chunks of a page each, all free, and a request for two pages that never ended.
+test('free memory in pieces that are too small is given back for a larger one', async () => {
+  const { pool, space, edu } = setUp({ chunk: PAGE, limit: 4 * PAGE });
+  const small = Array.from({ length: 4 }, () => pool.allocate(PAGE));
+  expect([pool.size, space.mappings.length]).toEqual([4 * PAGE, 4]);
+  small[0].free();
+  small[2].free();
+  small[3].free();
+  const kept = small[1];
+  const pair = pool.allocate(2 * PAGE);
+  expect([pool.size, pool.used, space.mappings.length]).toEqual([4 * PAGE, 3 * PAGE, 3]);
+  const waiting = pool.acquire(4 * PAGE);
+  pair.free();
+  fill(kept.bytes, 5);
+  await edu.fetch(kept.iova, 64);
+  kept.free();
+  const all = await waiting;
+  expect([all.bytes.length, pool.size, space.mappings.length]).toEqual([4 * PAGE, 4 * PAGE, 1]);
+  await edu.store(all.iova + BigInt(PAGE), 64);
+  expect([...all.bytes.subarray(PAGE, PAGE + 64)]).toEqual([...fill(new Uint8Array(64), 5)]);
+});
+
 test('closing the pool, its space or the device leaves nothing reachable, and ends waits', async () => {
   const { pool, space, edu, iommu } = setUp({ chunk: PAGE, limit: PAGE });
   const slice = pool.allocate(PAGE);
