@@ -7,7 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { Iommu } from 'iommufd';
-import { EduDriver } from './edu';
+import { EduDriver } from './drivers/edu/driver';
 import { openFaultSource } from './fault-source';
 
 const EDU_COOKIE = 0xed0_0000_0001n;

@@ -1,5 +1,5 @@
 /** RFC, section 4.1: one device in one address space; a second one shares it. */
-import { EduDriver } from '../edu';
+import { EduDriver } from '../drivers/edu/driver';
 import { hex, type Flow } from './stage';
 
 const COOKIE_1 = 0x1n;

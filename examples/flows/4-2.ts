@@ -1,5 +1,5 @@
 /** RFC, section 4.2: two address spaces without nesting; the user shadows GIOVA to its own addresses. */
-import { EduDriver } from '../edu';
+import { EduDriver } from '../drivers/edu/driver';
 import { hex, type Flow } from './stage';
 
 const GPA = 0x10_0000n;

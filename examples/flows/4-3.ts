@@ -1,5 +1,5 @@
 /** RFC, section 4.3: nesting in software. The child maps GIOVA to GPA; what both tables come to is kept below the API. */
-import { EduDriver } from '../edu';
+import { EduDriver } from '../drivers/edu/driver';
 import { hex, type Flow } from './stage';
 
 const GPA = 0x10_0000n;
