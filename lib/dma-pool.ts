@@ -2,10 +2,9 @@ import type { AddressSpace } from './address-space';
 import { blockSize, Buddy } from './buddy';
 import { DmaBuffer } from './dma-buffer';
 import { refusal } from './errors';
-import type { WaitOptions } from './event-stream';
 import { Handle, runAll } from './handle';
 import type { Mapping } from './mapping';
-import { limited } from './wait';
+import { limited, type WaitOptions } from './wait';
 
 /** Options of `space.createPool`. */
 export interface DmaPoolOptions {

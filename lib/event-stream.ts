@@ -3,14 +3,7 @@
  * stream neither spins the loop nor keeps the process alive; what happens meanwhile stays in the kernel.
  */
 import { refusal } from './errors';
-
-/** How long to wait for an event. */
-export interface WaitOptions {
-  /** Ends the wait: the promise rejects with the signal's reason, an AbortError unless it was given another. */
-  readonly signal?: AbortSignal | undefined;
-  /** Milliseconds to wait at most, below 2^31; then the promise rejects with IommuError ETIMEDOUT. */
-  readonly timeout?: number | undefined;
-}
+import { checkMilliseconds, type WaitOptions } from './wait';
 
 interface Waiter<T> {
   /** Who waits, and may stop waiting. */
@@ -26,9 +19,6 @@ export interface Source {
   /** Nobody waits any more. */
   stop(): void;
 }
-
-/** Longest delay a Node timer takes. */
-const LONGEST_TIMEOUT = 2 ** 31 - 1;
 
 export class EventStream<T> {
   readonly #source: Source;
@@ -88,7 +78,7 @@ export class EventStream<T> {
   async next({ signal, timeout }: WaitOptions = {}): Promise<IteratorResult<T, undefined>> {
     const owner = {};
     if (signal === undefined && timeout === undefined) return this.#wait(owner);
-    checkTimeout(timeout);
+    checkMilliseconds('timeout', timeout);
     signal?.throwIfAborted();
     const giveUp = (error: unknown) =>
       this.#dismiss(
@@ -159,11 +149,4 @@ export class EventStream<T> {
 
 function finish(waiter: Waiter<unknown>): void {
   waiter.resolve({ value: undefined, done: true });
-}
-
-function checkTimeout(timeout: unknown): void {
-  if (timeout === undefined) return;
-  if (typeof timeout !== 'number') throw new TypeError(`timeout must be a number, not ${typeof timeout}`);
-  if (!(timeout >= 0 && timeout <= LONGEST_TIMEOUT))
-    throw new RangeError(`timeout ${timeout} is outside 0 to ${LONGEST_TIMEOUT} milliseconds`);
 }

@@ -51,7 +51,7 @@ export {
 } from './register-map';
 export { Register, type RegisterCondition, type RegisterOf, type Registers } from './registers';
 export { RegisterArray } from './register-cell';
-export type { PollOptions } from './wait';
+export type { PollOptions, WaitOptions } from './wait';
 export type { RegionCapabilities } from './region-capabilities';
 export { Interrupt, type InterruptEvents, type InterruptKind } from './interrupt';
 export { AttachTarget, type Attachment } from './attach-target';
@@ -96,7 +96,6 @@ export {
   type ScatterSource,
 } from './scatter-list';
 export type { AllocateOptions, DeviceMapping, Kernel, Memory, Watch } from './kernel';
-export type { WaitOptions } from './event-stream';
 export { Fault, type FaultRecord, type FaultResponse } from './fault';
 export { FaultConsumer } from './fault-consumer';
 export { FaultQueue, type FaultQueueOptions } from './fault-queue';

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { check, checkObject, failure, refusal } from './errors';
-import { EventStream, type WaitOptions } from './event-stream';
+import { EventStream } from './event-stream';
+import type { WaitOptions } from './wait';
 import { runAll } from './handle';
 import { attemptBytes, attemptRead, call } from './ioctl';
 import { EFD_CLOEXEC, EFD_NONBLOCK, POLLIN, type Kernel, type Watch } from './kernel';

@@ -5,7 +5,8 @@
 import type { BoundDevice } from './bound-device';
 import type { Context } from './context';
 import { check, checkObject, failure, refusal, IommuError } from './errors';
-import { EventStream, type WaitOptions } from './event-stream';
+import { EventStream } from './event-stream';
+import type { WaitOptions } from './wait';
 import { Handle, runAll } from './handle';
 import { attemptRead, call } from './ioctl';
 import { enforcesSnoop } from './iommu-device-info';

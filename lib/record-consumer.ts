@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { failure, refusal } from './errors';
-import { EventStream, type WaitOptions } from './event-stream';
+import { EventStream } from './event-stream';
+import type { WaitOptions } from './wait';
 import { Handle } from './handle';
 import type { Link } from './rings/pump';
 import type { Ring } from './rings/ring';

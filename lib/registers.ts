@@ -1,8 +1,7 @@
 /** A driver's view of declared registers: what may not be done with one has no method, and throws. */
-import type { WaitOptions } from './event-stream';
 import { placeCells, RegisterCell, type RegisterArray } from './register-cell';
 import type { FieldValues, RegisterLayout, RegisterMap, RegisterSpace, RegisterValue } from './register-map';
-import { poll, type PollOptions } from './wait';
+import { poll, type PollOptions, type WaitOptions } from './wait';
 
 /** What a register is waited for to be: the fields named have these values; or whatever a function says. */
 export type RegisterCondition<R> = FieldValues<R> | ((value: RegisterValue<R>) => boolean);

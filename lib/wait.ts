@@ -1,6 +1,13 @@
 /** Waiting with an end: a timeout, an AbortSignal. */
 import { refusal } from './errors';
-import type { WaitOptions } from './event-stream';
+
+/** How long to wait for an event. */
+export interface WaitOptions {
+  /** Ends the wait: the promise rejects with the signal's reason, an AbortError unless it was given another. */
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds to wait at most, below 2^31; then the promise rejects with IommuError ETIMEDOUT. */
+  readonly timeout?: number | undefined;
+}
 
 /** Longest delay a Node timer takes. */
 const LONGEST_TIMEOUT = 2 ** 31 - 1;
