@@ -2,8 +2,7 @@
  * Events from the event loop as an async iterable. The source runs only while somebody waits, so an unread
  * stream neither spins the loop nor keeps the process alive; what happens meanwhile stays in the kernel.
  */
-import { refusal } from './errors';
-import { checkMilliseconds, type WaitOptions } from './wait';
+import { limited, type WaitOptions } from './wait';
 
 interface Waiter<T> {
   /** Who waits, and may stop waiting. */
@@ -19,6 +18,8 @@ export interface Source {
   /** Nobody waits any more. */
   stop(): void;
 }
+
+const NOTHING = () => {};
 
 export class EventStream<T> {
   readonly #source: Source;
@@ -75,28 +76,16 @@ export class EventStream<T> {
    * The next event; waits for one, `done` at the end of the stream. A wait that ends without one takes none: the
    * event goes to whoever asks next. Rejects with TypeError, RangeError (bad options), ETIMEDOUT or the signal's reason.
    */
-  async next({ signal, timeout }: WaitOptions = {}): Promise<IteratorResult<T, undefined>> {
+  next(options: WaitOptions = {}): Promise<IteratorResult<T, undefined>> {
     const owner = {};
-    if (signal === undefined && timeout === undefined) return this.#wait(owner);
-    checkMilliseconds('timeout', timeout);
-    signal?.throwIfAborted();
-    const giveUp = (error: unknown) =>
-      this.#dismiss(
-        (waiter) => waiter.owner === owner,
-        (waiter) => waiter.reject(error),
-      );
-    const abort = () => giveUp(signal?.reason);
-    const expire = () =>
-      giveUp(refusal('ETIMEDOUT', `nothing happened within ${timeout} ms`, { syscall: 'poll' }));
-    signal?.addEventListener('abort', abort);
-    // The event loop runs timers before it looks at descriptors, and immediates after.
-    const timer = timeout === undefined ? undefined : setTimeout(() => setImmediate(expire), timeout);
-    try {
-      return await this.#wait(owner);
-    } finally {
-      signal?.removeEventListener('abort', abort);
-      clearTimeout(timer);
-    }
+    return limited(
+      options,
+      () => `nothing happened within ${options.timeout} ms`,
+      (resolve, reject) => {
+        this.#wait({ owner, resolve, reject });
+        return () => this.#dismiss((waiter) => waiter.owner === owner, NOTHING);
+      },
+    );
   }
 
   /**
@@ -106,11 +95,13 @@ export class EventStream<T> {
   iterate(prepare: () => void, onReturn: () => void = () => {}): AsyncIterableIterator<T, undefined> {
     let left = false;
     const iterator: AsyncIterableIterator<T, undefined> = {
-      next: async () => {
-        if (left) return { value: undefined, done: true };
-        prepare();
-        return this.#wait(iterator);
-      },
+      next: () =>
+        new Promise((resolve, reject) => {
+          const waiter: Waiter<T> = { owner: iterator, resolve, reject };
+          if (left) return finish(waiter);
+          prepare();
+          this.#wait(waiter);
+        }),
       return: async () => {
         left = true;
         this.#dismiss((waiter) => waiter.owner === iterator, finish);
@@ -122,19 +113,18 @@ export class EventStream<T> {
     return iterator;
   }
 
-  #wait(owner: object): Promise<IteratorResult<T, undefined>> {
-    if (this.#buffer.length > 0) return Promise.resolve({ value: this.#buffer.shift() as T, done: false });
-    if (this.#ended) return Promise.resolve({ value: undefined, done: true });
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ owner, resolve, reject });
-      if (this.#waiters.length > 1) return;
-      try {
-        this.#source.start();
-      } catch (error) {
-        this.#waiters = this.#waiters.filter((waiter) => waiter.owner !== owner);
-        reject(error);
-      }
-    });
+  /** Throws what the source does. */
+  #wait(waiter: Waiter<T>): void {
+    if (this.#buffer.length > 0) return waiter.resolve({ value: this.#buffer.shift() as T, done: false });
+    if (this.#ended) return finish(waiter);
+    this.#waiters.push(waiter);
+    if (this.#waiters.length > 1) return;
+    try {
+      this.#source.start();
+    } catch (error) {
+      this.#waiters = this.#waiters.filter((other) => other !== waiter);
+      throw error;
+    }
   }
 
   /** Lets go of the waiters that `which` names, and tells them how. */
@@ -147,6 +137,6 @@ export class EventStream<T> {
   }
 }
 
-function finish(waiter: Waiter<unknown>): void {
+function finish<T>(waiter: Waiter<T>): void {
   waiter.resolve({ value: undefined, done: true });
 }

@@ -121,6 +121,7 @@ export class FaultQueue extends FaultConsumer {
         syscall: 'read',
         hint: 'answer its faults, end iterations and waits, and share it once',
       });
+    this.rest();
     const descriptors = this.#pump.lend();
     if (typeof descriptors === 'number') throw failure(descriptors, { syscall: 'poll' });
     if (descriptors && this.#memory) {

@@ -1,10 +1,10 @@
 import { EventEmitter } from 'node:events';
 import { failure, refusal } from './errors';
 import { EventStream } from './event-stream';
-import type { WaitOptions } from './wait';
 import { Handle } from './handle';
 import type { Link } from './rings/pump';
 import type { Ring } from './rings/ring';
+import { limited, type WaitOptions } from './wait';
 
 const READ = { syscall: 'read' } as const;
 /** Slots are given back to the pump after this many records at the latest. */
@@ -18,6 +18,12 @@ export interface ConsumerEvents<T> {
   record: [item: T];
   /** Nothing will come any more: what reads the kernel's file has ended. */
   error: [error: unknown];
+}
+
+/** A call of ready(). */
+interface Readiness {
+  resolve(): void;
+  reject(error: unknown): void;
 }
 
 /** What went through a ring. */
@@ -44,13 +50,16 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
   /** @internal */
   protected readonly link: Link;
   readonly #stream: EventStream<T>;
-  readonly #readiness: EventStream<void>;
+  /** Who waits in ready(). */
+  readonly #readiness: Readiness[] = [];
   readonly #emitter = new EventEmitter<ConsumerEvents<T>>();
   /** @internal Index of the next record to be taken, and the end of the batch, while some are taken. */
   protected position = 0;
   /** @internal */
   protected end = 0;
   #listening = false;
+  /** A look whether anybody listens still. */
+  #rest: NodeJS.Immediate | undefined;
   /** Records are being taken: not again from within. */
   #busy = false;
 
@@ -59,9 +68,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     super();
     this.ring = ring;
     this.link = link;
-    const source = { start: () => this.#listen(), stop: () => this.#rest() };
-    this.#stream = new EventStream(source);
-    this.#readiness = new EventStream(source);
+    this.#stream = new EventStream({ start: () => this.#listen(), stop: () => this.#mayRest() });
   }
 
   /**
@@ -111,10 +118,13 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   /** `any`: how many there were before. */
   #drainRing(visitAll: (head: number) => void, any: number): number {
-    let count = 0;
-    for (let held = 1, now = 1; held > 0 && now > 0 && count < MOST_AT_ONCE && !this.closed; count += now) {
+    // What is in the ring comes first: the pump reads and writes when it has been seen.
+    let count = this.#consume(visitAll, Infinity);
+    for (let held = 1; held > 0 && count < MOST_AT_ONCE && !this.closed;) {
       held = this.link.pass();
-      now = this.#consume(visitAll, Infinity);
+      const now = this.#consume(visitAll, Infinity);
+      if (now === 0) break;
+      count += now;
     }
     if (count + any === 0) this.#checkError();
     return count;
@@ -135,12 +145,34 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
    * Waits until there is something to drain. Rejects with IommuError EBADF (the queue is closed, also meanwhile),
    * ETIMEDOUT, what ended the reading of the kernel's file, or the signal's reason.
    */
-  async ready(options: WaitOptions = {}): Promise<void> {
-    this.#requireConsumer();
-    this.#look();
-    if (!this.#stream.empty || this.ring.available > 0) return;
-    const { done } = await this.#readiness.next(options);
-    if (done) throw this.closedError(READ);
+  ready(options: WaitOptions = {}): Promise<void> {
+    return limited<void>(
+      options,
+      () => `nothing happened within ${options.timeout} ms`,
+      (resolve, reject) => {
+        this.#requireConsumer();
+        this.#look();
+        if (!this.#stream.empty || this.ring.available > 0) {
+          resolve();
+          return () => {};
+        }
+        const waiter = { resolve, reject };
+        this.#readiness.push(waiter);
+        const leave = () => {
+          const at = this.#readiness.indexOf(waiter);
+          if (at < 0) return;
+          this.#readiness.splice(at, 1);
+          if (!this.#wanted) this.rest();
+        };
+        try {
+          this.#listen();
+        } catch (error) {
+          leave();
+          throw error;
+        }
+        return leave;
+      },
+    );
   }
 
   /**
@@ -175,7 +207,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   off<E extends keyof ConsumerEvents<T>>(event: E, listener: (...args: ConsumerEvents<T>[E]) => void): this {
     this.#emitter.off(event, listener as never);
-    this.#rest();
+    if (!this.#wanted) this.rest();
     return this;
   }
 
@@ -206,7 +238,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   /** Somebody takes records as they come, or waits for some. */
   get #wanted(): boolean {
-    return this.#stream.waiting || this.#readiness.waiting || this.#emitter.listenerCount('record') > 0;
+    return this.#stream.waiting || this.#readiness.length > 0 || this.#emitter.listenerCount('record') > 0;
   }
 
   /** What the kernel has is asked for before anybody waits. */
@@ -233,16 +265,27 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
   }
 
   #listen(): void {
-    if (this.#listening) return;
-    const result = this.link.start(() => this.#wake());
-    if (result < 0) throw failure(result, { syscall: 'poll' });
-    this.#listening = true;
+    if (!this.#listening) {
+      const result = this.link.start(() => this.#wake());
+      if (result < 0) throw failure(result, { syscall: 'poll' });
+      this.#listening = true;
+    }
     // What came since it was looked for rings no doorbell.
     if (!this.ring.sleep()) setImmediate(() => this.#wake());
   }
 
-  #rest(): void {
-    if (!this.#listening || this.#wanted) return;
+  /** Who was woken most often waits again at once: it is soon enough to see then whether nobody does. */
+  #mayRest(): void {
+    if (!this.#listening || this.#rest || this.#wanted) return;
+    this.#rest = setImmediate(() => {
+      this.#rest = undefined;
+      if (!this.#wanted) this.rest();
+    });
+  }
+
+  /** Listens no more. */
+  protected rest(): void {
+    if (!this.#listening) return;
     this.#listening = false;
     this.link.stop();
     this.ring.awake();
@@ -263,7 +306,10 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
   }
 
   #deliver(): void {
-    while (this.#readiness.waiting && this.ring.available > 0) this.#readiness.push();
+    if (this.#readiness.length > 0 && this.ring.available > 0) {
+      for (const { resolve } of this.#readiness.splice(0)) resolve();
+      this.#mayRest();
+    }
     while (!this.closed && this.ring.available > 0) {
       if (this.#stream.waiting) this.#consume((head) => this.#takeAll(head, undefined), 1);
       else if (this.#emitter.listenerCount('record') > 0) this.#emitOne();
@@ -282,7 +328,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     this.#listening = false;
     this.link.stop();
     this.#stream.fail(error);
-    this.#readiness.fail(error);
+    for (const { reject } of this.#readiness.splice(0)) reject(error);
     if (this.#emitter.listenerCount('error') > 0) this.#emitter.emit('error', error);
     else if (this.#emitter.listenerCount('record') > 0) throw error;
   }
@@ -333,7 +379,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
   /** Ends waits and iterations. */
   protected override release(): void {
     this.#stream.end();
-    this.#readiness.end();
+    for (const { reject } of this.#readiness.splice(0)) reject(this.closedError(READ));
     this.#emitter.removeAllListeners();
     this.#listening = false;
     if (this.#busy) {

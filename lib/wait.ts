@@ -25,14 +25,18 @@ export function checkMilliseconds(what: string, value: unknown): void {
  * hears of the end. The timeout ends the wait with IommuError ETIMEDOUT, `late` telling what did not happen; the signal with
  * its reason.
  */
-export async function limited<T>(
+export function limited<T>(
   { signal, timeout }: WaitOptions,
   late: () => string,
   start: (resolve: (value: T) => void, reject: (error: unknown) => void) => () => void,
 ): Promise<T> {
-  checkMilliseconds('timeout', timeout);
-  signal?.throwIfAborted();
   return new Promise<T>((resolve, reject) => {
+    if (signal === undefined && timeout === undefined) {
+      start(resolve, reject);
+      return;
+    }
+    checkMilliseconds('timeout', timeout);
+    signal?.throwIfAborted();
     let undo = () => {};
     let timer: NodeJS.Timeout | undefined;
     let over = false;
@@ -46,9 +50,10 @@ export async function limited<T>(
     };
     const fail = (error: unknown) => end(() => reject(error));
     const abort = () => fail(signal?.reason);
+    const expire = () => fail(refusal('ETIMEDOUT', late(), { syscall: 'poll' }));
     signal?.addEventListener('abort', abort);
-    if (timeout !== undefined)
-      timer = setTimeout(() => fail(refusal('ETIMEDOUT', late(), { syscall: 'poll' })), timeout);
+    // The event loop runs timers before it looks at descriptors, and immediates after: what is there goes first.
+    if (timeout !== undefined) timer = setTimeout(() => setImmediate(expire), timeout);
     try {
       undo = start((value) => end(() => resolve(value)), fail);
     } catch (error) {

@@ -61,6 +61,8 @@ export class LinuxPump implements Pump {
   }
 
   lend(): RingDescriptors | number {
+    // Two who listen to one doorbell would take each other's rings.
+    this.#doorbell.close();
     const result = this.addon.runPump(this.native.handle);
     return result < 0 ? result : this.native;
   }
