@@ -307,7 +307,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   #deliver(): void {
     if (this.#readiness.length > 0 && this.ring.available > 0) {
-      for (const { resolve } of this.#readiness.splice(0)) resolve();
+      for (const waiter of this.#readiness.splice(0)) waiter.resolve();
       this.#mayRest();
     }
     while (!this.closed && this.ring.available > 0) {
@@ -328,7 +328,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     this.#listening = false;
     this.link.stop();
     this.#stream.fail(error);
-    for (const { reject } of this.#readiness.splice(0)) reject(error);
+    for (const waiter of this.#readiness.splice(0)) waiter.reject(error);
     if (this.#emitter.listenerCount('error') > 0) this.#emitter.emit('error', error);
     else if (this.#emitter.listenerCount('record') > 0) throw error;
   }
@@ -379,7 +379,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
   /** Ends waits and iterations. */
   protected override release(): void {
     this.#stream.end();
-    for (const { reject } of this.#readiness.splice(0)) reject(this.closedError(READ));
+    for (const waiter of this.#readiness.splice(0)) waiter.reject(this.closedError(READ));
     this.#emitter.removeAllListeners();
     this.#listening = false;
     if (this.#busy) {
