@@ -17,6 +17,8 @@ export interface Source {
   start(): void;
   /** Nobody waits any more. */
   stop(): void;
+  /** The last who waited has an event, and likely waits again soon. Without it: stop(). */
+  served?(): void;
 }
 
 const NOTHING = () => {};
@@ -48,7 +50,9 @@ export class EventStream<T> {
       return;
     }
     waiter.resolve({ value: event, done: false });
-    if (!this.waiting) this.#source.stop();
+    if (this.waiting) return;
+    if (this.#source.served) this.#source.served();
+    else this.#source.stop();
   }
 
   /** Removes and returns what is buffered. */

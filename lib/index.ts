@@ -101,6 +101,7 @@ export { FaultConsumer } from './fault-consumer';
 export { FaultQueue, type FaultQueueOptions } from './fault-queue';
 export { FaultView } from './fault-view';
 export type { DescriptorShare, MemoryShare, RingShare } from './ring-share';
-export { RecordConsumer, type ConsumerEvents, type RingCounters } from './record-consumer';
+export { RecordConsumer, type ConsumerEvents } from './record-consumer';
+export type { RingCounters } from './rings/ring';
 export { MockDevice, type MockFault } from './mock-device';
 export type { Hex } from './hex';

@@ -3,7 +3,7 @@ import { failure, refusal } from './errors';
 import { EventStream } from './event-stream';
 import { Handle } from './handle';
 import type { Link } from './rings/pump';
-import type { Ring } from './rings/ring';
+import type { Ring, RingCounters } from './rings/ring';
 import { limited, type WaitOptions } from './wait';
 
 const READ = { syscall: 'read' } as const;
@@ -24,19 +24,6 @@ export interface ConsumerEvents<T> {
 interface Readiness {
   resolve(): void;
   reject(error: unknown): void;
-}
-
-/** What went through a ring. */
-export interface RingCounters {
-  /** Records that came from the kernel. */
-  readonly published: number;
-  readonly consumed: number;
-  /** Responses that nobody waited for: the kernel had answered 'invalid' itself. */
-  readonly refused: number;
-  /** Records lost here: always 0, what has no room stays in the kernel. */
-  readonly dropped: number;
-  /** How often a sleeping consumer was woken. */
-  readonly wakeups: number;
 }
 
 /**
@@ -68,7 +55,11 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     super();
     this.ring = ring;
     this.link = link;
-    this.#stream = new EventStream({ start: () => this.#listen(), stop: () => this.#mayRest() });
+    this.#stream = new EventStream({
+      start: () => this.#listen(),
+      stop: () => this.#mayRest(),
+      served: () => this.#restSoon(),
+    });
   }
 
   /**
@@ -162,7 +153,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
           const at = this.#readiness.indexOf(waiter);
           if (at < 0) return;
           this.#readiness.splice(at, 1);
-          if (!this.#wanted) this.rest();
+          this.#mayRest();
         };
         try {
           this.#listen();
@@ -207,14 +198,13 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   off<E extends keyof ConsumerEvents<T>>(event: E, listener: (...args: ConsumerEvents<T>[E]) => void): this {
     this.#emitter.off(event, listener as never);
-    if (!this.#wanted) this.rest();
+    this.#mayRest();
     return this;
   }
 
   /** What went through the ring, since it was made; all counts are modulo 2^32. */
   get counters(): RingCounters {
-    const { head, tail, refused, dropped, wakeups } = this.ring;
-    return { published: head >>> 0, consumed: tail >>> 0, refused, dropped, wakeups };
+    return this.ring.counters;
   }
 
   /** Who has the consumer's side; undefined: this object. */
@@ -274,12 +264,16 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     if (!this.ring.sleep()) setImmediate(() => this.#wake());
   }
 
-  /** Who was woken most often waits again at once: it is soon enough to see then whether nobody does. */
   #mayRest(): void {
+    if (!this.#wanted) this.rest();
+  }
+
+  /** Who was woken most often waits again at once: in the next turn of the event loop it is seen whether nobody does. */
+  #restSoon(): void {
     if (!this.#listening || this.#rest || this.#wanted) return;
     this.#rest = setImmediate(() => {
       this.#rest = undefined;
-      if (!this.#wanted) this.rest();
+      this.#mayRest();
     });
   }
 
@@ -308,7 +302,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
   #deliver(): void {
     if (this.#readiness.length > 0 && this.ring.available > 0) {
       for (const waiter of this.#readiness.splice(0)) waiter.resolve();
-      this.#mayRest();
+      this.#restSoon();
     }
     while (!this.closed && this.ring.available > 0) {
       if (this.#stream.waiting) this.#consume((head) => this.#takeAll(head, undefined), 1);

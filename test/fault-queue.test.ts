@@ -214,6 +214,8 @@ describe('fault queue', () => {
     );
     for (const ready of kernel.watches) ready(1);
     expect(await first).toMatchObject({ done: false, value: { address: 0x1000n } });
+    // Who was served may wait again: the watch stays until the event loop has turned.
+    await new Promise(setImmediate);
     expect(kernel.watches.size).toBe(0);
     expect(await iterator.next()).toMatchObject({ value: { address: 0x2000n } });
     const waiting = iterator.next();
@@ -246,6 +248,7 @@ describe('fault queue', () => {
     kernel.reads.push(records({ dev_id: 2, cookie: 1, addr: 0x1000n }));
     for (const ready of kernel.watches) ready(1);
     expect(await waiting).toMatchObject({ address: 0x1000n });
+    await new Promise(setImmediate);
     expect(kernel.watches.size).toBe(0);
   });
 

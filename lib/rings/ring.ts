@@ -41,6 +41,19 @@ const ERROR = field.error >> 2;
 const WAKEUPS = field.wakeups >> 2;
 const DROPPED = field.dropped >> 2;
 
+/** What went through a ring. */
+export interface RingCounters {
+  /** Records that came from the kernel. */
+  readonly published: number;
+  readonly consumed: number;
+  /** Responses that nobody waited for: the kernel had answered 'invalid' itself. */
+  readonly refused: number;
+  /** Records lost here: always 0, what has no room stays in the kernel. */
+  readonly dropped: number;
+  /** How often a sleeping consumer was woken. */
+  readonly wakeups: number;
+}
+
 export class Ring {
   readonly shape: RingShape;
   /** The whole mapping as words: a record's are from `slot(index)` on. */
@@ -173,6 +186,11 @@ export class Ring {
   /** How often the consumer's doorbell was rung. */
   get wakeups(): number {
     return this.words[WAKEUPS] >>> 0;
+  }
+
+  get counters(): RingCounters {
+    const { head, tail, refused, dropped, wakeups } = this;
+    return { published: head >>> 0, consumed: tail >>> 0, refused, dropped, wakeups };
   }
 
   /** Writes a response, for publishResponses(). False: there is no room until the pump has taken some. */
