@@ -1,6 +1,7 @@
 /**
  * The npm `install` script: builds the native addon where it can, and lets the installation succeed where it cannot,
- * for the simulated backend needs none. Plain JavaScript, because it runs before anything is compiled.
+ * for the simulated backend needs none; with `--required` (`iommufd build`) it fails then. Plain JavaScript, because it
+ * runs before anything is compiled.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -63,14 +64,18 @@ function explain({ cause, log }) {
   for (const line of telling.slice(-LAST_LINES)) console.error(`  ${line}`);
   console.error(`iommufd: the native addon for Linux was not built: ${cause}`);
   console.error(
-    'iommufd: the simulated backend works without. To build it later (Python 3, make, C++ compiler): npm rebuild iommufd; in a clone: npm run install',
+    'iommufd: the simulated backend works without. To build it later (Python 3, make, C++ compiler): npx iommufd build; in a clone: npm run install',
   );
 }
 
-if (process.env.IOMMUFD_SKIP_BUILD === '1') {
+const required = process.argv.includes('--required');
+if (process.env.IOMMUFD_SKIP_BUILD === '1' && !required) {
   console.error('iommufd: IOMMUFD_SKIP_BUILD=1: the native addon is not built; the simulated backend works');
 } else {
   const failure =
     process.platform === 'linux' ? build() : { cause: `this is ${process.platform}, not Linux`, log: '' };
-  if (failure) explain(failure);
+  if (failure) {
+    explain(failure);
+    if (required) process.exitCode = 1;
+  }
 }

@@ -26,6 +26,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
     summary: 'give a device back to its driver',
     load: () => ({ run: loadBind().runUnbind }),
   },
+  build: {
+    summary: 'build the native addon, for /dev/iommu',
+    load: () => require('./build') as typeof import('./build'),
+  },
   vm: {
     summary: 'run a command in a virtual machine that has an IOMMU',
     load: () => ({ run: loadPrograms().runVm }),

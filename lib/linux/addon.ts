@@ -109,9 +109,9 @@ function load(): { readonly addon: Addon } | Unavailable {
   } catch (error) {
     // `bindings` lists where it looked when it found no file; all else is a file that does not load.
     const absent = typeof error === 'object' && error !== null && 'tries' in error;
-    if (absent) return { reason: 'the native addon is not built (to build it: npm rebuild iommufd)' };
+    if (absent) return { reason: 'the native addon is not built (to build it: npx iommufd build)' };
     return {
-      reason: `the native addon does not load (to rebuild it: npm rebuild iommufd): ${String(error)}`,
+      reason: `the native addon does not load (to rebuild it: npx iommufd build): ${String(error)}`,
     };
   }
 }

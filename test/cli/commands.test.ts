@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 const ROOT = join(__dirname, '../../..');
 const { bin } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { bin: { iommufd: string } };
-const COMMANDS = ['doctor', 'devices', 'bind', 'unbind', 'vm', 'graph', 'demo'];
+const COMMANDS = ['doctor', 'devices', 'bind', 'unbind', 'build', 'vm', 'graph', 'demo'];
 
 function run(args: readonly string[], environment: Record<string, string> = {}) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [join(ROOT, bin.iommufd), ...args], {

@@ -12,7 +12,7 @@ import { type Block, blocksOf, ROOT } from './blocks';
 const DEPENDENCIES = ['bindings', 'file-uri-to-path', 'node-addon-api'];
 /** Commands that change the machine, take minutes, or start a virtual machine. */
 const MACHINE =
-  /^(sudo |apt-get |npm rebuild |cp .*udev|echo .*sys)|scripts\/vm\/kernel|iommufd (vm|bind|unbind) /;
+  /^(sudo |apt-get |cp .*udev|echo .*sys)|scripts\/vm\/kernel|iommufd (build|vm |bind |unbind )/;
 
 export const needsMachine = (command: string): boolean => MACHINE.test(command.trim());
 

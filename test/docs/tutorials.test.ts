@@ -25,7 +25,7 @@ test('getting started ends with a passing test, a running program, and nothing c
   // What is left out needs root, minutes or QEMU; test/vm-host follows that.
   expect(tutorial.leftOut).toEqual([
     expect.stringMatching(/^sudo apt-get install /),
-    'npm rebuild iommufd',
+    'npx iommufd build',
     'node_modules/iommufd/scripts/vm/kernel',
     'npx iommufd vm node dist/main.js',
   ]);

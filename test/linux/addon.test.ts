@@ -34,7 +34,7 @@ describe('a copy without the addon', () => {
 
   test('says that it is not built', () => {
     expect(run(folder, reason)).toMatch(
-      expected(/^the native addon is not built \(to build it: npm rebuild iommufd\)\n$/),
+      expected(/^the native addon is not built \(to build it: npx iommufd build\)\n$/),
     );
     const made = run(
       folder,

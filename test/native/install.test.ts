@@ -19,8 +19,8 @@ describe('npm install', () => {
   afterEach(() => rmSync(folder, { recursive: true }));
 
   /** Runs the script where PATH leads to nothing. */
-  function install(environment: Record<string, string> = {}): Outcome {
-    const run = spawnSync(process.execPath, ['scripts/install.mjs'], {
+  function install(environment: Record<string, string> = {}, ...args: string[]): Outcome {
+    const run = spawnSync(process.execPath, ['scripts/install.mjs', ...args], {
       cwd: folder,
       env: { PATH: join(folder, 'nothing'), HOME: folder, ...environment },
       encoding: 'utf8',
@@ -29,7 +29,7 @@ describe('npm install', () => {
   }
 
   const simulated =
-    /\niommufd: the simulated backend works without\..* npm rebuild iommufd; in a clone: npm run install\n$/;
+    /\niommufd: the simulated backend works without\..* npx iommufd build; in a clone: npm run install\n$/;
 
   test('without Python, make and a compiler', () => {
     symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
@@ -43,6 +43,12 @@ describe('npm install', () => {
     const { end, stderr } = install();
     expect(end).toBe(0);
     if (process.platform === 'linux') expect(stderr).toMatch(/not built: node-gyp was not found$/m);
+    expect(stderr).toMatch(simulated);
+  });
+
+  test('where it is required, that is a failure', () => {
+    const { end, stderr } = install({ IOMMUFD_SKIP_BUILD: '1' }, '--required');
+    expect(end).toBe(1);
     expect(stderr).toMatch(simulated);
   });
 

@@ -125,7 +125,7 @@ export function addon({ addon: problem, simulated }: Facts): Finding {
       status: 'problem',
       says: problem,
       advice: 'it takes Python 3, make and a C++ compiler',
-      commands: ['sudo apt-get install --no-install-recommends python3 make g++', 'npm rebuild iommufd'],
+      commands: ['sudo apt-get install --no-install-recommends python3 make g++', 'npx iommufd build'],
     };
   return {
     status: 'ok',
