@@ -4,18 +4,30 @@ import { DsaError } from './errors';
 export const DESCRIPTOR_BYTES = 64;
 export const RECORD_BYTES = 32;
 
-const OPCODE = { BATCH: 1, DRAIN: 2, MOVE: 3, FILL: 4, COMPARE: 5 } as const;
-const FLAG = {
+export const OPCODE = {
+  BATCH: 0x01,
+  DRAIN: 0x02,
+  MOVE: 0x03,
+  FILL: 0x04,
+  COMPARE: 0x05,
+  COMPARE_PATTERN: 0x06,
+  CRC: 0x10,
+} as const;
+export const FLAG = {
   BLOCK_ON_FAULT: 0x02,
   RECORD_VALID: 0x04,
   REQUEST_RECORD: 0x08,
   REQUEST_INTERRUPT: 0x10,
+  CHECK_RESULT: 0x80,
 } as const;
 
 export const STATUS = {
   SUCCESS: 0x01,
+  FALSE_PREDICATE: 0x02,
   PAGE_FAULT: 0x03,
   BATCH_FAILED: 0x05,
+  BATCH_PAGE_FAULT: 0x06,
+  INVALID_FLAGS: 0x11,
   HARDWARE: 0x20,
   TRANSLATION: 0x22,
 } as const;
@@ -64,6 +76,9 @@ export const operations = {
   }),
 };
 
+/** Reserved there: what these need themselves the device asks for anyway. */
+const NEVER_BLOCKS: ReadonlySet<number> = new Set([OPCODE.DRAIN, OPCODE.BATCH]);
+
 export interface Submission {
   /** Address of the completion record. */
   readonly record: bigint;
@@ -76,7 +91,7 @@ export interface Submission {
 export function encode(operation: Operation, { record, vector, block }: Submission): Uint8Array {
   const { opcode, source, destination, size } = operation;
   const view = new DataView(new ArrayBuffer(DESCRIPTOR_BYTES));
-  const blocks = block && opcode !== OPCODE.DRAIN ? FLAG.BLOCK_ON_FAULT : 0;
+  const blocks = block && !NEVER_BLOCKS.has(opcode) ? FLAG.BLOCK_ON_FAULT : 0;
   const interrupts = vector === undefined ? 0 : FLAG.REQUEST_INTERRUPT;
   const flags = FLAG.RECORD_VALID | FLAG.REQUEST_RECORD | blocks | interrupts;
   view.setUint32(4, (opcode << 24) | flags, true);
