@@ -204,3 +204,32 @@ test('a function level reset forgets everything', () => {
   expect(record.read().status).toBe(STATUS.NONE);
   expect(bench.enable().do({ opcode: OPCODE.NOOP }).status).toBe(STATUS.SUCCESS);
 });
+
+test.each<[string, (bench: Bench) => void]>([
+  ['a function level reset', ({ device }) => device.reset()],
+  ['the command', (bench) => expect(bench.command(COMMAND.RESET_DEVICE)).toBe(0)],
+])('several queues full of work that waits for pages: %s forgets all of it', (_name, reset) => {
+  const bench = new Bench().enable();
+  const flags = FLAG.BLOCK_ON_FAULT | FLAG.REQUEST_RECORD;
+  const records = Array.from({ length: 16 }, () => bench.record());
+  records.forEach(({ address: record }, i) => {
+    const fill = { opcode: OPCODE.FILL, destination: HOLE + BigInt(0x1000 * i), size: 8, flags, record };
+    if (i % 2) expect(bench.enqueue(fill)).toBe(true);
+    else bench.submit(fill);
+    bench.machine.step();
+  });
+  bench.machine.idle();
+  const asked = bench.faults.drain();
+  expect(asked).toHaveLength(4);
+  reset(bench);
+  const buffer = bench.iommu.allocateDma(0x10000);
+  bench.space.map(buffer, { iova: HOLE });
+  for (const fault of asked) fault.respond('success');
+  bench.machine.idle();
+  expect(records.map((record) => record.read().status)).toEqual(records.map(() => STATUS.NONE));
+  bench.enable();
+  expect(bench.do({ opcode: OPCODE.FILL, destination: HOLE, source: 5n, size: 8 }).status).toBe(
+    STATUS.SUCCESS,
+  );
+  expect(buffer.bytes.filter((byte) => byte !== 0)).toEqual(Uint8Array.of(5));
+});
