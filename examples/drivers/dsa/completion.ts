@@ -1,5 +1,5 @@
 /** Completion records: layout and numbers of Linux's include/uapi/linux/idxd.h. */
-import { OPCODE, type Operation, STATUS } from './descriptor';
+import { COMPARISONS, FLAGS, OPCODE, type Operation, STATUS } from './descriptor';
 
 export const RECORD_BYTES = 32;
 const STATUS_BITS = 0x7f;
@@ -58,7 +58,9 @@ function flawOf(operation: Operation, claims: Claims, view: DataView): string | 
     case STATUS.BATCH_FAILED:
       return operation.opcode === OPCODE.BATCH ? undefined : 'it is no batch';
     case STATUS.INVALID_FLAGS:
-      return invalidFlags !== 0 ? undefined : 'flags are invalid, and none of them is';
+      return invalidFlags !== 0 && (invalidFlags & ~FLAGS) === 0
+        ? undefined
+        : 'flags are invalid that it has not';
     default:
       return ERRORS.has(status) ? undefined : `no status 0x${status.toString(16)}`;
   }
@@ -74,15 +76,14 @@ function flawOfSuccess(
   operation: Operation,
   { status, write, result, completed }: Claims,
 ): string | undefined {
-  const { opcode, size, checked = false } = operation;
+  const { opcode, size } = operation;
   if (write) return 'a write has failed, and nothing has';
   const whole = completed === 0 || completed === size;
   if (opcode === OPCODE.BATCH) return completed === size && result === 0 ? undefined : 'a batch is not whole';
   if (!COMPARISONS.has(opcode))
     return whole && result === 0 && status === STATUS.SUCCESS ? undefined : 'it is done, and not whole';
   if (result > 1) return `result ${result}`;
-  if (checked && (status === STATUS.SUCCESS) !== (result === 0)) return 'status and result do not agree';
-  if (!checked && status !== STATUS.SUCCESS) return 'nothing was expected';
+  if ((status === STATUS.SUCCESS) !== (result === 0)) return 'status and result do not agree';
   return result === 0
     ? whole
       ? undefined
@@ -91,8 +92,6 @@ function flawOfSuccess(
       ? undefined
       : 'nothing differs';
 }
-
-const COMPARISONS: ReadonlySet<number> = new Set([OPCODE.COMPARE, OPCODE.COMPARE_PATTERN]);
 
 /** Something is left to do, and the page is one of those that the operation needs. */
 function flawOfFault(

@@ -18,6 +18,8 @@ export const FLAG = {
   REQUEST_INTERRUPT: 0x10,
   CHECK_RESULT: 0x80,
 } as const;
+/** All that a descriptor of ours has. */
+export const FLAGS = Object.values<number>(FLAG).reduce((bits, flag) => bits | flag, 0);
 
 /** Status of a completion record. */
 export const STATUS = {
@@ -43,8 +45,6 @@ export interface Operation {
   readonly size: number;
   /** Bytes that were done before, by a descriptor that could not do the rest. */
   readonly done?: number;
-  /** Of a comparison: the device is told that nothing should differ, and says so twice if something does. */
-  readonly checked?: boolean;
   /** Of a CRC: that of the bytes before. Default 0. */
   readonly seed?: number;
 }
@@ -81,16 +81,19 @@ export interface Submission {
   readonly block: boolean;
 }
 
+export const COMPARISONS: ReadonlySet<number> = new Set([OPCODE.COMPARE, OPCODE.COMPARE_PATTERN]);
+
 /** Block on fault is reserved there: for what these need themselves the device asks anyway. */
 const NEVER_BLOCKS: ReadonlySet<number> = new Set([OPCODE.DRAIN, OPCODE.BATCH]);
 
-/** Bytes 40 and on stay zero for an operation that expects nothing, or has no seed. */
+/** Comparisons expect that nothing differs: byte 40 is zero. */
 export function encode(what: Operation, { record, vector, block }: Submission): Uint8Array {
-  const { opcode, source, destination, size, checked = false, seed = 0 } = what;
+  const { opcode, source, destination, size, seed = 0 } = what;
   const view = new DataView(new ArrayBuffer(DESCRIPTOR_BYTES));
   const blocks = block && !NEVER_BLOCKS.has(opcode) ? FLAG.BLOCK_ON_FAULT : 0;
   const interrupts = vector === undefined ? 0 : FLAG.REQUEST_INTERRUPT;
-  const checks = checked ? FLAG.CHECK_RESULT : 0;
+  // The device says in two fields then whether something differs: a flipped bit does not make one answer of the other.
+  const checks = COMPARISONS.has(opcode) ? FLAG.CHECK_RESULT : 0;
   const flags = FLAG.RECORD_VALID | FLAG.REQUEST_RECORD | blocks | interrupts | checks;
   view.setUint32(4, (opcode << 24) | flags, true);
   view.setBigUint64(8, record, true);

@@ -19,11 +19,11 @@ export async function verified(name: string, operation: Operation, run: Run): Pr
   switch (opcode) {
     case OPCODE.MOVE:
       if (overlaps(operation)) return moveOverlapping(operation, run, wrong);
-      return untilEqual(operation, run, checked(operations.compare(source, destination, size)), () =>
+      return untilEqual(operation, run, operations.compare(source, destination, size), () =>
         wrong(`a copy differs from its source, ${TRIES} times`),
       );
     case OPCODE.FILL:
-      return untilEqual(operation, run, checked(operations.comparePattern(destination, size, source)), () =>
+      return untilEqual(operation, run, operations.comparePattern(destination, size, source), () =>
         wrong(`memory is not what it was filled with, ${TRIES} times`),
       );
     case OPCODE.COMPARE:
@@ -34,9 +34,6 @@ export async function verified(name: string, operation: Operation, run: Run): Pr
       return run(operation);
   }
 }
-
-/** A flipped bit does not make one answer of the other. */
-const checked = (comparison: Operation): Operation => ({ ...comparison, checked: true });
 
 /** Does an operation again until a comparison says that it is right. */
 async function untilEqual(operation: Operation, run: Run, comparison: Operation, wrong: () => DsaError) {

@@ -2,6 +2,7 @@
  * What the simulated accelerator and its driver take from Linux's headers, by the names that C has for it: constants of
  * include/uapi/linux/idxd.h and drivers/dma/idxd/registers.h, and which bits a field has in its struct or union.
  */
+import * as driverCompletion from '../../../examples/drivers/dsa/completion';
 import * as driverDescriptor from '../../../examples/drivers/dsa/descriptor';
 import * as driver from '../../../examples/drivers/dsa/registers';
 import type { RegisterMap } from '../../../lib/register-map';
@@ -218,8 +219,46 @@ export const registerFacts: Facts = {
 
 // ---- The driver's own
 
+const { operations } = driverDescriptor;
+type Sketch = Partial<driverDescriptor.Operation & driverDescriptor.Submission>;
+
+/** Bits that the driver writes when a field is all ones instead of zero. */
+function bitsWritten(ones: Sketch): string {
+  const zeros = { ...operations.crc(0n, 0), opcode: 0, record: 0n, vector: 0, block: false };
+  const written = (what: Sketch) =>
+    number(driverDescriptor.encode({ ...zeros, ...what }, { ...zeros, ...what }));
+  const base = 'seed' in ones ? { opcode: driverDescriptor.OPCODE.CRC } : {};
+  return hex(written({ ...base, ...ones }) ^ written(base));
+}
+
+/** Bits that the driver reads of a record that is there. */
+function recordBits(field: 'result' | 'completed' | 'address'): string {
+  return bitsRead(driverCompletion.RECORD_BYTES, (bytes) => {
+    bytes[0] = driverDescriptor.STATUS.HARDWARE;
+    return driverCompletion.decode(operations.drain(), bytes)?.[field];
+  });
+}
+
+const DRIVER_LAYOUTS: Facts = {
+  'struct dsa_hw_desc.opcode': bitsWritten({ opcode: 0xff }),
+  'struct dsa_hw_desc.completion_addr': bitsWritten({ record: ALL }),
+  'struct dsa_hw_desc.src_addr': bitsWritten({ source: ALL }),
+  'struct dsa_hw_desc.dst_addr': bitsWritten({ destination: ALL }),
+  'struct dsa_hw_desc.xfer_size': bitsWritten({ size: 0xffff_ffff }),
+  'struct dsa_hw_desc.int_handle': bitsWritten({ vector: 0xffff }),
+  'struct dsa_hw_desc.crc_seed': bitsWritten({ seed: 0xffff_ffff }),
+  'struct dsa_completion_record.status': bitsRead(driverCompletion.RECORD_BYTES, (bytes) => {
+    const completion = driverCompletion.decode(operations.drain(), bytes);
+    return completion && [completion.status, completion.write];
+  }),
+  'struct dsa_completion_record.result': recordBits('result'),
+  'struct dsa_completion_record.bytes_completed': recordBits('completed'),
+  'struct dsa_completion_record.fault_addr': recordBits('address'),
+};
+
 /** Of both headers, what the driver has: it shares no declaration with the device. */
 export const driverFacts: Facts = {
+  ...DRIVER_LAYOUTS,
   ...offsets(driver.DSA, {
     ...{
       VERSION: 'VER',
@@ -268,7 +307,8 @@ export const driverFacts: Facts = {
   }),
   ...constants('DSA_COMP_', driverDescriptor.STATUS, {
     ...{ SUCCESS: 'SUCCESS', FALSE_PREDICATE: 'SUCCESS_PRED', PAGE_FAULT: 'PAGE_FAULT_NOBOF' },
-    ...{ BATCH_FAILED: 'BATCH_FAIL', BATCH_PAGE_FAULT: 'BATCH_PAGE_FAULT' },
+    ...{ PAGE_FAULT_REFUSED: 'PAGE_FAULT_IR', BATCH_FAILED: 'BATCH_FAIL' },
+    ...{ BATCH_PAGE_FAULT: 'BATCH_PAGE_FAULT' },
     ...{ INVALID_FLAGS: 'INVALID_FLAGS', HARDWARE: 'HW_ERR1', TRANSLATION: 'TRANSLATION_FAIL' },
   }),
 };

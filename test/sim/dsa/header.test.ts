@@ -12,16 +12,17 @@ import * as reg from '../../../lib/sim/devices/dsa/registers';
 import { driverFacts, type Facts, registerFacts, uapiFacts } from './header-facts';
 
 const fixture = join(__dirname, '../../../../test/fixtures/idxd-7.3.4.json');
-const folder = process.env['IOMMUFD_UAPI_HEADERS'] ?? '/usr/include';
+const folders = [process.env['IOMMUFD_UAPI_HEADERS'], '/usr/include'].filter((each) => each !== undefined);
+const folder = folders.find((each) => existsSync(join(each, 'linux/idxd.h')));
 const linux = process.env['IDXD_SOURCE'];
 const compiler = process.env['CC'] ?? 'cc';
 
 const uapiMissing =
   spawnSync(compiler, ['--version']).status !== 0
     ? 'there is no C compiler'
-    : existsSync(join(folder, 'linux/idxd.h'))
-      ? undefined
-      : `there is no ${folder}/linux/idxd.h`;
+    : folder === undefined
+      ? `there is no linux/idxd.h in ${folders.join(', ')}`
+      : undefined;
 
 /** Names that the capabilities need beyond ours. */
 const CAPABILITIES: Record<string, readonly string[]> = {
@@ -73,7 +74,7 @@ ${lines.join('\n')}
   try {
     const program = join(work, 'facts');
     writeFileSync(`${program}.c`, source);
-    execFileSync(compiler, ['-w', '-I', folder, '-o', program, `${program}.c`]);
+    execFileSync(compiler, ['-w', '-I', folder as string, '-o', program, `${program}.c`]);
     const answers = execFileSync(program, { encoding: 'utf8' }).trim().split('\n');
     return Object.fromEntries(
       answers.map((line) => line.split('\t')).map(([name, bits]) => [name, BigInt(`0x${bits}`).toString(16)]),
