@@ -208,7 +208,7 @@ export class DsaDriver {
   }
 
   async #run(operation: Operation, signal: AbortSignal): Promise<number | undefined> {
-    this.#checkSize(operation);
+    this.#check(operation);
     let left = operation;
     for (let tries = 1; ;) {
       const completion = await this.#queue.submit(left, signal);
@@ -230,7 +230,7 @@ export class DsaDriver {
   // ---- Batches
 
   async #batch(list: readonly Operation[], signal: AbortSignal): Promise<(number | undefined)[]> {
-    for (const operation of list) this.#checkSize(operation);
+    for (const operation of list) this.#check(operation);
     if (list.length < 2) return Promise.all(list.map((operation) => this.#run(operation, signal)));
     const recordsAt = list.length * DESCRIPTOR_BYTES;
     using memory = this.pool.allocate(recordsAt + list.length * RECORD_BYTES);
@@ -270,8 +270,10 @@ export class DsaDriver {
     return this.#run(rest(operation, completion), signal);
   }
 
-  #checkSize({ size }: Operation): void {
-    const { maxTransfer } = this.#controller;
+  #check({ opcode, size }: Operation): void {
+    const { maxTransfer, opcodes } = this.#controller;
+    if (((opcodes >> BigInt(opcode)) & 1n) === 0n)
+      throw new DsaError('EIO', `${this.device.name} has no operation 0x${opcode.toString(16)}`);
     if (!Number.isInteger(size) || size < 0 || size > maxTransfer)
       throw new RangeError(`a transfer has up to ${maxTransfer} bytes, not ${size}`);
   }

@@ -2,7 +2,7 @@
 import { operations } from '../../../examples/drivers/dsa/descriptor';
 import { DsaDriver, type DsaOptions } from '../../../examples/drivers/dsa/driver';
 import { Iommu } from '../../../lib';
-import { Dsa, Machine } from '../../../lib/sim';
+import { Dsa, Machine, type Process } from '../../../lib/sim';
 
 const BDF = '0000:00:06.0';
 const OTHER = '0000:00:07.0';
@@ -24,8 +24,8 @@ afterEach(async () => {
   expect(unhandled.splice(0)).toEqual([]);
 });
 
-function setUpMachine() {
-  const machine = new Machine({ devices: { [BDF]: new Dsa(), [OTHER]: new Dsa() } });
+function setUpMachine(first = new Dsa()) {
+  const machine = new Machine({ devices: { [BDF]: first, [OTHER]: new Dsa() } });
   const iommu = Iommu.open({ backend: machine });
   const drivers: DsaDriver[] = [];
   opened.push({ iommu, drivers });
@@ -208,6 +208,32 @@ describe.each(waiting)('requests for pages that %s, and others', (_name, block) 
     await ends;
     expect([memory.bytes[8], memory.bytes[39 * 8]]).toEqual([1, 39]);
   });
+});
+
+/** Takes commands and descriptors, and does nothing more from some time on, resets or not. */
+class Dead extends Dsa {
+  dead = false;
+
+  protected override start(process: Process): void {
+    if (!this.dead) super.start(process);
+  }
+}
+
+test.each<[string, (dsa: DsaDriver) => Promise<unknown>, string]>([
+  ['a timeout', (dsa) => dsa.drain({ timeout: 30 }), 'ENODEV'],
+  ['close()', (dsa) => dsa.close(), 'ECANCELED'],
+])('a device that answers no command any more, after %s: it reaches no memory', async (_name, act, code) => {
+  const device = new Dead();
+  const { open } = setUpMachine(device);
+  const dsa = await open();
+  const memory = dsa.pool.allocate(PAGE);
+  device.dead = true;
+  const begun = performance.now();
+  const ends = endsOf([dsa.fill(memory.iova, PAGE, 1n), dsa.crc(memory.iova, PAGE)]);
+  await act(dsa).catch((error: unknown) => expect(error).toMatchObject({ code }));
+  expect(await ends).toEqual([code]);
+  expect(performance.now() - begun).toBeLessThan(4000);
+  expect(device.config.busMasterEnabled).toBe(false);
 });
 
 test('a device that is pulled out while its only request waits for a page in the program', async () => {
