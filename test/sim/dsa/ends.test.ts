@@ -40,15 +40,17 @@ function setUpMachine(first = new Dsa()) {
 /** Pages that come when the gate is opened; `asked` has those that were asked for. */
 function gate(iommu: () => Iommu) {
   const asked: bigint[] = [];
-  const brought: Uint8Array[] = [];
+  const brought = new Map<bigint, Uint8Array>();
   let open = () => {};
   const opened = new Promise<void>((resolve) => (open = resolve));
   const pageIn: DsaOptions['pageIn'] = async (address, space) => {
     asked.push(address);
     await opened;
+    // Asked for again, where a request for it was on its way when it came.
+    if (brought.has(address)) return;
     const buffer = iommu().allocateDma(PAGE);
     space.map(buffer, { iova: address });
-    brought.push(buffer.bytes);
+    brought.set(address, buffer.bytes);
   };
   const until = async (count: number) => {
     while (asked.length < count) await new Promise(setImmediate);
@@ -105,8 +107,8 @@ describe.each(waiting)('a page that %s never comes', (_name, block) => {
     pages.open();
     await new Promise((resolve) => setTimeout(resolve, 30));
     await works();
-    expect(pages.brought.length).toBeGreaterThan(0);
-    expect(pages.brought.every((bytes) => bytes.every((byte) => byte === 0))).toBe(true);
+    expect(pages.brought.size).toBeGreaterThan(0);
+    for (const bytes of pages.brought.values()) expect(bytes.every((byte) => byte === 0)).toBe(true);
   });
 
   test('one that comes after all is there for the next request, and is asked for once', async () => {
@@ -124,7 +126,7 @@ function start(dsa: DsaDriver, pages: number): Promise<unknown>[] {
   const memory = dsa.pool.allocate(PAGE);
   const fills = Array.from({ length: pages }, (_, i) => dsa.fill(pageOf(i), 8, BigInt(i)));
   const batch = dsa.batch([0, 1, 2].map((i) => operations.fill(pageOf(pages + i), 8, 1n)));
-  const others = [dsa.move(memory.iova, memory.iova + 100n, 500), dsa.drain(), dsa.crc(memory.iova, PAGE)];
+  const others = [dsa.move(memory.iova, memory.iova + 1000n, 500), dsa.drain(), dsa.crc(memory.iova, PAGE)];
   return [...fills, batch, ...others];
 }
 
@@ -146,9 +148,8 @@ describe.each(waiting)('requests for pages that %s, and others', (_name, block) 
 
   test.each([1, 3, 32])('close() ends all of them (%s entries)', async (entries) => {
     const { machine, dsa, pages } = await setUp(entries);
-    const requests = start(dsa, 6);
+    const ends = endsOf(start(dsa, 6));
     await pages.until(1);
-    const ends = endsOf(requests);
     await dsa.close();
     expect((await ends).filter((end) => end !== 'done')).toEqual(['ECANCELED']);
     await expect(dsa.batch([operations.drain()])).rejects.toMatchObject({ code: 'ECANCELED' });
@@ -160,10 +161,10 @@ describe.each(waiting)('requests for pages that %s, and others', (_name, block) 
 
   test.each([1, 3, 32])('a device that is pulled out ends all of them (%s entries)', async (entries) => {
     const { machine, dsa, pages } = await setUp(entries);
-    const requests = start(dsa, 6);
+    const ends = endsOf(start(dsa, 6));
     await pages.until(1);
     machine.unplug(BDF);
-    expect((await endsOf(requests)).filter((end) => end !== 'done')).toEqual(['ENODEV']);
+    expect((await ends).filter((end) => end !== 'done')).toEqual(['ENODEV']);
     await expect(dsa.drain()).rejects.toMatchObject({ code: 'ENODEV' });
     pages.open();
   });
@@ -172,28 +173,28 @@ describe.each(waiting)('requests for pages that %s, and others', (_name, block) 
     'a reset delays them: all are done when the pages come (%s entries)',
     async (entries) => {
       const { dsa, pages } = await setUp(entries);
-      const requests = start(dsa, 6);
+      const ends = endsOf(start(dsa, 6));
       await pages.until(1);
       dsa.device.reset();
       await new Promise((resolve) => setTimeout(resolve, 50));
       pages.open();
-      expect(await endsOf(requests)).toEqual(['done']);
+      expect(await ends).toEqual(['done']);
       for (let i = 0; i < 6; i++) expect(await dsa.comparePattern(pageOf(i), 8, BigInt(i))).toBeUndefined();
     },
   );
 
   test('close() while it recovers from a reset', async () => {
     const { dsa, pages } = await setUp(3);
-    const requests = start(dsa, 6);
+    const ends = endsOf(start(dsa, 6));
     await pages.until(1);
     dsa.device.reset();
     const abort = new AbortController();
-    const cancelled = dsa.fill(pageOf(30), 8, 1n, { signal: abort.signal });
+    const cancelled = endsOf([dsa.fill(pageOf(30), 8, 1n, { signal: abort.signal })]);
     await new Promise((resolve) => setTimeout(resolve, 25));
     abort.abort(new Error('enough'));
-    const ends = endsOf([...requests, cancelled]);
     await dsa.close();
-    for (const end of await ends) expect(['done', 'ECANCELED', 'Error: enough']).toContain(end);
+    for (const end of [...(await ends), ...(await cancelled)])
+      expect(['done', 'ECANCELED', 'Error: enough']).toContain(end);
   });
 
   test('another device’s requests go on', async () => {
