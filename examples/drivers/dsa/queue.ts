@@ -94,7 +94,7 @@ export class SubmissionQueue {
 
   /** Gives the device what it has room for. */
   #pump(): void {
-    while (!this.#recovery && this.#waiting.length > 0) {
+    while (!this.#recovery && !this.#failure && this.#waiting.length > 0) {
       const slot = this.#slots.indexOf(undefined);
       if (slot < 0) break;
       const request = this.#waiting.shift() as Request;
@@ -155,9 +155,9 @@ export class SubmissionQueue {
 
   /** The device forgets all descriptors, and requests that are not done reject. */
   async close(failure: DsaError): Promise<void> {
+    this.#failure ??= failure;
     // Commands that are under way end first: the device takes one at a time.
     await this.#recovery;
-    this.#failure ??= failure;
     if (this.#busy && !this.#controller.gone) await this.#forget().catch(() => this.#disconnect());
     this.#fail(this.#failure);
   }

@@ -237,6 +237,37 @@ test.each<[string, (dsa: DsaDriver) => Promise<unknown>, string]>([
   expect(device.config.busMasterEnabled).toBe(false);
 });
 
+/** Counts descriptors that come after the driver has begun to close. */
+class Watched extends Dsa {
+  closing = false;
+  late = 0;
+
+  override writeBarBlock(bar: number, offset: number, bytes: Uint8Array): void {
+    if (this.closing) this.late++;
+    super.writeBarBlock(bar, offset, bytes);
+  }
+}
+
+test.each([false, true])(
+  'nothing is submitted while close() takes descriptors back (reset: %s)',
+  async (reset) => {
+    const device = new Watched();
+    const { open } = setUpMachine(device);
+    const dsa = await open({ entries: 2, polling: true });
+    const memory = dsa.pool.allocate(PAGE);
+    const ends = endsOf(Array.from({ length: 40 }, (_, i) => dsa.fill(memory.iova + BigInt(8 * i), 8, 1n)));
+    if (reset) {
+      dsa.device.reset();
+      // The driver has noticed, and sets it up again.
+      await new Promise((resolve) => setTimeout(resolve, 21));
+    }
+    device.closing = true;
+    await dsa.close();
+    expect((await ends).filter((end) => end !== 'done')).toEqual(['ECANCELED']);
+    expect(device.late).toBe(0);
+  },
+);
+
 test('a device that is pulled out while its only request waits for a page in the program', async () => {
   const { machine, iommu, open } = setUpMachine();
   const pages = gate(() => iommu);
