@@ -22,6 +22,8 @@ export class Controller {
   /** Bytes of a transfer and descriptors of a batch, at most. */
   readonly maxTransfer: number;
   readonly maxBatch: number;
+  /** A bit for each opcode that the device has. */
+  readonly opcodes: bigint;
   readonly #setup: QueueSetup;
   readonly #bar: Region;
   readonly #registers: Registers<typeof DSA>;
@@ -39,6 +41,7 @@ export class Controller {
     const { MAX_TRANSFER, MAX_BATCH } = this.#registers.GENCAP.read();
     this.maxTransfer = 2 ** MAX_TRANSFER;
     this.maxBatch = 2 ** MAX_BATCH;
+    this.opcodes = this.#registers.OPCAP.read();
   }
 
   /** Registers of a device that was pulled out read as ones. */

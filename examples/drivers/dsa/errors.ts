@@ -1,10 +1,10 @@
 /** What a request rejects with. */
 
 /**
- * EFAULT: a page was not there; EIO: the device said no; ETIMEDOUT; ECANCELED: it was interrupted, and cannot be done again;
- * ENODEV: the device is gone.
+ * EFAULT: a page was not there; EIO: the device said no; EBADMSG: a completion record makes no sense, or a result that was to
+ * be verified is wrong; ETIMEDOUT; ECANCELED: it was interrupted, and cannot be done again; ENODEV: the device is gone.
  */
-export type DsaErrorCode = 'EFAULT' | 'EIO' | 'ETIMEDOUT' | 'ECANCELED' | 'ENODEV';
+export type DsaErrorCode = 'EFAULT' | 'EIO' | 'EBADMSG' | 'ETIMEDOUT' | 'ECANCELED' | 'ENODEV';
 
 export class DsaError extends Error {
   readonly code: DsaErrorCode;
@@ -44,4 +44,9 @@ export function statusError(name: string, status: number, address: bigint): DsaE
   const where = address === 0n ? '' : ` (0x${address.toString(16)})`;
   const missing = status === 0x03 || status === 0x04 || status === 0x1a;
   return new DsaError(missing ? 'EFAULT' : 'EIO', `${name}: ${meaning(status)}${where}`, address);
+}
+
+/** The error for a completion record that is not as a device writes it. */
+export function flawed(name: string, flaw: string): DsaError {
+  return new DsaError('EBADMSG', `${name} has written a completion record that is wrong: ${flaw}`);
 }

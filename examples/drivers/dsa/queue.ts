@@ -4,8 +4,10 @@
  */
 import type { Device, DmaPool, DmaSlice } from 'iommufd';
 import { COMPLETION_VECTOR, type Controller } from './controller';
-import { type Completion, decode, encode, type Operation, RECORD_BYTES, repeatable } from './descriptor';
-import { DsaError, statusError } from './errors';
+import { type Completion, decode, RECORD_BYTES } from './completion';
+import { encode, type Operation, repeatable } from './descriptor';
+import { DsaError, flawed, statusError } from './errors';
+import type { Limits } from './limits';
 
 /** Milliseconds between looks at what no interrupt has told of. */
 const PATIENCE = 20;
@@ -17,6 +19,10 @@ export interface QueueOptions {
   readonly polling: boolean;
   /** The device waits for pages that are missing. */
   readonly block: boolean;
+  /** Whose requests these are. */
+  readonly limits: Limits;
+  /** Called when the device has forgotten all descriptors. */
+  readonly forgotten: () => void;
 }
 
 /** One descriptor, from the call that makes it to its completion. */
@@ -41,7 +47,7 @@ export class SubmissionQueue {
   /** What the device has, by the number of its completion record. */
   readonly #slots: (Request | undefined)[];
   #waiting: Request[] = [];
-  #recovering = false;
+  #recovery: Promise<void> | undefined;
   #failure: DsaError | undefined;
   #watch: NodeJS.Timeout | undefined;
   #looking = false;
@@ -88,7 +94,7 @@ export class SubmissionQueue {
 
   /** Gives the device what it has room for. */
   #pump(): void {
-    while (!this.#recovering && this.#waiting.length > 0) {
+    while (!this.#recovery && !this.#failure && this.#waiting.length > 0) {
       const slot = this.#slots.indexOf(undefined);
       if (slot < 0) break;
       const request = this.#waiting.shift() as Request;
@@ -121,23 +127,25 @@ export class SubmissionQueue {
   reap(): void {
     for (const [slot, request] of this.#slots.entries()) {
       if (!request || this.#records.freed) continue;
-      const completion = decode(this.#records.bytes.subarray(slot * RECORD_BYTES));
+      const completion = decode(request.operation, this.#records.bytes.subarray(slot * RECORD_BYTES));
       if (!completion) continue;
       this.#slots[slot] = undefined;
-      request.resolve(completion);
+      if (completion.flaw === undefined) request.resolve(completion);
+      else this.#again(request, flawed(this.#device.name, completion.flaw));
     }
     this.#pump();
   }
 
-  /** While the device has something: looks now and then, or all the time. */
+  /** While there are requests: looks now and then, or all the time while the device has one. */
   #lookAfter(): void {
-    if (!this.#busy) {
+    const { polling, limits } = this.#options;
+    if (this.#failure || !(this.#busy || limits.any)) {
       clearInterval(this.#watch);
       this.#watch = undefined;
       return;
     }
     this.#watch ??= setInterval(() => this.check(), PATIENCE);
-    if (!this.#options.polling || this.#looking) return;
+    if (!polling || !this.#busy || this.#looking) return;
     this.#looking = true;
     setImmediate(() => {
       this.#looking = false;
@@ -145,13 +153,13 @@ export class SubmissionQueue {
     });
   }
 
-  /** Requests that are not done reject. */
-  async close(): Promise<void> {
-    const failure = (this.#failure ??= new DsaError('ECANCELED', `${this.#device.name} is closed`));
-    // No request's memory is its owner's again before the device has forgotten it.
-    if (this.#busy && !this.#controller.gone)
-      await this.#controller.abort().catch(() => this.#device.reset());
-    this.#fail(failure);
+  /** The device forgets all descriptors, and requests that are not done reject. */
+  async close(failure: DsaError): Promise<void> {
+    this.#failure ??= failure;
+    // Commands that are under way end first: the device takes one at a time.
+    await this.#recovery;
+    if (this.#busy && !this.#controller.gone) await this.#forget().catch(() => this.#disconnect());
+    this.#fail(this.#failure);
   }
 
   // ---- What may go wrong
@@ -159,37 +167,56 @@ export class SubmissionQueue {
   /** Whether the device is there, on, and has no complaint. */
   check(): void {
     this.reap();
-    if (!this.#busy || this.#recovering) return;
+    if (this.#recovery || this.#failure) return;
     if (this.#controller.gone) return this.#fail(new DsaError('ENODEV', `${this.#device.name} is gone`));
+    if (!this.#busy) return;
     const error = this.#controller.takeError();
     if (error) void this.#recover(statusError(this.#device.name, error.status, error.address));
     else if (!this.#controller.enabled) void this.#recover();
   }
 
-  /** Takes all descriptors back, with force if need be, and gives those again that can be. */
+  /** Takes all descriptors back, with force if need be, and gives those again that can be. Never rejects. */
   async #recover(why = new DsaError('ECANCELED', `${this.#device.name} was interrupted`)): Promise<void> {
-    if (this.#recovering) return;
-    this.#recovering = true;
-    const { gone, enabled } = this.#controller;
+    if (this.#recovery) return;
+    this.#recovery = this.#takeBack(why).finally(() => (this.#recovery = undefined));
+    await this.#recovery;
+    this.#pump();
+  }
+
+  async #takeBack(why: DsaError): Promise<void> {
     try {
-      if (gone) throw why;
-      await (enabled ? this.#controller.abort() : this.#controller.start()).catch(async () => {
-        this.#device.reset();
-        await this.#controller.start();
-      });
+      if (this.#controller.gone) throw why;
+      await this.#forget();
       this.reap();
       for (const [slot, request] of this.#slots.entries()) {
         this.#slots[slot] = undefined;
         if (request) this.#again(request, why);
       }
     } catch (cause) {
+      this.#disconnect();
       this.#fail(
         new DsaError('ENODEV', `${this.#device.name} is gone, or does not come back: ${String(cause)}`),
       );
-    } finally {
-      this.#recovering = false;
     }
-    this.#pump();
+  }
+
+  /** The device forgets all descriptors, and is on. */
+  async #forget(): Promise<void> {
+    const { enabled } = this.#controller;
+    await (enabled ? this.#controller.abort() : this.#controller.start()).catch(async () => {
+      this.#device.reset();
+      await this.#controller.start();
+    });
+    this.#options.forgotten();
+  }
+
+  /** The last resort: a device that does not obey reaches no memory. */
+  #disconnect(): void {
+    try {
+      this.#device.enableBusMaster(false);
+    } catch {
+      // It is gone.
+    }
   }
 
   #again(request: Request, why: DsaError): void {
@@ -203,6 +230,8 @@ export class SubmissionQueue {
     const all = [...this.#slots, ...this.#waiting.splice(0)];
     this.#slots.fill(undefined);
     for (const request of all) request?.reject(failure);
+    // Those that have nothing with the device, but wait for a page, end too.
+    void this.#options.limits.fail(failure);
     this.#lookAfter();
   }
 }

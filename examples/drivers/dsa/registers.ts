@@ -22,6 +22,8 @@ export const DSA = defineRegisters({
     fields: { TOTAL: [15, 0], WQS: [23, 16], CONFIG_SIZE: [27, 24] },
   },
   ENGCAP: { offset: 0x38, width: 64, access: 'ro', fields: { ENGINES: [7, 0] } },
+  /** A bit for each opcode that there is. */
+  OPCAP: { offset: 0x40, width: 64, access: 'ro' },
   /** Where the tables are, in units of 256 bytes. */
   TABLES: {
     offset: 0x60,

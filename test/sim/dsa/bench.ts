@@ -25,6 +25,7 @@ export interface Sketch {
   readonly size?: number;
   readonly interrupt?: number;
   readonly pasid?: number;
+  readonly privileged?: boolean;
   /** Bytes from 40 on. */
   readonly more?: Uint8Array;
   /** One byte that is not zero. */
@@ -34,7 +35,7 @@ export interface Sketch {
 export function descriptor(sketch: Sketch): Uint8Array {
   const bytes = new Uint8Array(64);
   const view = new DataView(bytes.buffer);
-  view.setUint32(0, sketch.pasid ?? 0, true);
+  view.setUint32(0, ((sketch.pasid ?? 0) | (sketch.privileged ? 0x8000_0000 : 0)) >>> 0, true);
   const valid = sketch.record === undefined ? 0 : FLAG.RECORD_ADDRESS_VALID;
   view.setUint32(4, ((sketch.opcode << 24) | valid | (sketch.flags ?? 0)) >>> 0, true);
   view.setBigUint64(8, sketch.record ?? 0n, true);
@@ -110,9 +111,10 @@ export class Bench {
     return this;
   }
 
-  /** Enabled, both queues too. */
-  enable(engines = 1n): this {
+  /** Enabled, both queues too. `mode`: what is different of queue 0's MODE. */
+  enable(engines = 1n, mode: { PRS_DISABLE?: number; BLOCK_ON_FAULT?: number } = {}): this {
     this.configure(engines);
+    this.queue(0).MODE.update(mode);
     for (const [command, operand] of [
       [COMMAND.ENABLE_DEVICE, 0],
       [COMMAND.ENABLE_WQ, 0],
@@ -134,7 +136,8 @@ export class Bench {
       address: view.getBigUint64(8, true),
       invalidFlags: view.getUint32(16, true),
     });
-    return { address: this.#memory.iova + BigInt(at), read };
+    const crc = () => view.getUint32(16, true);
+    return { address: this.#memory.iova + BigInt(at), read, crc };
   }
 
   /** Writes a descriptor to a portal, as MOVDIR64B does. */

@@ -15,7 +15,7 @@ test('registers as Linux reads them', () => {
   const queues = bar.read64(0x20);
   expect([queues & 0xffffn, (queues >> 16n) & 0xffn, (queues >> 48n) & 3n]).toEqual([128n, 8n, 3n]);
   expect([bar.read64(0x30) & 0xffn, bar.read64(0x38) & 0xffn]).toEqual([4n, 4n]);
-  expect(bar.read64(0x40)).toBe(0b10_0111_1111n);
+  expect(bar.read64(0x40)).toBe(0b11_0000_0010_0111_1111n);
   const offsets = bar.read64(0x60);
   expect([offsets & 0xffffn, (offsets >> 16n) & 0xffffn, (offsets >> 32n) & 0xffffn]).toEqual([4n, 5n, 6n]);
   expect(bar.read32(0xb0)).toBe(0x1ffe);
@@ -203,4 +203,33 @@ test('a function level reset forgets everything', () => {
   expect(bench.queue(0).SIZE.readRaw()).toBe(0);
   expect(record.read().status).toBe(STATUS.NONE);
   expect(bench.enable().do({ opcode: OPCODE.NOOP }).status).toBe(STATUS.SUCCESS);
+});
+
+test.each<[string, (bench: Bench) => void]>([
+  ['a function level reset', ({ device }) => device.reset()],
+  ['the command', (bench) => expect(bench.command(COMMAND.RESET_DEVICE)).toBe(0)],
+])('several queues full of work that waits for pages: %s forgets all of it', (_name, reset) => {
+  const bench = new Bench().enable();
+  const flags = FLAG.BLOCK_ON_FAULT | FLAG.REQUEST_RECORD;
+  const records = Array.from({ length: 16 }, () => bench.record());
+  records.forEach(({ address: record }, i) => {
+    const fill = { opcode: OPCODE.FILL, destination: HOLE + BigInt(0x1000 * i), size: 8, flags, record };
+    if (i % 2) expect(bench.enqueue(fill)).toBe(true);
+    else bench.submit(fill);
+    bench.machine.step();
+  });
+  bench.machine.idle();
+  const asked = bench.faults.drain();
+  expect(asked).toHaveLength(4);
+  reset(bench);
+  const buffer = bench.iommu.allocateDma(0x10000);
+  bench.space.map(buffer, { iova: HOLE });
+  for (const fault of asked) fault.respond('success');
+  bench.machine.idle();
+  expect(records.map((record) => record.read().status)).toEqual(records.map(() => STATUS.NONE));
+  bench.enable();
+  expect(bench.do({ opcode: OPCODE.FILL, destination: HOLE, source: 5n, size: 8 }).status).toBe(
+    STATUS.SUCCESS,
+  );
+  expect(buffer.bytes.filter((byte) => byte !== 0)).toEqual(Uint8Array.of(5));
 });

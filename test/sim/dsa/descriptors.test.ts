@@ -1,6 +1,11 @@
 /** Portals, descriptors, completion records and SWERR of the accelerator. */
 import { IA32_PASID_VALID } from '../../../lib/sim';
-import { FLAG, OPCODE, STATUS } from '../../../lib/sim/devices/dsa/descriptor';
+import {
+  EXTENDED_CAPABILITY_PASID,
+  PASID_CONTROL,
+  PASID_PRIVILEGED,
+} from '../../../lib/sim/devices/pci-registers';
+import { FLAG, OPCODE, STATUS, STATUS_WRITE } from '../../../lib/sim/devices/dsa/descriptor';
 import { Bench, bytesOf, closeAll, COMMAND, descriptor, HOLE, PASID, type Sketch } from './bench';
 
 afterEach(closeAll);
@@ -105,6 +110,11 @@ describe('portals', () => {
 });
 
 const FILL = { opcode: OPCODE.FILL, destination: HOLE, size: 8 };
+const BOF = FLAG.BLOCK_ON_FAULT;
+const CRC = { opcode: OPCODE.CRC, source: 0n, size: 8 };
+const SEEDED = { ...CRC, flags: FLAG.READ_SEED };
+/** Bytes from 40 on: no seed, but where it is. */
+const seedAt = (address: bigint) => Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, ...bytesOf(address));
 
 describe('what is wrong with a descriptor', () => {
   test.each<[string, Sketch, number, number?]>([
@@ -112,6 +122,9 @@ describe('what is wrong with a descriptor', () => {
     ['an operation that is optional', { opcode: 0x07 }, STATUS.BAD_OPCODE],
     ['a flag that is not the operation’s', { ...FILL, flags: FLAG.CHECK_RESULT }, STATUS.INVALID_FLAGS, 0x80],
     ['several', { opcode: OPCODE.NOOP, flags: 0x820182 }, STATUS.INVALID_FLAGS, 0x820182],
+    ['block on fault of a batch', { opcode: OPCODE.BATCH, size: 2, flags: BOF }, STATUS.INVALID_FLAGS, 2],
+    ['a traffic class of no address', { ...FILL, flags: FLAG.ADDRESS_1_TC }, STATUS.INVALID_FLAGS, 0x200],
+    ['flags of a CRC', { ...FILL, flags: FLAG.READ_SEED }, STATUS.INVALID_FLAGS, 0x10000],
     ['a fence outside of a batch', { ...FILL, flags: FLAG.FENCE }, STATUS.INVALID_FLAGS, 1],
     ['reserved bytes', { ...FILL, dirty: 40 }, STATUS.RESERVED],
     ['reserved bytes at the end', { ...FILL, dirty: 63 }, STATUS.RESERVED],
@@ -131,6 +144,10 @@ describe('what is wrong with a descriptor', () => {
       { opcode: OPCODE.DUALCAST, size: 9, source: 0x1008n, destination: 0x1000n, more: bytesOf(0x3000n) },
       STATUS.OVERLAP,
     ],
+    ['a seed that is not aligned', { ...SEEDED, more: seedAt(2n) }, STATUS.ADDRESS_ALIGNMENT],
+    ['a seed, and the address of one', { ...CRC, more: seedAt(4n) }, STATUS.RESERVED],
+    ['the address of a seed, and one', { ...SEEDED, more: Uint8Array.of(1) }, STATUS.RESERVED],
+    ['a copy with CRC that overlaps', { ...CRC, opcode: OPCODE.COPY_CRC, destination: 7n }, STATUS.OVERLAP],
     [
       'no such vector',
       { opcode: OPCODE.NOOP, flags: FLAG.REQUEST_INTERRUPT, interrupt: 9 },
@@ -169,18 +186,43 @@ describe('what is wrong with a descriptor', () => {
     expect(bench.registers.SWERR_ADDRESS.read()).toBe(HOLE);
   });
 
-  test('block on fault, where the queue has it off', () => {
+  test('block on fault, where the queue has it off', async () => {
     const bench = new Bench().configure();
     bench.queue(0).MODE.update({ BLOCK_ON_FAULT: 0 });
     bench.command(COMMAND.ENABLE_DEVICE);
     bench.command(COMMAND.ENABLE_WQ, 0);
     const refused = bench.do({ ...FILL, flags: FLAG.BLOCK_ON_FAULT });
     expect(refused).toMatchObject({ status: STATUS.INVALID_FLAGS, invalidFlags: FLAG.BLOCK_ON_FAULT });
-    // Then the record's page is not waited for either.
+    // Of the operands alone: the record's page is asked for.
+    bench.submit({ opcode: OPCODE.NOOP, record: HOLE, flags: FLAG.REQUEST_RECORD });
+    bench.machine.idle();
+    expect(await bench.faults.next()).toMatchObject({ address: HOLE });
+  });
+
+  test('a record whose page is missing, where the queue asks for none', () => {
+    const bench = new Bench().enable(1n, { PRS_DISABLE: 1 });
     bench.submit({ opcode: OPCODE.NOOP, record: HOLE, flags: FLAG.REQUEST_RECORD });
     bench.machine.idle();
     expect(swerr(bench)).toMatchObject({ VALID: 1, ERROR: STATUS.RECORD_PAGE_FAULT });
     expect(bench.faults.pending).toEqual([]);
+    // Block on fault is overridden.
+    expect(bench.do({ ...FILL, flags: FLAG.BLOCK_ON_FAULT }).status).toBe(STATUS.PAGE_FAULT | STATUS_WRITE);
+  });
+
+  test('privileged, through a shared queue, while software has that off', () => {
+    const bench = new Bench().enable();
+    const attempt = () => {
+      const record = bench.record();
+      const flags = FLAG.REQUEST_RECORD;
+      bench.enqueue({ opcode: OPCODE.NOOP, record: record.address, flags, privileged: true });
+      bench.machine.idle();
+      return record.read().status;
+    };
+    const control = bench.dsa.config.extendedCapability(EXTENDED_CAPABILITY_PASID) + PASID_CONTROL;
+    const value = bench.dsa.config.read(control, 2);
+    bench.dsa.config.write(control, 2, value & ~PASID_PRIVILEGED);
+    expect(attempt()).toBe(STATUS.NONE);
+    expect(swerr(bench)).toMatchObject({ VALID: 1, ERROR: STATUS.PRIVILEGE });
   });
 });
 

@@ -3,10 +3,12 @@ import { DsaDriver, type DsaOptions } from '../../../examples/drivers/dsa/driver
 import { operations } from '../../../examples/drivers/dsa/descriptor';
 import { type AddressSpace, Iommu } from '../../../lib';
 import { Dsa, Machine } from '../../../lib/sim';
+import { crc32c } from '../../../lib/sim/devices/dsa/crc';
 import { Random } from '../../../lib/sim/random';
 
 const BDF = '0000:00:06.0';
 const PAGE = 4096;
+const ISCSI = { plainCrc: false, plainData: false };
 const seed = Number(process.env['DSA_SEED'] ?? 20261128);
 
 const opened: { iommu: Iommu; dsa: DsaDriver }[] = [];
@@ -52,7 +54,10 @@ describe.each<[string, DsaOptions]>([
     expect(await dsa.compare(from.iova, to.iova, 20_000)).toBeUndefined();
     to.bytes[12_345] ^= 1;
     expect(await dsa.compare(from.iova, to.iova, 20_000)).toBe(12_345);
+    expect(await dsa.crc(from.iova, 20_000)).toBe(crc32c(from.bytes.slice(), 0, ISCSI));
     await dsa.fill(to.iova + 3n, 9001, 0x0807060504030201n);
+    expect(await dsa.comparePattern(to.iova + 3n, 9001, 0x0807060504030201n)).toBeUndefined();
+    expect(await dsa.comparePattern(to.iova + 3n, 9002, 0x0807060504030201n)).toBe(9001);
     const pattern = Uint8Array.from({ length: 9001 }, (_, i) => (i % 8) + 1);
     expectSame(to.bytes.subarray(3, 9004), pattern, 'filled');
     expect([to.bytes[2], to.bytes[9004]]).toEqual([from.bytes[2], from.bytes[9004]]);
@@ -83,6 +88,7 @@ function apply(memory: Uint8Array, kind: number, from: number, to: number, lengt
   if (kind === 0) memory.copyWithin(to, from, from + length);
   else if (kind === 1)
     for (let i = 0; i < length; i++) memory[to + i] = Number((pattern >> BigInt(8 * (i % 8))) & 0xffn);
+  else if (kind === 3) return crc32c(memory.slice(from, from + length), 0, ISCSI);
   else {
     for (let i = 0; i < length; i++) if (memory[from + i] !== memory[to + i]) return i;
   }
@@ -91,7 +97,7 @@ function apply(memory: Uint8Array, kind: number, from: number, to: number, lengt
 
 /** An operation on `base`, where the device has the memory. */
 function randomOperation(random: Random, base: bigint, size: number) {
-  const kind = random.below(3);
+  const kind = random.below(4);
   const length = 1 + random.below(random.below(2) ? 3 * PAGE : 100);
   const from = random.below(size - length);
   // Near each other now and then, so that they overlap.
@@ -104,7 +110,9 @@ function randomOperation(random: Random, base: bigint, size: number) {
       ? operations.move(source, destination, length)
       : kind === 1
         ? operations.fill(destination, length, pattern)
-        : operations.compare(source, destination, length);
+        : kind === 2
+          ? operations.compare(source, destination, length)
+          : operations.crc(source, length);
   return { operation, expect: (memory: Uint8Array) => apply(memory, kind, from, to, length, pattern) };
 }
 
@@ -192,6 +200,29 @@ describe.each([
     await dsa.fill(WINDOW, 8, 5n);
   });
 
+  test('a pattern and a CRC go on where they stopped', async () => {
+    const pages = new Map<bigint, Uint8Array>();
+    const iommus: Iommu[] = [];
+    const pageIn = (address: bigint, space: AddressSpace) => {
+      const buffer = iommus[0].allocateDma(PAGE);
+      for (let i = 0; i < PAGE; i++) buffer.bytes[i] = (i % 8) + 1;
+      space.map(buffer, { iova: address });
+      pages.set(address, buffer.bytes);
+    };
+    const { dsa, iommu } = await setUp({ pageIn, block });
+    iommus.push(iommu);
+    // The pattern from its fourth byte on.
+    const [at, length] = [WINDOW + 3n, 2 * PAGE];
+    expect(await dsa.comparePattern(at, length, 0x0302010807060504n)).toBeUndefined();
+    (pages.get(WINDOW + 4096n) as Uint8Array)[1000] ^= 1;
+    expect(await dsa.comparePattern(at, length, 0x0302010807060504n)).toBe(4096 + 1000 - 3);
+    const other = WINDOW + 0x10000n;
+    const crc = await dsa.crc(other + 5n, length);
+    const whole = Uint8Array.from({ length }, (_, i) => ((i + 5) % 8) + 1);
+    expect(crc).toBe(crc32c(whole, 0, ISCSI));
+    expect(pages.size).toBe(6);
+  });
+
   test('in batches', async () => {
     const lazy = lazily(new Random(seed));
     const { dsa, iommu } = await setUp({ pageIn: lazy.pageIn, block });
@@ -254,6 +285,11 @@ test('bad input is an error, and does not reach the device', async () => {
   const { dsa, iommu } = await setUp();
   await expect(dsa.fill(0n, -1, 0n)).rejects.toThrow(RangeError);
   await expect(dsa.fill(0n, 2 ** 40, 0n)).rejects.toThrow(RangeError);
+  const flush = { ...operations.drain(), opcode: 0x20 };
+  await expect(dsa.run(flush)).rejects.toMatchObject({
+    code: 'EIO',
+    message: `${BDF} has no operation 0x20`,
+  });
   await expect(dsa.fill(dsa.pool.allocate(64).iova, 0, 0n)).rejects.toThrow('size');
   await expect(DsaDriver.open(iommu, { bdf: '0000:00:1f.0' })).rejects.toMatchObject({ code: 'ENODEV' });
   await dsa.close();

@@ -14,6 +14,8 @@ export const OPCODE = {
   COMPARE: 0x05,
   COMPARE_PATTERN: 0x06,
   DUALCAST: 0x09,
+  CRC: 0x10,
+  COPY_CRC: 0x11,
 } as const;
 
 /** Descriptor flags. */
@@ -25,8 +27,17 @@ export const FLAG = {
   REQUEST_INTERRUPT: 0x0010,
   CHECK_RESULT: 0x0080,
   CACHE_CONTROL: 0x0100,
-  TRAFFIC_CLASSES: 0x1e00,
+  ADDRESS_1_TC: 0x0200,
+  ADDRESS_2_TC: 0x0400,
+  ADDRESS_3_TC: 0x0800,
+  RECORD_TC: 0x1000,
   STRICT_ORDERING: 0x2000,
+  /** Of the operations with a CRC alone; the published header has no names for these three. The seed is in memory; */
+  READ_SEED: 0x010000,
+  /** seed and result are neither inverted nor reflected; */
+  BYPASS_CRC_REFLECTION: 0x020000,
+  /** bit 7 of a byte comes first. */
+  BYPASS_DATA_REFLECTION: 0x040000,
 } as const;
 
 /** Status of a completion record, and ERROR of SWERR. */
@@ -49,6 +60,8 @@ export const STATUS = {
   INTERRUPT_HANDLE: 0x19,
   RECORD_PAGE_FAULT: 0x1a,
   RECORD_ALIGNMENT: 0x1b,
+  ADDRESS_ALIGNMENT: 0x1c,
+  PRIVILEGE: 0x1d,
   HARDWARE: 0x20,
   TRANSLATION: 0x22,
   /**
@@ -103,13 +116,23 @@ export function expectedResult({ bytes }: Descriptor): number {
   return bytes.getUint8(40);
 }
 
+/** Of an operation with a CRC: the seed, and where it is if it is read. */
+export function crcSeed({ bytes }: Descriptor): { seed: number; address: bigint } {
+  return { seed: bytes.getUint32(40, true), address: bytes.getBigUint64(48, true) };
+}
+
 /** How an operation ended. */
 export interface Outcome {
   readonly status: number;
-  /** Of a comparison: 1, unequal. Of a copy that ended early: 1, it was from the end on. */
+  /**
+   * Of a comparison: 1, unequal. Of a copy that ended early: 1, it was from the end on. Of a batch: 1, something in it has not
+   * succeeded.
+   */
   readonly result?: number;
-  /** Bytes, or descriptors. */
+  /** Bytes, of an operation that ended early; 0 of one that did all. Of a batch: descriptors, always. */
   readonly completed?: number;
+  /** Of the bytes that are done. */
+  readonly crc?: number;
   readonly faultAddress?: bigint;
   readonly write?: boolean;
   readonly invalidFlags?: number;
@@ -118,12 +141,13 @@ export interface Outcome {
 export const SUCCESS: Outcome = { status: STATUS.SUCCESS };
 
 export function encodeRecord(outcome: Outcome): Uint8Array {
-  const { status, result = 0, completed = 0, faultAddress = 0n, write = false, invalidFlags = 0 } = outcome;
+  const { status, result = 0, completed = 0, faultAddress = 0n, write = false } = outcome;
   const view = new DataView(new ArrayBuffer(RECORD_BYTES));
   view.setUint8(0, status | (write ? STATUS_WRITE : 0));
   view.setUint8(1, result);
   view.setUint32(4, completed, true);
   view.setBigUint64(8, faultAddress, true);
-  view.setUint32(16, invalidFlags, true);
+  // The same place: of an operation with invalid flags there is no CRC.
+  view.setUint32(16, outcome.invalidFlags ?? outcome.crc ?? 0, true);
   return new Uint8Array(view.buffer);
 }

@@ -24,8 +24,6 @@ import { type Job, WorkQueue } from './work-queue';
 const REGISTERS_BAR = 0;
 const PORTAL_BAR = 2;
 const COMMAND_NANOSECONDS = 1000;
-/** GENSTS.RESET_TYPE of a function level reset. */
-const RESET_BY_FUNCTION = 1;
 
 export class Dsa extends PciDevice {
   readonly #queues = Array.from({ length: reg.WORK_QUEUES }, (_, index) => new WorkQueue(index));
@@ -40,7 +38,7 @@ export class Dsa extends PciDevice {
     start: (process) => this.start(process),
     delay: (nanoseconds) => this.delay(nanoseconds),
     groups: () => this.#membership(),
-    mayInterrupt: (job) => this.#mayInterrupt(job),
+    permissions: (job) => ({ interrupt: this.#mayInterrupt(job), privileged: this.#privileged }),
     raise: (vector) => void this.raiseMsi(vector),
     report: (job, outcome) => this.#report(job.queue, job.descriptor, outcome, job),
   });
@@ -121,11 +119,20 @@ export class Dsa extends PciDevice {
 
   readonly #administered: Administered = this.#makeAdministered();
 
+  /** Bits of the PASID capability's control register. */
+  get #pasidControl(): number {
+    return this.config.read(
+      this.config.extendedCapability(pci.EXTENDED_CAPABILITY_PASID) + pci.PASID_CONTROL,
+      2,
+    );
+  }
+
+  get #privileged(): boolean {
+    return (this.#pasidControl & pci.PASID_PRIVILEGED) !== 0;
+  }
+
   #makeAdministered(): Administered {
-    const enabled = (id: number, register: number, bit: number) => {
-      const at = this.config.extendedCapability(id);
-      return (this.config.read(at + register, 2) & bit) !== 0;
-    };
+    const pasids = () => (this.#pasidControl & pci.PASID_CONTROL_ENABLE) !== 0;
     const state = {
       get: () => this.#state,
       set: (value: number) => this.#registers.GENSTS.update({ STATE: value }),
@@ -144,7 +151,7 @@ export class Dsa extends PciDevice {
         return busMaster();
       },
       get pasidsEnabled() {
-        return enabled(pci.EXTENDED_CAPABILITY_PASID, pci.PASID_CONTROL, pci.PASID_CONTROL_ENABLE);
+        return pasids();
       },
       clearConfig: () => this.#clearConfig(),
     };
@@ -172,7 +179,7 @@ export class Dsa extends PciDevice {
 
   protected override afterReset(): void {
     for (const queue of this.#queues) queue.reset();
-    this.#registers.GENSTS.write({ RESET_TYPE: RESET_BY_FUNCTION });
+    this.#registers.GENSTS.write({ RESET_TYPE: reg.RESET_BY_FUNCTION });
   }
 
   // ---- Groups

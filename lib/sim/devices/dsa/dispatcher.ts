@@ -1,9 +1,10 @@
 /** Takes descriptors out of the work queues, and brings each to its end: an operation, its record, its interrupt. */
 import { DmaError, type DeviceDma } from '../device-dma';
 import type { Process } from '../process';
-import { check } from './checks';
+import { check, type Permissions } from './checks';
 import {
   decodeDescriptor,
+  type Descriptor,
   DESCRIPTOR_BYTES,
   encodeRecord,
   FLAG,
@@ -12,7 +13,7 @@ import {
   STATUS,
   SUCCESS,
 } from './descriptor';
-import { failed, operate } from './operations';
+import { failed, operate, toPageEnd } from './operations';
 import { allOver, Job, type WorkQueue } from './work-queue';
 
 /** Descriptors that an engine works on at a time: one that waits for a page does not stop the others. */
@@ -26,8 +27,7 @@ export interface Services {
   delay(nanoseconds: number): Process;
   /** The work queues and the number of engines of each group. */
   groups(): readonly { readonly queues: readonly WorkQueue[]; readonly engines: number }[];
-  /** Whether a job may use an interrupt vector. */
-  mayInterrupt(job: Job): boolean;
+  permissions(job: Job): Permissions;
   raise(vector: number): void;
   /** An error that no completion record tells of. */
   report(job: Job, outcome: Outcome): void;
@@ -82,7 +82,7 @@ export class Dispatcher {
   *#work(job: Job): Process {
     try {
       yield* this.#services.delay(DISPATCH_NANOSECONDS);
-      const wrong = check(job, this.#services.mayInterrupt(job));
+      const wrong = check(job, this.#services.permissions(job));
       const outcome = wrong ?? (yield* this.#execute(job));
       job.outcome = outcome;
       yield* this.#complete(job, outcome);
@@ -107,49 +107,75 @@ export class Dispatcher {
     }
   }
 
-  /** All at once, but for those behind a fence. */
+  /** All at once, but for those behind a fence. Where a page of the list is missing, those before it are done. */
   *#batch(batch: Job): Process<Outcome> {
-    const { source, size } = batch.descriptor;
-    const list = new Uint8Array(size * DESCRIPTOR_BYTES);
+    const { size } = batch.descriptor;
+    const begun: Job[] = [];
+    let missing: Outcome | undefined;
+    while (begun.length < size) {
+      const list = yield* this.#list(batch, begun.length);
+      if ('status' in list) missing = list;
+      if ('status' in list || !(yield* this.#beginAll(batch, list, begun))) break;
+    }
+    yield* allOver(begun);
+    const failed = !begun.every(succeeded);
+    const status = failed ? STATUS.BATCH_FAILED : STATUS.SUCCESS;
+    return { ...(missing ?? { status }), completed: begun.length, result: failed ? 1 : 0 };
+  }
+
+  /** Descriptors from `first` on, up to the end of a page; or why there are none. */
+  *#list(
+    { descriptor: { source, size }, ownAccess }: Job,
+    first: number,
+  ): Process<readonly Descriptor[] | Outcome> {
+    const address = source + BigInt(first * DESCRIPTOR_BYTES);
+    const inPage = toPageEnd(address) / DESCRIPTOR_BYTES;
+    const bytes = new Uint8Array(Math.min(size - first, inPage) * DESCRIPTOR_BYTES);
     try {
-      yield* this.#services.dma.readInto(source, list, batch.access);
+      yield* this.#services.dma.readInto(address, bytes, ownAccess);
     } catch (error) {
       const outcome = failed(error, 0);
       const missing = outcome.status === STATUS.PAGE_FAULT || outcome.status === STATUS.PAGE_FAULT_REFUSED;
       return missing ? { ...outcome, status: STATUS.BATCH_PAGE_FAULT } : outcome;
     }
-    const begun: Job[] = [];
-    for (let index = 0; index < size; index++) {
-      const bytes = list.subarray(index * DESCRIPTOR_BYTES, (index + 1) * DESCRIPTOR_BYTES);
-      const job = new Job(batch.queue, decodeDescriptor(bytes), batch.pasid, batch.privileged, index);
+    return Array.from({ length: bytes.length / DESCRIPTOR_BYTES }, (_, i) =>
+      decodeDescriptor(bytes.subarray(i * DESCRIPTOR_BYTES)),
+    );
+  }
+
+  /** False: a fence stops the batch, as something before it has not succeeded. */
+  *#beginAll(batch: Job, list: readonly Descriptor[], begun: Job[]): Process<boolean> {
+    for (const descriptor of list) {
+      const job = new Job(batch.queue, descriptor, batch.pasid, batch.privileged, begun.length);
       if (job.has(FLAG.FENCE)) {
         yield* allOver(begun);
-        if (!begun.every(succeeded)) break;
+        if (!begun.every(succeeded)) return false;
       }
       begun.push(job);
       this.#begin(job);
     }
-    yield* allOver(begun);
-    const status = begun.every(succeeded) ? STATUS.SUCCESS : STATUS.BATCH_FAILED;
-    return { status, completed: begun.length };
+    return true;
   }
 
   /** Tells of the end, in memory and by an interrupt. */
   *#complete(job: Job, outcome: Outcome): Process {
     const { record, interrupt } = job.descriptor;
-    const writable = job.has(FLAG.RECORD_ADDRESS_VALID) && record % 32n === 0n;
+    // The record's page belongs to a mode that the function may not use, where that is what is wrong.
+    const reachable = outcome.status !== STATUS.PRIVILEGE;
+    const writable = reachable && job.has(FLAG.RECORD_ADDRESS_VALID) && record % 32n === 0n;
     if (outcome.status !== STATUS.SUCCESS && !writable) {
       this.#services.report(job, outcome);
     } else if (outcome.status !== STATUS.SUCCESS || job.has(FLAG.REQUEST_RECORD)) {
       try {
-        yield* this.#services.dma.write(record, encodeRecord(outcome), job.recordAccess);
+        yield* this.#services.dma.write(record, encodeRecord(outcome), job.ownAccess);
       } catch (error) {
         job.outcome = unwritable(error);
         this.#services.report(job, job.outcome);
         return;
       }
     }
-    if (job.has(FLAG.REQUEST_INTERRUPT) && this.#services.mayInterrupt(job)) this.#services.raise(interrupt);
+    if (job.has(FLAG.REQUEST_INTERRUPT) && this.#services.permissions(job).interrupt)
+      this.#services.raise(interrupt);
   }
 }
 

@@ -2,7 +2,17 @@
 import { PAGE_SIZE } from '../atc';
 import { DmaError, type DeviceDma } from '../device-dma';
 import type { Process } from '../process';
-import { expectedResult, FLAG, OPCODE, type Outcome, secondDestination, STATUS, SUCCESS } from './descriptor';
+import { crc32c } from './crc';
+import {
+  crcSeed,
+  expectedResult,
+  FLAG,
+  OPCODE,
+  type Outcome,
+  secondDestination,
+  STATUS,
+  SUCCESS,
+} from './descriptor';
 import type { Job } from './work-queue';
 
 const PAGE = BigInt(PAGE_SIZE);
@@ -20,6 +30,9 @@ export function* operate(dma: DeviceDma, job: Job): Process<Outcome> {
       return yield* compare(dma, job);
     case OPCODE.DUALCAST:
       return yield* dualcast(dma, job);
+    case OPCODE.CRC:
+    case OPCODE.COPY_CRC:
+      return yield* crc(dma, job);
     default:
       return SUCCESS;
   }
@@ -44,7 +57,7 @@ export function failed(error: unknown, completed: number, result = 0): Outcome {
 }
 
 /** Bytes from an address to the end of its page. */
-function toPageEnd(address: bigint): number {
+export function toPageEnd(address: bigint): number {
   return PAGE_SIZE - Number(address % PAGE);
 }
 
@@ -74,7 +87,7 @@ function* pieces(
     }
     done += length;
   }
-  return { ...SUCCESS, completed: size };
+  return SUCCESS;
 }
 
 /** Source and destination may overlap. */
@@ -137,4 +150,32 @@ function* dualcast(dma: DeviceDma, { descriptor, access }: Job): Process<Outcome
     yield* dma.write(second + BigInt(offset), bytes, access);
     return undefined;
   });
+}
+
+/** With or without a copy. The CRC so far is told of also where a page is missing: it is the seed for what is left. */
+function* crc(dma: DeviceDma, job: Job): Process<Outcome> {
+  const { descriptor, access } = job;
+  const { opcode, source, destination, size } = descriptor;
+  const copies = opcode === OPCODE.COPY_CRC;
+  const style = {
+    plainCrc: job.has(FLAG.BYPASS_CRC_REFLECTION),
+    plainData: job.has(FLAG.BYPASS_DATA_REFLECTION),
+  };
+  const { seed, address } = crcSeed(descriptor);
+  let value = seed;
+  if (job.has(FLAG.READ_SEED)) {
+    try {
+      const bytes = yield* dma.read(address, 4, access);
+      value = new DataView(bytes.buffer).getUint32(0, true);
+    } catch (error) {
+      return failed(error, 0);
+    }
+  }
+  const outcome = yield* pieces(size, copies ? [source, destination] : [source], function* (offset, length) {
+    const bytes = yield* dma.read(source + BigInt(offset), length, access);
+    if (copies) yield* dma.write(destination + BigInt(offset), bytes, access);
+    value = crc32c(bytes, value, style);
+    return undefined;
+  });
+  return { ...outcome, crc: value };
 }

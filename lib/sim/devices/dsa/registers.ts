@@ -3,6 +3,7 @@
  * publishes in drivers/dma/idxd/registers.h. BAR 0 has the registers, BAR 2 the portals.
  */
 import { defineRegisters } from '../../../register-map';
+import { OPCODE } from './descriptor';
 
 export const DSA_VENDOR_ID = 0x8086;
 /** Sapphire Rapids'. */
@@ -25,7 +26,7 @@ export const PORTAL_BYTES = 4096;
 export const PORTALS = 4;
 
 /** Where the tables are, in units of 256 bytes. */
-const TABLE_UNIT = 0x100;
+export const TABLE_UNIT = 0x100;
 const TABLES = { GROUP: 0x4, WORK_QUEUE: 0x5, PERMISSION: 0x6 };
 export const GROUP_TABLE = TABLES.GROUP * TABLE_UNIT;
 export const WORK_QUEUE_TABLE = TABLES.WORK_QUEUE * TABLE_UNIT;
@@ -36,6 +37,8 @@ export const WORK_QUEUE_BYTES = 32;
 
 /** GENSTS.STATE, and the state of a work queue but for HALT. */
 export const STATE = { DISABLED: 0, ENABLED: 1, DRAIN: 2, HALT: 3 } as const;
+/** GENSTS.RESET_TYPE of a function level reset. */
+export const RESET_BY_FUNCTION = 1;
 
 /** INTCAUSE. */
 export const CAUSE = { ERROR: 1, COMMAND: 2 } as const;
@@ -88,13 +91,13 @@ export const COMMAND_ERROR = {
 } as const;
 
 /** Operations there are: the bits of OPCAP. */
-const OPERATIONS = [0, 1, 2, 3, 4, 5, 6, 9].reduce((bits, opcode) => bits | (1 << opcode), 0);
+const OPERATIONS = Object.values<number>(OPCODE).reduce((bits, opcode) => bits | (1 << opcode), 0);
 
-/** BLOCK_ON_FAULT, OVERLAP_COPY, CACHE_CONTROL, COMMAND_CAPABILITIES; configuration is possible. */
+/** Block on fault, copies that overlap, cache control (memory), CMDCAP; configuration is possible. */
 const GENERAL =
   0x7n | (1n << 4n) | (BigInt(MAX_TRANSFER_SHIFT) << 16n) | (BigInt(MAX_BATCH_SHIFT) << 21n) | (1n << 31n);
-/** Both modes, ATS and PRS for each, priority, occupancy. */
-const QUEUES = BigInt(TOTAL_ENTRIES) | (BigInt(WORK_QUEUES) << 16n) | (0x1fn << 48n);
+/** Both modes; for each queue ATS, priority, occupancy, PRS. */
+const QUEUES = BigInt(TOTAL_ENTRIES) | (BigInt(WORK_QUEUES) << 16n) | (0x1fn << 48n) | (1n << 55n);
 const OFFSETS =
   BigInt(TABLES.GROUP) | (BigInt(TABLES.WORK_QUEUE) << 16n) | (BigInt(TABLES.PERMISSION) << 32n);
 

@@ -39,9 +39,9 @@ export class Job {
     return this.#access(this.has(FLAG.BLOCK_ON_FAULT));
   }
 
-  /** Of the completion record: whether a page that is missing is waited for, the queue says. */
-  get recordAccess(): DmaOptions {
-    return this.#access(this.queue.config.MODE.field('BLOCK_ON_FAULT') === 1);
+  /** To the completion record and a batch's list: a page that is missing is asked for, unless the queue has that off. */
+  get ownAccess(): DmaOptions {
+    return this.#access(true);
   }
 
   #access(block: boolean): DmaOptions {
