@@ -55,6 +55,16 @@ export class EventStream<T> {
     else this.#source.stop();
   }
 
+  /** Removes and returns the first that is buffered. */
+  shift(): T | undefined {
+    return this.#buffer.shift();
+  }
+
+  /** Removes those that are buffered and that `which` names. */
+  discard(which: (event: T) => boolean): void {
+    if (this.#buffer.some(which)) this.#buffer = this.#buffer.filter((event) => !which(event));
+  }
+
   /** Removes and returns what is buffered. */
   take(): T[] {
     const events = this.#buffer;

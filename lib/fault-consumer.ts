@@ -13,6 +13,7 @@ const GROUP_COOKIE = faultRecord.groupCookie >> 2;
 const GENERATION = faultRecord.generation >> 2;
 // Copies: members of a module that another hands on are looked up in it each time.
 const LAST_PAGE = uapi.IOMMU_PGFAULT_FLAGS_LAST_PAGE;
+const { errno } = uapi;
 const { IOMMUFD_PAGE_RESP_INVALID: INVALID, IOMMUFD_PAGE_RESP_SUCCESS: SUCCESS } = uapi;
 
 /**
@@ -62,6 +63,15 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   get pending(): readonly Fault[] {
     if (!this.closed && this.lentTo === undefined) this.takeAll();
     return [...this.#groups].flatMap(({ faults }) => faults).filter(({ answered }) => !answered);
+  }
+
+  /** Faults that were taken wait for answers. */
+  protected get isAwaited(): boolean {
+    return this.#open || [...this.#groups].some(({ unanswered }) => unanswered > 0);
+  }
+
+  protected override isSettled(fault: Fault): boolean {
+    return fault.answered;
   }
 
   /** @internal Forgets groups that wait for no response any more. */
@@ -222,7 +232,9 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   }
 
   #write(cookie: number, generation: number, invalid: boolean): boolean {
-    while (!this.ring.respond(cookie, invalid ? INVALID : SUCCESS, generation)) this.#flush();
+    if (this.failed === errno.EBADF) return false;
+    while (!this.ring.respond(cookie, invalid ? INVALID : SUCCESS, generation))
+      if (!this.#flush() && this.failed !== 0) return false;
     // While records are taken, responses are written together.
     return this.busy || this.#flush();
   }
@@ -236,6 +248,8 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     this.ring.publishResponses();
     const { refused } = this.ring;
     const result = this.link.flush();
+    // The owner has closed the queue, or has its side back: nobody waits.
+    if (result === -errno.EBADF) return false;
     if (result < 0) throw failure(result, { syscall: 'write' });
     return this.ring.refused === refused;
   }

@@ -116,7 +116,7 @@ export class FaultQueue extends FaultConsumer {
    */
   share(): { readonly ring: RingShare; readonly transferList: MessagePort[] } {
     this.requireOpen({ syscall: 'read' });
-    if (this.#lent || this.inUse || this.pending.length > 0)
+    if (this.#lent || this.inUse || this.isAwaited)
       throw refusal('EBUSY', `${this.label} is in use`, {
         syscall: 'read',
         hint: 'answer its faults, end iterations and waits, and share it once',
@@ -124,32 +124,38 @@ export class FaultQueue extends FaultConsumer {
     this.rest();
     const descriptors = this.#pump.lend();
     if (typeof descriptors === 'number') throw failure(descriptors, { syscall: 'poll' });
+    const port = this.#lend(descriptors === undefined);
     if (descriptors && this.#memory) {
       const { fd: memfd, length } = this.#memory;
-      this.#lent = () => {};
       const { doorbell, kick } = descriptors;
-      return { ring: { kind: 'memfd', memfd, length, doorbell, kick }, transferList: [] };
+      const { identity } = this.ring;
+      return { ring: { kind: 'memfd', memfd, length, identity, doorbell, kick, port }, transferList: [port] };
     }
-    const port = this.#lendMemory();
     const buffer = this.ring.words.buffer as SharedArrayBuffer;
     return { ring: { kind: 'memory', buffer, port }, transferList: [port] };
   }
 
-  /** The other thread's end of a channel that carries the doorbells. */
-  #lendMemory(): MessagePort {
+  /** The other thread's end of a channel: its closing ends the loan. `doorbells`: it carries these, too. */
+  #lend(doorbells: boolean): MessagePort {
     const { port1, port2 } = new MessageChannel();
-    port1.on('message', () => this.#pump.pass());
-    port1.on('close', () => this.unshare());
-    port1.unref();
-    this.#lent = () => {
-      this.#pump.stop();
+    const loan = () => {
+      if (doorbells) this.#pump.stop();
       port1.close();
     };
-    const result = this.#pump.start(() => port1.postMessage(null));
+    // Another loan may have begun when it is heard.
+    port1.on('close', () => this.#lent === loan && this.unshare());
+    if (doorbells) this.#lendDoorbells(port1);
+    port1.unref();
+    this.#lent = loan;
+    return port2;
+  }
+
+  #lendDoorbells(port: MessagePort): void {
+    port.on('message', () => this.#pump.pass());
+    const result = this.#pump.start(() => port.postMessage(null));
     if (result < 0) throw failure(result, { syscall: 'poll' });
     // From here on the pump says when it sleeps.
     this.#pump.pass();
-    return port2;
   }
 
   /**
@@ -160,6 +166,7 @@ export class FaultQueue extends FaultConsumer {
     const end = this.#lent;
     this.#lent = undefined;
     end?.();
+    if (end && !this.closed) this.takenBack();
   }
 
   protected override beforeClose(): void {

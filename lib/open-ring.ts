@@ -1,4 +1,5 @@
 /** Makes the ring for a kernel's file, and the pump that fills it. */
+import { randomFillSync } from 'node:crypto';
 import { destroy, type Context } from './context';
 import { checkObject } from './errors';
 import type { Kernel, Memory } from './kernel';
@@ -24,6 +25,7 @@ export function openRing(kernel: Kernel, fd: number, shape: RingShape, limit: nu
   const memory = checkObject(kernel.allocate(ringBytes(shape), { memfd: true }), { syscall: 'mmap' });
   try {
     const ring = Ring.create(memory.bytes.buffer, shape);
+    ring.identify(randomFillSync(new Int32Array(2)));
     const pump = checkObject(rings.pump(fd, memory, { limit }), { syscall: 'fcntl' });
     return { ring, pump, memory };
   } catch (error) {

@@ -1,14 +1,12 @@
 import { EventEmitter } from 'node:events';
 import { failure, refusal } from './errors';
 import { EventStream } from './event-stream';
-import { Handle } from './handle';
+import { RingReader } from './ring-reader';
 import type { Link } from './rings/pump';
-import type { Ring, RingCounters } from './rings/ring';
+import type { Ring } from './rings/ring';
 import { limited, type WaitOptions } from './wait';
 
 const READ = { syscall: 'read' } as const;
-/** Slots are given back to the pump after this many records at the latest. */
-const BATCH = 256;
 /** One drain() begins no round after this many records: a kernel that is never seen empty does not keep it. */
 const MOST_AT_ONCE = 2 ** 20;
 
@@ -31,30 +29,21 @@ interface Readiness {
  * on('record', …), drain(), or without objects made for each record drain((record) => …). Leaving a loop leaves the
  * queue open. Records that nobody takes stay in the ring, and in the kernel behind it: none is lost.
  */
-export abstract class RecordConsumer<T, View> extends Handle implements AsyncIterable<T> {
-  /** @internal */
-  protected readonly ring: Ring;
-  /** @internal */
-  protected readonly link: Link;
+export abstract class RecordConsumer<T, View> extends RingReader<T, View> implements AsyncIterable<T> {
+  /** Records that became objects and that nobody has taken yet, and who waits for one. */
   readonly #stream: EventStream<T>;
   /** Who waits in ready(). */
   readonly #readiness: Readiness[] = [];
   readonly #emitter = new EventEmitter<ConsumerEvents<T>>();
-  /** @internal Index of the next record to be taken, and the end of the batch, while some are taken. */
-  protected position = 0;
-  /** @internal */
-  protected end = 0;
   #listening = false;
   /** A look whether anybody listens still. */
   #rest: NodeJS.Immediate | undefined;
-  /** Records are being taken: not again from within. */
-  #busy = false;
+  /** Listeners of 'error' have heard of the end. */
+  #told = false;
 
   /** @internal */
   protected constructor(ring: Ring, link: Link) {
-    super();
-    this.ring = ring;
-    this.link = link;
+    super(ring, link);
     this.#stream = new EventStream({
       start: () => this.#listen(),
       stop: () => this.#mayRest(),
@@ -76,17 +65,23 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
    */
   drain(callback: (record: View) => void): number;
   drain(callback?: (record: View) => void): T[] | number {
+    if (callback !== undefined) checkFunction('callback', callback);
     this.#requireConsumer();
-    if (this.#busy) throw refusal('EBUSY', `${this.label} is being drained`, READ);
-    const items = this.#stream.take();
+    if (this.busy) throw refusal('EBUSY', `${this.label} is being drained`, READ);
+    const items = this.#stream.take().filter((item) => !this.isSettled(item));
     const any = items.length;
     if (!callback) {
-      this.#drainRing((head) => this.#takeAll(head, items), any);
+      this.#drainRing(() => {
+        const more = this.collect(Infinity);
+        for (const item of more) items.push(item);
+        return more.length;
+      }, any);
       return items;
     }
+    const visitAll = (head: number) => this.visitAll(head, callback);
     try {
-      const visited = this.#visitItems(items, callback);
-      return visited + this.#drainRing((head) => this.visitAll(head, callback), any);
+      const visited = any === 0 ? 0 : this.#visitItems(items, callback);
+      return visited + (this.closed ? 0 : this.#drainRing(() => this.consume(visitAll, Infinity), any));
     } finally {
       // Also where the callback threw.
       if (!this.closed) this.link.flush();
@@ -95,41 +90,36 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   /** Those that are objects already. What the callback does not get to stays. */
   #visitItems(items: readonly T[], callback: (record: View) => void): number {
-    let visited = 0;
-    this.#busy = true;
+    let [next, visited] = [0, 0];
     try {
-      while (visited < items.length && !this.closed) callback(this.viewOf(items[visited++]));
+      this.visiting(() => {
+        while (next < items.length && !this.closed) {
+          const item = items[next++];
+          // The callback may have answered it for another.
+          if (this.isSettled(item)) continue;
+          visited++;
+          callback(this.viewOf(item));
+        }
+      });
       return visited;
     } finally {
-      this.#busy = false;
-      if (!this.closed) this.batchDone();
-      for (const item of items.slice(visited)) this.#stream.push(item);
+      for (const item of items.slice(next)) this.#stream.push(item);
+      if (this.#wanted && !this.#stream.empty) setImmediate(() => this.#wake());
     }
   }
 
   /** `any`: how many there were before. */
-  #drainRing(visitAll: (head: number) => void, any: number): number {
+  #drainRing(consume: () => number, any: number): number {
     // What is in the ring comes first: the pump reads and writes when it has been seen.
-    let count = this.#consume(visitAll, Infinity);
+    let count = consume();
     for (let held = 1; held > 0 && count < MOST_AT_ONCE && !this.closed;) {
       held = this.link.pass();
-      const now = this.#consume(visitAll, Infinity);
+      const now = consume();
       if (now === 0) break;
       count += now;
     }
     if (count + any === 0) this.#checkError();
     return count;
-  }
-
-  /** Those of the batch become objects. */
-  #takeAll(head: number, items: T[] | undefined): void {
-    while (this.position !== this.end) {
-      const at = this.ring.slot(this.position);
-      this.position = (this.position + 1) | 0;
-      const item = this.take(at, this.position !== head);
-      if (items) items.push(item);
-      else this.#stream.push(item);
-    }
   }
 
   /**
@@ -143,7 +133,7 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
       (resolve, reject) => {
         this.#requireConsumer();
         this.#look();
-        if (!this.#stream.empty || this.ring.available > 0) {
+        if (this.#any) {
           resolve();
           return () => {};
         }
@@ -190,8 +180,11 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
    * the error is thrown where records are listened for, as EventEmitter does.
    */
   on<E extends keyof ConsumerEvents<T>>(event: E, listener: (...args: ConsumerEvents<T>[E]) => void): this {
+    checkFunction('listener', listener);
     this.#requireConsumer();
     if (event === 'record') this.#listen();
+    else if (event === 'error') this.#attend();
+    this.#told = false;
     this.#emitter.on(event, listener as never);
     return this;
   }
@@ -202,11 +195,6 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     return this;
   }
 
-  /** What went through the ring, since it was made; all counts are modulo 2^32. */
-  get counters(): RingCounters {
-    return this.ring.counters;
-  }
-
   /** Who has the consumer's side; undefined: this object. */
   protected get lentTo(): string | undefined {
     return undefined;
@@ -214,7 +202,8 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   /** Somebody waits here. */
   protected get inUse(): boolean {
-    return this.#wanted || this.#busy || !this.#stream.empty;
+    this.#tidy();
+    return this.#wanted || this.busy || !this.#stream.empty;
   }
 
   #requireConsumer(): void {
@@ -231,37 +220,73 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     return this.#stream.waiting || this.#readiness.length > 0 || this.#emitter.listenerCount('record') > 0;
   }
 
+  /** There is something for whoever asks. */
+  get #any(): boolean {
+    return !this.#stream.empty || this.available > 0;
+  }
+
+  /** Objects that were answered meanwhile, as `pending` has shown them, are nobody's any more. */
+  #tidy(): void {
+    this.#stream.discard((item) => this.isSettled(item));
+  }
+
   /** What the kernel has is asked for before anybody waits. */
   #look(): void {
-    if (!this.closed && this.#stream.empty && this.ring.available === 0) this.link.pass();
-    if (this.#stream.empty && this.ring.available === 0) this.#checkError();
+    this.#tidy();
+    if (!this.closed && !this.#any) this.link.pass();
+    if (!this.#any) this.#checkError();
   }
 
   /** One record from the ring is put where the next wait finds it. */
   #prefetch(): void {
     if (this.lentTo !== undefined) this.#requireConsumer();
-    if (this.closed || !this.#stream.empty || this.#stream.waiting || this.#busy) return;
+    if (this.closed || this.#stream.waiting || this.busy) return;
     this.#look();
-    this.#consume((head) => this.#takeAll(head, undefined), 1);
+    if (this.#stream.empty) this.#keep(1);
+  }
+
+  /** Records from the ring become objects, for the next who asks. */
+  #keep(most: number): void {
+    for (const item of this.collect(most)) this.#stream.push(item);
   }
 
   /** Everything in the ring becomes an object: afterwards it is taken, by the next who asks. */
   protected takeAll(): void {
-    if (!this.#busy) this.#consume((head) => this.#takeAll(head, undefined), Infinity);
+    if (!this.busy) this.#keep(Infinity);
   }
 
   #checkError(): void {
-    if (this.ring.error !== 0) throw failure(-this.ring.error, READ);
+    if (this.failed === 0) return;
+    const error = failure(-this.failed, READ);
+    this.#tell(error);
+    throw error;
+  }
+
+  #start(): void {
+    const result = this.link.start(() => this.#wake());
+    if (result < 0) throw failure(result, { syscall: 'poll' });
+  }
+
+  /** Somebody else had the consumer's side, and heard of the end. */
+  protected takenBack(): void {
+    if (this.#emitter.listenerCount('error') > 0) this.#attend();
+  }
+
+  /** Hears of the end, which keeps nothing alive. */
+  #attend(): void {
+    if (this.#listening) return;
+    this.#start();
+    this.link.stop();
+    if (this.failed !== 0) setImmediate(() => this.#wake());
   }
 
   #listen(): void {
     if (!this.#listening) {
-      const result = this.link.start(() => this.#wake());
-      if (result < 0) throw failure(result, { syscall: 'poll' });
+      this.#start();
       this.#listening = true;
     }
     // What came since it was looked for rings no doorbell.
-    if (!this.ring.sleep()) setImmediate(() => this.#wake());
+    if (!this.ring.sleep() || !this.#stream.empty) setImmediate(() => this.#wake());
   }
 
   #mayRest(): void {
@@ -287,88 +312,57 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
 
   /** The doorbell rang, or something is there: whoever waits gets it. */
   #wake(): void {
-    if (this.closed || this.#busy) return;
+    if (this.closed || this.busy || this.lentTo !== undefined) return;
     try {
       do this.#deliver();
-      while (this.#listening && this.#wanted && !this.ring.sleep() && this.ring.error === 0);
+      while (this.#listening && this.#wanted && this.failed === 0 && !this.ring.sleep());
     } catch (error) {
       // A listener's. Those after it get what is left.
       setImmediate(() => this.#wake());
       throw error;
     }
-    if (this.#listening && this.ring.error !== 0 && this.ring.available === 0) this.#fail();
+    if (this.failed !== 0) this.#fail();
   }
 
   #deliver(): void {
-    if (this.#readiness.length > 0 && this.ring.available > 0) {
+    if (this.#readiness.length > 0 && this.#any) {
       for (const waiter of this.#readiness.splice(0)) waiter.resolve();
       this.#restSoon();
     }
-    while (!this.closed && this.ring.available > 0) {
-      if (this.#stream.waiting) this.#consume((head) => this.#takeAll(head, undefined), 1);
+    while (!this.closed && this.#any) {
+      if (this.#stream.waiting) this.#keep(1);
       else if (this.#emitter.listenerCount('record') > 0) this.#emitOne();
       else break;
     }
   }
 
   #emitOne(): void {
-    const items: T[] = [];
-    this.#consume((head) => this.#takeAll(head, items), 1);
-    for (const item of items) this.#emitter.emit('record', item);
+    const items = this.#stream.empty ? this.collect(1) : [this.#stream.shift() as T];
+    for (const item of items) if (!this.isSettled(item)) this.#emitter.emit('record', item);
   }
 
   #fail(): void {
-    const error = failure(-this.ring.error, READ);
-    this.#listening = false;
-    this.link.stop();
+    const error = failure(-this.failed, READ);
+    this.rest();
     this.#stream.fail(error);
     for (const waiter of this.#readiness.splice(0)) waiter.reject(error);
-    if (this.#emitter.listenerCount('error') > 0) this.#emitter.emit('error', error);
-    else if (this.#emitter.listenerCount('record') > 0) throw error;
+    this.#tell(error);
+    if (this.#told || this.#emitter.listenerCount('record') === 0) return;
+    this.#told = true;
+    throw error;
   }
 
-  /** Has records visited that are in the ring now, `most` at most, and gives their slots back. */
-  #consume(visitAll: (head: number) => void, most: number): number {
-    const { ring } = this;
-    const first = ring.tail;
-    const last = (first + Math.min(ring.available, most)) | 0;
-    this.position = first;
-    this.#busy = true;
-    try {
-      while (this.position !== last && !this.closed) {
-        this.end = (this.position + Math.min((last - this.position) >>> 0, BATCH)) | 0;
-        visitAll(ring.head);
-        this.#giveBack();
-      }
-    } finally {
-      this.#busy = false;
-      // Also where the callback threw: what it was called for is consumed.
-      if (!this.closed && ring.tail !== this.position) this.#giveBack();
-    }
-    return (this.position - first) >>> 0;
+  /** Listeners of 'error' hear once that nothing will come any more; and again where somebody begins to listen. */
+  #tell(error: Error): void {
+    if (this.#told || this.#emitter.listenerCount('error') === 0) return;
+    this.#told = true;
+    this.#emitter.emit('error', error);
   }
 
-  #giveBack(): void {
-    if (this.closed) return;
-    this.batchDone();
-    if (this.ring.consume(this.position)) this.link.kick();
+  /** It needs no taking any more. */
+  protected isSettled(_item: T): boolean {
+    return false;
   }
-
-  /** Records are being taken: what is answered meanwhile is written in one go. */
-  protected get busy(): boolean {
-    return this.#busy;
-  }
-
-  /** Some records were visited. */
-  protected batchDone(): void {}
-  /**
-   * Calls back for the records from `position` on, which it moves, up to `end`. `head`: where the published records end.
-   */
-  protected abstract visitAll(head: number, callback: (record: View) => void): void;
-  /** The record whose first word is `at` as an object of its own. `more`: there is another behind it. */
-  protected abstract take(at: number, more: boolean): T;
-  /** What a callback gets for a record that is an object already. */
-  protected abstract viewOf(item: T): View;
 
   /** Ends waits and iterations. */
   protected override release(): void {
@@ -376,12 +370,10 @@ export abstract class RecordConsumer<T, View> extends Handle implements AsyncIte
     for (const waiter of this.#readiness.splice(0)) waiter.reject(this.closedError(READ));
     this.#emitter.removeAllListeners();
     this.#listening = false;
-    if (this.#busy) {
-      // In a callback. What was answered goes out, and there is no other call.
-      this.batchDone();
-      this.link.flush();
-      this.end = this.position;
-    }
-    this.link.close();
+    super.release();
   }
+}
+
+function checkFunction(what: string, value: unknown): void {
+  if (typeof value !== 'function') throw new TypeError(`${what} must be a function, not ${typeof value}`);
 }

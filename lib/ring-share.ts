@@ -6,6 +6,7 @@ import { openKernel } from './open-kernel';
 import { Doorbell } from './rings/doorbell';
 import type { Link, RingDescriptors } from './rings/pump';
 import { Ring } from './rings/ring';
+import { errno } from './uapi';
 
 /** Rings in a memfd: Linux. Its descriptors are good in the whole process, and in others that inherit them. */
 export interface DescriptorShare extends RingDescriptors {
@@ -14,6 +15,10 @@ export interface DescriptorShare extends RingDescriptors {
   readonly memfd: number;
   /** Bytes. */
   readonly length: number;
+  /** Of the ring: its descriptors' numbers are another file's once the queue is closed. */
+  readonly identity?: string | undefined;
+  /** Its closing tells of either side's end. For another process there is none. */
+  readonly port?: MessagePort | undefined;
 }
 
 /** Rings in shared memory of JavaScript: the simulation. */
@@ -38,14 +43,21 @@ export function openShare(share: RingShare): { ring: Ring; link: Link } {
   const memory = checkObject(rings.mapMemory(share.memfd, share.length), { syscall: 'mmap' });
   const descriptors: number[] = [];
   try {
-    const ring = new Ring(memory.bytes.buffer);
+    const ring = ringOf(memory, share.identity);
     // Of its own: the queue's are closed with it, and their numbers may be another file's then.
     for (const fd of [share.doorbell, share.kick])
       descriptors.push(check(rings.duplicate(fd), { syscall: 'fcntl' }));
     const [doorbell, kick] = descriptors;
     return {
       ring,
-      link: new DescriptorLink(kernel, new Doorbell(rings, doorbell), memory, ring, { doorbell, kick }),
+      link: new DescriptorLink(
+        kernel,
+        new Doorbell(rings, doorbell),
+        memory,
+        ring,
+        { doorbell, kick },
+        share.port,
+      ),
     };
   } catch (error) {
     for (const fd of descriptors) kernel.close(fd);
@@ -54,9 +66,32 @@ export function openShare(share: RingShare): { ring: Ring; link: Link } {
   }
 }
 
+function ringOf(memory: Memory, identity: string | undefined): Ring {
+  let ring: Ring | undefined;
+  try {
+    ring = new Ring(memory.bytes.buffer);
+  } catch (error) {
+    if (identity === undefined) throw error;
+  }
+  if (ring && (identity === undefined || ring.identity === identity)) return ring;
+  throw refusal('EBADF', 'the queue whose ring was handed over is closed', { syscall: 'mmap' });
+}
+
 /** What both have in common: the pump is elsewhere, and is told of responses only if it sleeps. */
 abstract class RemoteLink implements Link {
-  constructor(private readonly ring: Ring) {}
+  takenBack = false;
+  protected wake: (() => void) | undefined;
+
+  constructor(
+    private readonly ring: Ring,
+    protected readonly port: MessagePort | undefined,
+  ) {
+    port?.on('close', () => {
+      this.takenBack = true;
+      this.wake?.();
+    });
+    port?.unref();
+  }
 
   abstract kick(): void;
   abstract start(wake: () => void): number;
@@ -68,6 +103,7 @@ abstract class RemoteLink implements Link {
   }
 
   flush(): number {
+    if (this.takenBack) return -errno.EBADF;
     if (this.ring.responses > 0 && this.ring.wakePump()) this.kick();
     return -this.ring.error;
   }
@@ -85,8 +121,15 @@ class DescriptorLink extends RemoteLink {
   readonly #one = new Uint8Array(new BigUint64Array([1n]).buffer);
   readonly #doorbell: Doorbell;
 
-  constructor(kernel: Kernel, doorbell: Doorbell, memory: Memory, ring: Ring, descriptors: RingDescriptors) {
-    super(ring);
+  constructor(
+    kernel: Kernel,
+    doorbell: Doorbell,
+    memory: Memory,
+    ring: Ring,
+    descriptors: RingDescriptors,
+    port: MessagePort | undefined,
+  ) {
+    super(ring, port);
     this.#kernel = kernel;
     this.#memory = memory;
     this.#descriptors = descriptors;
@@ -98,6 +141,7 @@ class DescriptorLink extends RemoteLink {
   }
 
   override start(wake: () => void): number {
+    this.wake = wake;
     return this.#doorbell.start(wake);
   }
 
@@ -106,6 +150,8 @@ class DescriptorLink extends RemoteLink {
   }
 
   override close(): void {
+    this.wake = undefined;
+    this.port?.close();
     this.#doorbell.close();
     this.#memory.free();
     for (const fd of [this.#descriptors.doorbell, this.#descriptors.kick]) this.#kernel.close(fd);
@@ -114,12 +160,11 @@ class DescriptorLink extends RemoteLink {
 
 class PortLink extends RemoteLink {
   readonly #port: MessagePort;
-  #wake: (() => void) | undefined;
 
   constructor({ buffer, port }: MemoryShare) {
-    super(new Ring(buffer));
+    super(new Ring(buffer), port);
     this.#port = port;
-    port.on('message', () => this.#wake?.());
+    port.on('message', () => this.wake?.());
     port.unref();
   }
 
@@ -128,18 +173,17 @@ class PortLink extends RemoteLink {
   }
 
   override start(wake: () => void): number {
-    this.#wake = wake;
+    this.wake = wake;
     this.#port.ref();
     return 0;
   }
 
   override stop(): void {
-    this.#wake = undefined;
     this.#port.unref();
   }
 
   override close(): void {
-    this.stop();
+    this.wake = undefined;
     this.#port.close();
   }
 }

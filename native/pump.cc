@@ -187,8 +187,9 @@ void Pump::End(int reason) {
   error_ = reason;
   __atomic_store_n(&ring_->error, static_cast<uint32_t>(reason),
                    __ATOMIC_SEQ_CST);
-  if (ring_publish(ring_, head_))
-    Ring(doorbell_);
+  ring_publish(ring_, head_);
+  // Also for who sleeps for nothing but that.
+  Ring(doorbell_);
 }
 
 int Pump::Move(bool fill) {

@@ -32,7 +32,8 @@ struct ring_header {
   uint32_t responses;    /* where they begin, in bytes */
   uint32_t length;       /* of the whole mapping */
   uint32_t source_bytes; /* of the largest record of the kernel's file */
-  uint32_t unused0[6];
+  uint32_t identity[2];  /* random: another ring has another */
+  uint32_t unused0[4];
   /* The pump's. */
   uint32_t head;    /* records published */
   uint32_t dropped; /* always 0 */

@@ -28,12 +28,11 @@ export class Doorbell {
   }
 
   stop(): void {
-    this.#wake = undefined;
     this.#watch?.unref();
   }
 
   close(): void {
-    this.stop();
+    this.#wake = undefined;
     this.#watch?.close();
     this.#watch = undefined;
   }

@@ -33,6 +33,8 @@ export const ring = {
   length: 0x20,
   /** Bytes of the largest record that the kernel's file gives. */
   sourceBytes: 0x24,
+  /** 64 random bits: tells the ring from another that has its descriptors' numbers later. */
+  identity: 0x28,
 
   /** The pump's: records published so far. */
   head: 0x40,

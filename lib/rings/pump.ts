@@ -14,10 +14,12 @@ export interface Link {
   kick(): void;
   /** From now on records come by themselves; `wake` is called when the consumer's doorbell rings. */
   start(wake: () => void): number;
-  /** Nobody waits any more. */
+  /** Nobody waits any more: it keeps nothing alive. `wake` is still called when the pump ends. */
   stop(): void;
   /** The group waits for its response, as far as can be told here. */
   isCurrent(groupCookie: number, generation: number): boolean;
+  /** The owner has taken the consumer's side back: nothing of the ring may be touched here. */
+  readonly takenBack?: boolean;
   /** Ends it, for a consumer in another thread or process with EBADF. A pump is closed before its file. */
   close(): void;
 }

@@ -30,6 +30,7 @@ import {
   type RingShape,
 } from './layout';
 
+const IDENTITY = field.identity >> 2;
 const HEAD = field.head >> 2;
 const TAIL = field.tail >> 2;
 const CONSUMER_WAITING = field.consumerWaiting >> 2;
@@ -85,6 +86,17 @@ export class Ring {
   static create(memory: ArrayBufferLike, shape: RingShape, start = 0): Ring {
     writeHeader(new Int32Array(memory), shape, start);
     return new Ring(memory);
+  }
+
+  /** 64 random bits where the ring is one that others find by its descriptors, in hexadecimal; else zeros. */
+  get identity(): string {
+    return [...this.words.subarray(IDENTITY, IDENTITY + 2)]
+      .map((word) => (word >>> 0).toString(16).padStart(8, '0'))
+      .join('');
+  }
+
+  identify(bits: Int32Array): void {
+    this.words.set(bits, IDENTITY);
   }
 
   /** The first word of the record with this index. */
@@ -162,10 +174,10 @@ export class Ring {
     return Atomics.load(this.words, ERROR);
   }
 
-  /** The pump ends: nothing will come any more. True: the consumer sleeps, and its doorbell has to be rung. */
-  end(errno: number): boolean {
+  /** The pump ends: nothing will come any more. Its doorbell has to be rung, for who listens for that alone as well. */
+  end(errno: number): void {
     Atomics.store(this.words, ERROR, errno);
-    return this.publish(this.head);
+    this.publish(this.head);
   }
 
   /** Responses that nobody waited for. */

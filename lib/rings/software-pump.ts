@@ -49,6 +49,8 @@ export class SoftwarePump implements Pump {
   #paused = 0;
   #rung = false;
   #wake: (() => void) | undefined;
+  /** Somebody waits. */
+  #waited = false;
   #watch: Watch | undefined;
 
   constructor(kernel: Kernel, fd: number, ring: Ring, { limit }: PumpOptions) {
@@ -77,7 +79,7 @@ export class SoftwarePump implements Pump {
 
   flush(): number {
     // What was answered may make room for what the kernel has kept.
-    return this.#move(this.#blocked && this.#wake !== undefined);
+    return this.#move(this.#blocked && this.#waited);
   }
 
   #move(fill: boolean): number {
@@ -107,11 +109,14 @@ export class SoftwarePump implements Pump {
 
   start(wake: () => void): number {
     this.#wake = wake;
+    this.#waited = true;
+    // What was answered while nobody waited has made room, perhaps.
+    if (this.#blocked) this.#move(true);
     return this.#follow();
   }
 
   stop(): void {
-    this.#wake = undefined;
+    this.#waited = false;
     this.#follow();
   }
 
@@ -143,8 +148,11 @@ export class SoftwarePump implements Pump {
   }
 
   close(): void {
-    if (this.#ring.error === 0 && this.#ring.end(errno.EBADF)) this.#wake?.();
-    this.stop();
+    if (this.#ring.error === 0) {
+      this.#ring.end(errno.EBADF);
+      this.#wake?.();
+    }
+    this.#wake = undefined;
     this.#watch?.close();
     this.#watch = undefined;
     this.#paused = Infinity;
@@ -160,7 +168,7 @@ export class SoftwarePump implements Pump {
       this.#watch = undefined;
       return 0;
     }
-    if (this.#wake === undefined) {
+    if (!this.#waited) {
       this.#watch?.unref();
       return 0;
     }
@@ -181,7 +189,8 @@ export class SoftwarePump implements Pump {
   }
 
   #end(reason: number): void {
-    if (this.#ring.end(reason)) this.#ringDoorbell();
+    this.#ring.end(reason);
+    this.#ringDoorbell();
     this.#follow();
   }
 

@@ -22,6 +22,7 @@ const HEADER_FIELDS: Record<keyof typeof layout.ring, string> = {
   responses: 'responses',
   length: 'length',
   sourceBytes: 'source_bytes',
+  identity: 'identity',
   head: 'head',
   dropped: 'dropped',
   error: 'error',
