@@ -208,7 +208,10 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
     this.#unmaskDelivered();
     const result = this.#readCount();
     if (result < 0) throw failure(result, { syscall: 'read' });
-    if (result > 0) this.#unmaskNext = this.#lines.automasked;
+    if (result === 0) return 0;
+    this.#unmaskNext = this.#lines.automasked;
+    // Listeners ask for nothing: once the caller has silenced the device, theirs may come.
+    if (this.listenerCount('interrupt') > 0) setImmediate(() => this.#unmaskDelivered());
     return result;
   }
 
@@ -242,13 +245,17 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
    * when the interrupt is closed.
    */
   async *deliveries(options: WaitOptions): AsyncGenerator<number, undefined> {
-    while (!this.#closed) {
+    try {
+      while (!this.#closed) {
+        this.#unmaskDelivered();
+        const { value, done } = await this.#stream.next(options);
+        if (done) break;
+        yield value;
+      }
+      return undefined;
+    } finally {
       this.#unmaskDelivered();
-      const { value, done } = await this.#stream.next(options);
-      if (done) break;
-      yield value;
     }
-    return undefined;
   }
 
   /** As EventEmitter's, but what makes the interrupt watch for its listeners stays. */
@@ -323,16 +330,15 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
       this.#stopWatching();
       return;
     }
-    if (this.#stream.waiting) {
-      this.#unmaskNext = this.#lines.automasked;
-      this.#stream.push(count);
-      this.emit('interrupt', count);
-      return;
-    }
+    this.#unmaskNext = this.#lines.automasked;
+    const waited = this.#stream.waiting;
+    if (waited) this.#stream.push(count);
+    // Who waits alone unmasks it by asking for the next.
+    if (waited && this.listenerCount('interrupt') === 0) return;
     try {
       this.emit('interrupt', count);
     } finally {
-      if (this.#lines.automasked && !this.#masked && !this.#closed) this.#lines.unmask(this.vector);
+      this.#unmaskDelivered();
     }
   }
 

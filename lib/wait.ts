@@ -83,7 +83,14 @@ export async function poll<T>(
   checkMilliseconds('timeout', timeout);
   return limited({ signal }, late, (resolve, reject) => {
     let over = timeout === 0;
-    const limit = timeout ? setTimeout(() => (over = true), timeout) : undefined;
+    // The last look is made at once, however long the pause is.
+    const expire = () => {
+      over = true;
+      clearTimeout(next);
+      clearImmediate(soon);
+      again();
+    };
+    const limit = timeout ? setTimeout(expire, timeout) : undefined;
     let next: NodeJS.Timeout | undefined;
     let soon: NodeJS.Immediate | undefined;
     let looks = 0;

@@ -55,6 +55,14 @@ test('poll looks until there is something, at least once, and gives up when a lo
   await expect(poll(broken, {}, late)).rejects.toThrow('gone');
 });
 
+test('the time is over at its end, however long the pause between two looks is', async () => {
+  const start = performance.now();
+  let looks = 0;
+  const waiting = poll(() => void looks++, { timeout: 10, interval: 60_000 }, late);
+  await expect(waiting).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+  expect([looks, performance.now() - start < 30_000]).toEqual([2, true]);
+});
+
 test.each([
   [{ timeout: -1 }, RangeError],
   [{ timeout: 2 ** 31 }, RangeError],

@@ -62,12 +62,16 @@ export class FaultInjector implements DmaPort {
     this.#random = Object.fromEntries(randoms) as Record<FaultKind, Random>;
     this.#remove = remove;
     this.#port = device.interpose(this);
-    device.losesIntx = () => this.#strikes('dropInterrupt', 'interrupt');
+    // Another may stand there already.
+    const loses = device.losesIntx;
+    device.losesIntx = () => loses?.() || this.#strikes('dropInterrupt', 'interrupt');
   }
 
   /** The next thing that it can happen to suffers this fault, whatever the probability; or the next `count` of them. */
   once(kind: FaultKind, count = 1): void {
     if (!KINDS.includes(kind)) throw new TypeError(`faults are ${KINDS.join(', ')}, not ${String(kind)}`);
+    if (!Number.isSafeInteger(count) || count < 1)
+      throw new RangeError(`count must be how many faults, 1 or more, not ${count}`);
     this.#forced[kind] += count;
   }
 

@@ -90,6 +90,55 @@ test('INTx that was taken is masked until it is asked for again', async () => {
   }
 });
 
+// Each left INTx masked for good: a listener beside what unmasks by asking for the next.
+describe('INTx reaches its listener again', () => {
+  function setUp() {
+    const { interrupt, raise, acknowledge } = openInterrupt('intx');
+    let heard = 0;
+    interrupt.on('interrupt', () => {
+      heard++;
+      acknowledge();
+    });
+    const again = async () => {
+      const before = heard;
+      raise();
+      await until(() => heard > before);
+    };
+    return { interrupt, raise, acknowledge, again };
+  }
+
+  test('after a wait', async () => {
+    const { interrupt, raise, again } = setUp();
+    const waiting = interrupt.next();
+    raise();
+    expect(await waiting).toBeGreaterThanOrEqual(1);
+    await again();
+    await again();
+  });
+
+  test('after take()', async () => {
+    const { interrupt, raise, acknowledge, again } = setUp();
+    interrupt.mask();
+    raise();
+    interrupt.unmask();
+    if (interrupt.take() > 0) acknowledge();
+    await again();
+    await again();
+  });
+
+  test('after a loop over deliveries that was left', async () => {
+    const { interrupt, raise, again } = setUp();
+    const loop = (async () => {
+      for await (const count of interrupt.deliveries({ timeout: 10_000 })) return count;
+      return 0;
+    })();
+    raise();
+    expect(await loop).toBeGreaterThanOrEqual(1);
+    await again();
+    await again();
+  });
+});
+
 test('deliveries end by a signal, by the timeout of a wait, and with the interrupt', async () => {
   const { device, interrupt } = openInterrupt('msi');
   const controller = new AbortController();

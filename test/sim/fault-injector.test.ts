@@ -180,5 +180,6 @@ test('what cannot be injected', () => {
   expect(() => machine.injectFaults(EDU, { seed: 1.5 })).toThrow('a seed is an integer');
   expect(() => machine.injectFaults(EDU, { seed: 1, longestDelay: -1 })).toThrow(RangeError);
   const faults = machine.injectFaults(EDU, { seed: 1 });
+  for (const count of [0, -1, 1.5, NaN]) expect(() => faults.once('delay', count)).toThrow(RangeError);
   expect(() => faults.once('meteor' as FaultKind)).toThrow('faults are dropInterrupt');
 });
