@@ -29,6 +29,14 @@ export interface ProtectedFormat {
   readonly unwrittenZeros: boolean;
 }
 
+/** What a check has found. */
+export interface Finding {
+  /** Which block is wrong, what it has, and what it should have. */
+  readonly problem: string | undefined;
+  /** There are blocks that say they were never written: nothing but that says whose they are. */
+  readonly unwritten: boolean;
+}
+
 export class Protection {
   readonly #format: ProtectedFormat;
   readonly #tag: number | undefined;
@@ -87,30 +95,34 @@ export class Protection {
     metadata.fill(this.#nothing);
   }
 
-  /** Checks blocks that were read; undefined: they are right. */
-  problem(data: Uint8Array, metadata: Uint8Array, lba: number): string | undefined {
+  /** Checks blocks that were read. */
+  check(data: Uint8Array, metadata: Uint8Array, lba: number): Finding {
     const { blockSize } = this.#format;
     const view = viewOf(metadata);
     const expected = this.tagOf(lba);
+    let unwritten = false;
     for (let block = 0; block * blockSize < data.length; block++) {
       const [start, end] = [block * blockSize, (block + 1) * blockSize];
       const guard = view.getUint16(TUPLE * block);
       const tag = view.getUint16(TUPLE * block + APPLICATION_TAG);
       const reference = view.getUint32(TUPLE * block + REFERENCE_TAG);
-      const where = `block ${lba + block}`;
       if (this.#unwritten(tag, reference)) {
+        unwritten = true;
         if (this.#format.unwrittenZeros && !isZero(data, start, end))
-          return `${where} was never written, and is not zeros`;
+          return { problem: `block ${lba + block} was never written, and is not zeros`, unwritten };
         continue;
       }
       const address = (lba + block) % 2 ** 32;
-      if (tag !== expected) return `${where} has the application tag ${hex(tag)}, not ${hex(expected)}`;
-      if (reference !== address)
-        return `${where} has the reference tag ${hex(reference)}, not ${hex(address)}`;
       const crc = crc16(data, start, end);
-      if (guard !== crc) return `${where} has the guard ${hex(guard)}, and its data ${hex(crc)}`;
+      if (tag === expected && reference === address && guard === crc) continue;
+      const wrong = firstWrong(
+        ['application tag', tag, expected],
+        ['reference tag', reference, address],
+        ['guard', guard, crc],
+      );
+      return { problem: `block ${lba + block} has the ${wrong}`, unwritten };
     }
-    return undefined;
+    return { problem: undefined, unwritten };
   }
 
   #unwritten(tag: number, reference: number): boolean {
@@ -125,6 +137,14 @@ function viewOf({ buffer, byteOffset, length }: Uint8Array): DataView {
 function isZero(bytes: Uint8Array, start: number, end: number): boolean {
   for (let i = start; i < end; i++) if (bytes[i] !== 0) return false;
   return true;
+}
+
+/** The first that is not what is expected. */
+function firstWrong(
+  ...parts: readonly [name: string, found: number, expected: number][]
+): string | undefined {
+  const wrong = parts.find(([, found, expected]) => found !== expected);
+  return wrong && `${wrong[0]} ${hex(wrong[1])}, not ${hex(wrong[2])}`;
 }
 
 function hex(value: number): string {
