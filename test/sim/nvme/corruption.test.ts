@@ -5,7 +5,7 @@ import { Machine, MemoryStorage, NvmeController, type FaultOptions } from '../..
 import { Random } from '../../../lib/sim/random';
 import { BDF, pattern } from './bench';
 import { Flipper } from './flipper';
-import { Model, torture, wrongBlocks } from './torture';
+import { Model, torture, wrongBlocks, wrongWithoutError } from './torture';
 
 const seed = Number(process.env['FAULT_SEED'] ?? 20261128);
 const SIZE = 1 << 20;
@@ -158,8 +158,13 @@ test.each(seeds.flatMap((each) => KINDS.map(([name, ...rest]) => [each, name, ..
     // What has become of the disk is an error, if anything; what it has is right.
     await disk.close();
     const again = await open();
-    expect([each, await wrongBlocks(again, model)]).toEqual([each, []]);
-    await again.close();
+    try {
+      // Where no reference tag has to be a block's address, a write may hit another block: that is noticed when it is read.
+      const find = protection === 1 ? wrongBlocks : wrongWithoutError;
+      expect([each, await find(again, model)]).toEqual([each, []]);
+    } finally {
+      await again.close();
+    }
     if (process.env['FAULT_SEEDS']) console.log(each, _name, outcomes, disk.counters);
   },
 );

@@ -79,8 +79,20 @@ function codeOf(error: unknown): string {
   return error.code;
 }
 
+const ALL_BLOCKS = Array.from({ length: WORKERS * REGION }, (_, block) => block);
+
 export async function wrongBlocks(disk: NvmeDriver, model: Model): Promise<number[]> {
   const all = await disk.read(0, WORKERS * REGION);
-  const blocks = Array.from({ length: WORKERS * REGION }, (_, block) => block);
-  return blocks.filter((block) => !model.allows(block, all.subarray(512 * block, 512 * block + 512)));
+  return ALL_BLOCKS.filter((block) => !model.allows(block, all.subarray(512 * block, 512 * block + 512)));
+}
+
+/** Blocks that are wrong; those that the driver or the controller says are wrong are not among them. */
+export async function wrongWithoutError(disk: NvmeDriver, model: Model): Promise<number[]> {
+  const wrong: number[] = [];
+  for (const block of ALL_BLOCKS) {
+    const found = await disk.read(block, 1).catch(codeOf);
+    const right = typeof found === 'string' ? ['EILSEQ', 'EIO'].includes(found) : model.allows(block, found);
+    if (!right) wrong.push(block);
+  }
+  return wrong;
 }
