@@ -1,4 +1,4 @@
-/** Blocks that somebody is writing: who wants to write the same waits. */
+/** Blocks that somebody is writing: who wants to write the same waits, in order. */
 
 interface Held {
   readonly first: number;
@@ -9,14 +9,14 @@ interface Held {
 export class Ranges {
   readonly #held = new Set<Held>();
 
-  /** Waits until nobody holds any of these blocks, and holds them. Returns what releases them. */
+  /** Waits for those who asked for any of these blocks before, and holds them. Returns what releases them. */
   async hold(first: number, count: number): Promise<Disposable> {
     const end = first + count;
-    const overlapping = () => [...this.#held].find((other) => other.first < end && first < other.end);
-    for (let other = overlapping(); other; other = overlapping()) await other.released;
+    const before = [...this.#held].filter((other) => other.first < end && first < other.end);
     let release!: () => void;
     const held = { first, end, released: new Promise<void>((resolve) => (release = resolve)) };
     this.#held.add(held);
+    for (const { released } of before) await released;
     return {
       [Symbol.dispose]: () => {
         this.#held.delete(held);

@@ -15,6 +15,7 @@ export class Flipper implements DmaPort {
   readonly #port: DmaPort;
   #number = -1;
   #bit = 0;
+  #every = -1;
 
   constructor(machine: Machine, bdf: string) {
     const device = machine.device(bdf);
@@ -27,6 +28,12 @@ export class Flipper implements DmaPort {
     this.accesses.length = 0;
     this.#number = number;
     this.#bit = bit;
+  }
+
+  /** From now on, flips bit `bit` of all that the device writes in pieces of `length` bytes. */
+  spoil(length: number, bit: number): void {
+    this.arm(-1, bit);
+    this.#every = length;
   }
 
   read(...[pasid, high, low, into, at, length, access]: Parameters<DmaPort['read']>): number {
@@ -57,7 +64,8 @@ export class Flipper implements DmaPort {
   }
 
   #strikes(write: boolean, length: number): boolean {
-    return this.accesses.push({ write, length }) - 1 === this.#number;
+    const number = this.accesses.push({ write, length }) - 1;
+    return number === this.#number || (write && length === this.#every);
   }
 }
 

@@ -36,7 +36,7 @@ export interface Torture {
   readonly wrong: number;
 }
 
-/** Each worker has blocks of its own: writes and reads them, whatever happens. */
+/** Each worker has blocks of its own: writes, zeroes and reads them, and flushes, whatever happens. */
 export async function torture(
   disk: NvmeDriver,
   model: Model,
@@ -53,10 +53,14 @@ export async function torture(
     const count = 1 + random.below(40);
     const first = worker * REGION + random.below(REGION - count);
     const blocks = Array.from({ length: count }, (_, i) => first + i);
-    if (random.below(2) === 0) {
-      const mine = ++version;
+    const kind = random.below(16);
+    if (kind === 0) return note(await disk.flush().then(() => 'flushed', codeOf));
+    if (kind < 8) {
+      // Version 0 is zeros.
+      const mine = kind === 1 ? 0 : ++version;
       const data = Buffer.concat(blocks.map(() => Model.bytes(mine)));
-      const end = await disk.write(first, data).then(() => 'written', codeOf);
+      const writing = mine === 0 ? disk.writeZeroes(first, count) : disk.write(first, data);
+      const end = await writing.then(() => 'written', codeOf);
       for (const block of blocks) model.wrote(block, mine, end === 'written');
       note(end);
       return;
