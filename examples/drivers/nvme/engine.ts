@@ -102,6 +102,7 @@ export class Engine {
     const { signal, timeout = this.#options.timeout } = options;
     if (!(timeout >= 0)) throw new RangeError(`timeout must be a number of milliseconds, not ${timeout}`);
     signal?.throwIfAborted();
+    this.#checkMemory();
     if (this.#state === 'ended') throw this.#end;
     const request = this.#request(what, command, timeout, options);
     const abort = () => this.#abandon(request, signal?.reason);
@@ -204,8 +205,15 @@ export class Engine {
     }
   }
 
+  /** Whoever closes the address space, or all of the IOMMU, takes the memory away: that is the end, too. */
+  #checkMemory(): void {
+    if (this.#state !== 'ended' && this.#memory.toDevice.closed)
+      this.end(new NvmeError('ECANCELED', 'the address space was closed'));
+  }
+
   /** Takes completions. */
   #take(which: (id: number) => boolean): number {
+    this.#checkMemory();
     if (this.#state === 'ended') return 0;
     let count = 0;
     try {
@@ -237,6 +245,7 @@ export class Engine {
   #look(): void {
     const { device } = this.#controller;
     const found = this.#take(() => true);
+    if (this.#state === 'ended') return;
     if (this.#options.vectors > 0) this.counters.unannounced += found;
     if (!this.#busy) {
       clearInterval(this.#watch);

@@ -5,6 +5,8 @@ import type { Command, QueuePair, Request } from './queue';
 
 /** How often a command is given to the controller, where it failed in a way that may not last. */
 const ATTEMPTS = 4;
+/** How often it is given to a controller that is reset before it has an answer: mostly, another command is to blame. */
+const RESETS = 8;
 
 export interface RequestOptions {
   /** Milliseconds until the driver gives it up. Default: the driver's. */
@@ -41,6 +43,7 @@ export class PendingRequest implements Request {
   /** Its caller does not want it any more: what the promise is rejected with, once the controller is done with it. */
   unwanted: { readonly reason: unknown } | undefined;
   #attempts = 0;
+  #resets = 0;
   readonly #again: (request: PendingRequest) => void;
   #resolve!: (result: number) => void;
   #reject!: (reason: unknown) => void;
@@ -81,10 +84,12 @@ export class PendingRequest implements Request {
   lost(why: string): void {
     this.place = undefined;
     if (this.unwanted) this.#reject(this.unwanted.reason);
-    else if (this.#attempts < ATTEMPTS) this.#again(this);
-    else
+    else if (++this.#resets < RESETS) {
+      this.#attempts--;
+      this.#again(this);
+    } else
       this.#reject(
-        new NvmeError('ECANCELED', `${this.what}: ${ATTEMPTS} attempts ended in resets, at last: ${why}`),
+        new NvmeError('ECANCELED', `${this.what}: ${RESETS} attempts ended in resets, at last: ${why}`),
       );
   }
 

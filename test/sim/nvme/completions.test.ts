@@ -25,6 +25,15 @@ class Rogue extends NvmeController {
     return new Promise((resolve) => this.start(this.#poke(address, resolve)));
   }
 
+  /** Reads memory. */
+  peek(address: bigint, length: number): Promise<Uint8Array> {
+    return new Promise((resolve) => this.start(this.#peek(address, length, resolve)));
+  }
+
+  *#peek(address: bigint, length: number, told: (bytes: Uint8Array) => void): Process {
+    told(yield* this.dma.read(address, length));
+  }
+
   *#poke(address: bigint, told: (outcome: string) => void): Process {
     try {
       yield* this.dma.write(address, new Uint8Array([0x66]));
@@ -101,7 +110,7 @@ test.each([
   const { disk, flipper } = await setUp();
   flipper.arm(COMPLETION, bit);
   await disk.write(3, pattern(512));
-  expect(flipper.accesses[COMPLETION]).toEqual({ write: true, length: 16 });
+  expect(flipper.accesses[COMPLETION]).toMatchObject({ write: true, length: 16 });
   expect(disk.counters).toMatchObject({ resets, aborts: 0, retries: resets });
   expect(await disk.read(3, 1)).toEqual(pattern(512));
 });
@@ -147,6 +156,16 @@ test('a command to start with that is refused because of a flipped bit: it start
   await expect(open({ namespace: 9 })).rejects.toMatchObject({ code: 'EIO', status: 0x00b });
 });
 
+test('who closes the IOMMU ends the driver: nothing is left that looks at memory which is gone', async () => {
+  const { controller, disk } = await setUp();
+  controller.loseCommands(1);
+  const lost = disk.read(0, 1);
+  await new Promise(setImmediate);
+  opened[0].iommu.close();
+  await expect(lost).rejects.toMatchObject({ code: 'ECANCELED', message: 'the address space was closed' });
+  await expect(disk.flush()).rejects.toMatchObject({ code: 'ECANCELED' });
+});
+
 test('the device cannot write to commands: they are in memory that it only reads', async () => {
   const { controller, device } = await setUp();
   const bar = device.region('bar0');
@@ -179,6 +198,15 @@ describe('a protected namespace', () => {
       status: 0x283,
       message: `${BDF}: read of 1 blocks at 5: end-to-end application tag check error (NVMe status 0x283)`,
     });
+  });
+
+  test('what a write leaves in memory is valid for no command that names it again', async () => {
+    const { controller, disk, flipper } = await setUp({}, protection);
+    flipper.arm(-1, 0);
+    await disk.write(7, pattern(1024));
+    const [, data, metadata] = flipper.accesses;
+    expect([data.length, metadata.length]).toEqual([1024, 16]);
+    expect(await controller.peek(metadata.address, 24)).toEqual(new Uint8Array(24));
   });
 
   test('data that is wrong each time: an error that says where', async () => {

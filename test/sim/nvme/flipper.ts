@@ -5,6 +5,7 @@ import { isInterruptAddress } from '../../../lib/sim/vtd';
 
 export interface Access {
   readonly write: boolean;
+  readonly address: bigint;
   /** Bytes. */
   readonly length: number;
 }
@@ -38,7 +39,7 @@ export class Flipper implements DmaPort {
 
   read(...[pasid, high, low, into, at, length, access]: Parameters<DmaPort['read']>): number {
     const done = this.#port.read(pasid, high, low, into, at, length, access);
-    if (this.#strikes(false, length)) flip(into, at, this.#bit);
+    if (this.#strikes(false, addressOf(high, low), length)) flip(into, at, this.#bit);
     return done;
   }
 
@@ -47,7 +48,7 @@ export class Flipper implements DmaPort {
     if (length === 4 && isInterruptAddress(high, low))
       return this.#port.write(pasid, high, low, from, at, length, access);
     const bytes = from.slice(at, at + length);
-    if (this.#strikes(true, length)) flip(bytes, 0, this.#bit);
+    if (this.#strikes(true, addressOf(high, low), length)) flip(bytes, 0, this.#bit);
     return this.#port.write(pasid, high, low, bytes, 0, length, access);
   }
 
@@ -63,10 +64,14 @@ export class Flipper implements DmaPort {
     this.#port.schedule(nanoseconds, event);
   }
 
-  #strikes(write: boolean, length: number): boolean {
-    const number = this.accesses.push({ write, length }) - 1;
+  #strikes(write: boolean, address: bigint, length: number): boolean {
+    const number = this.accesses.push({ write, address, length }) - 1;
     return number === this.#number || (write && length === this.#every);
   }
+}
+
+function addressOf(high: number, low: number): bigint {
+  return (BigInt(high) << 32n) | BigInt(low >>> 0);
 }
 
 function flip(bytes: Uint8Array, at: number, bit: number): void {
