@@ -10,6 +10,11 @@ const ROOT = resolve(dirname(fileURLToPath(import.meta.url)), '..');
 const REPORTS = join(ROOT, 'reports');
 const JEST = join(ROOT, 'node_modules', 'jest', 'bin', 'jest.js');
 const TSC = join(ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
+/** An NVMe disk with protection information: test/contract/nvme-protected.test.ts. */
+const PROTECTED_DISK = [
+  ...['--device', 'nvme,id=protected,serial=protected,addr=9'],
+  ...['--device', 'nvme-ns,bus=protected,drive=protected,ms=8,pi=1'],
+];
 const VM = join(ROOT, 'dist', 'scripts', 'vm');
 const GUEST_TIMEOUT = 1500;
 const MODULES = ['mdev', 'mtty'];
@@ -92,7 +97,11 @@ function guest() {
     return { passed: 0, failed: required ? 1 : 0, skipped: 0 };
   }
   console.log('\nTests on a real /dev/iommu, in a VM:');
-  const everything = inGuest('vm', sampleModules(), '/dist/test/(contract|vm-guest)/');
+  const everything = inGuest(
+    'vm',
+    [...sampleModules(), ...PROTECTED_DISK],
+    '/dist/test/(contract|vm-guest)/',
+  );
   console.log('\nTests on a real /dev/iommu without an IOMMU, in a VM:');
   const without = inGuest('vm-noiommu', ['--iommu', 'none'], '/dist/test/contract/noiommu');
   console.log('\nTests that start VMs of their own:');

@@ -23,6 +23,10 @@ export interface Machine {
  */
 export const EDU_ADDRESSES = ['0000:00:04.0', '0000:01:00.0', '0000:02:00.0', '0000:02:00.1'] as const;
 
+/** Bytes of the guest's disk, and of the room for one with metadata: as many blocks, of 520 bytes. */
+export const DISK_BYTES = 64 * 1024 * 1024;
+export const PROTECTED_BYTES = (DISK_BYTES / 512) * 520;
+
 /** Where the guest has its NVMe disk. */
 export const NVME_ADDRESS = '0000:00:05.0';
 
@@ -118,14 +122,19 @@ function sharedMemory(size: string): string[] {
   ];
 }
 
-function disk(): string[] {
+/** A part of the file that the guest's disks are in. */
+function diskPart(name: string, offset: number, size: number): string[] {
+  const file = 'file.driver=file,file.filename=/dev/fdset/1,file.locking=off';
+  return ['-blockdev', `driver=raw,node-name=${name},offset=${offset},size=${size},${file}`];
+}
+
+/** The guest's disk; and room for another one, of 8 bytes of metadata for each block: --device has to name it. */
+function disks(): string[] {
   return [
-    '-add-fd',
-    `fd=${FD.disk},set=1`,
-    '-blockdev',
-    'driver=raw,node-name=disk,file.driver=file,file.filename=/dev/fdset/1,file.locking=off',
-    '-device',
-    'nvme,drive=disk,serial=iommufd,addr=5',
+    ...['-add-fd', `fd=${FD.disk},set=1`],
+    ...diskPart('disk', 0, DISK_BYTES),
+    ...diskPart('protected', DISK_BYTES, PROTECTED_BYTES),
+    ...['-device', 'nvme,drive=disk,serial=iommufd,addr=5'],
   ];
 }
 
@@ -157,7 +166,7 @@ export function qemuArguments(machine: Machine): string[] {
     ...share('root', '/', ',readonly=on', ',addr=6'),
     ...streams(tables),
     ...edus(),
-    ...disk(),
+    ...disks(),
     // Last: these take whichever slots are free.
     ...options.shares.flatMap((path, index) => share(shareTag(index), path, '', '')),
     ...options.devices.flatMap((device) => ['-device', device]),

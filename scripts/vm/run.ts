@@ -5,11 +5,10 @@ import type { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Writable } from 'node:stream';
-import { FD } from './qemu';
+import { DISK_BYTES, FD, PROTECTED_BYTES } from './qemu';
 import { MarkedStream } from './streams';
 import { GuestMemory, serveTables, type TablesTaker } from './tables';
 
-const DISK_BYTES = 64 * 1024 * 1024;
 const MAX_STATUS_LINE = 64;
 /** Milliseconds that QEMU gets to close its files. */
 const GRACE = 5000;
@@ -53,7 +52,7 @@ function openUnnamed(bytes: number): number {
 }
 
 function start(run: Run, memory: GuestMemory | undefined): ChildProcess {
-  const disk = openUnnamed(DISK_BYTES);
+  const disk = openUnnamed(DISK_BYTES + PROTECTED_BYTES);
   try {
     // Node's pipes are socket pairs: QEMU takes its ends as connected socket character devices.
     const stdio: StdioOptions = ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', 'pipe', disk];

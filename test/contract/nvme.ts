@@ -5,14 +5,14 @@ import { Machine, NvmeController } from '../../lib/sim';
 import { backend, kernel } from './support';
 
 export const NVME = '0000:00:05.0';
-const FOLDER = `/sys/bus/pci/devices/${NVME}`;
 
 /** What the kernel's own driver has, vfio-pci gets; and back. */
-export function giveTo(driver: 'vfio-pci' | '\n'): void {
+export function giveTo(driver: 'vfio-pci' | '\n', disk = NVME): void {
   const raw = kernel();
-  raw.writeFile(`${FOLDER}/driver_override`, driver);
-  raw.writeFile(`${FOLDER}/driver/unbind`, NVME);
-  raw.writeFile('/sys/bus/pci/drivers_probe', NVME);
+  const folder = `/sys/bus/pci/devices/${disk}`;
+  raw.writeFile(`${folder}/driver_override`, driver);
+  raw.writeFile(`${folder}/driver/unbind`, disk);
+  raw.writeFile('/sys/bus/pci/drivers_probe', disk);
 }
 
 const opened: { iommu: Iommu; disk: NvmeDriver }[] = [];

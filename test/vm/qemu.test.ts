@@ -23,6 +23,12 @@ describe("QEMU's command line", () => {
     const devices = valuesOf(argumentsFor(), '-device');
     expect(devices).toContain('edu,dma_mask=0xffffffffffff,addr=4');
     expect(devices.filter((device) => /^nvme,.*addr=5$/.test(device))).toHaveLength(1);
+    // Of one file: 131072 blocks of 512 bytes, and as many of 520 for a disk that --device makes.
+    const nodes = valuesOf(argumentsFor(), '-blockdev').map((node) => node.split(',').slice(0, 4).join());
+    expect(nodes).toEqual([
+      'driver=raw,node-name=disk,offset=0,size=67108864',
+      'driver=raw,node-name=protected,offset=67108864,size=68157440',
+    ]);
   });
 
   it('has more edu devices behind root ports: one alone, and two functions of one device', () => {

@@ -153,7 +153,7 @@ describe('a run', () => {
     await expect(run).rejects.toMatchObject({ code: 'ENOENT' });
   });
 
-  it('gives QEMU a disk of 64 MiB that has no name', async () => {
+  it('gives QEMU a file for disks that has no name', async () => {
     const played = await play(`
       const { fstatSync, writeSync } = require('node:fs');
       const { size, blocks, nlink } = fstatSync(7);
@@ -161,7 +161,7 @@ describe('a run', () => {
       out.write(JSON.stringify({ size, blocks, nlink }) + end);
       err.write(end);
       control.write('exit 0\\n');`);
-    expect(JSON.parse(played.stdout)).toEqual({ size: 64 * 1024 * 1024, blocks: 0, nlink: 0 });
+    expect(JSON.parse(played.stdout)).toEqual({ size: 131072 * (512 + 520), blocks: 0, nlink: 0 });
     expect(readdirSync(tmpdir()).filter((name) => name === `iommufd-vm-${process.pid}.img`)).toEqual([]);
   });
 

@@ -2,6 +2,7 @@
 import type { Command } from './queue';
 
 const IDENTIFY = 0x06;
+export const ALL_NAMESPACES = 0xffff_ffff;
 export const IDENTIFY_BYTES = 4096;
 
 /** Fields of Identify's answers. */
@@ -14,6 +15,8 @@ export interface ControllerIdentity {
   readonly namespaces: number;
   readonly writeZeroes: boolean;
   readonly datasetManagement: boolean;
+  /** Flush takes the broadcast namespace: it is of all namespaces then. */
+  readonly flushAll: boolean;
 }
 
 export interface NamespaceIdentity {
@@ -23,6 +26,12 @@ export interface NamespaceIdentity {
   readonly blockSize: number;
   /** Bytes of metadata that each block has. */
   readonly metadata: number;
+  /** It comes in one buffer with the data. */
+  readonly extended: boolean;
+  /** Type of end-to-end data protection, 1 to 3; 0: none. */
+  readonly protection: number;
+  /** Blocks that were never written, or were deallocated, read as zeros. */
+  readonly unwrittenZeros: boolean;
 }
 
 export const commands = {
@@ -50,7 +59,7 @@ export const commands = {
   /** `bytes`: a multiple of 4. */
   getLogPage: (page: number, bytes: number): Command => ({
     opcode: 0x02,
-    namespace: 0xffff_ffff,
+    namespace: ALL_NAMESPACES,
     dwords: [unsigned((((bytes / 4 - 1) & 0xffff) << 16) | page)],
   }),
   flush: (namespace: number): Command => ({ opcode: 0x00, namespace }),
@@ -93,6 +102,8 @@ export function parseController(bytes: Uint8Array): ControllerIdentity {
     namespaces: view.getUint32(516, true),
     datasetManagement: (optional & (1 << 2)) !== 0,
     writeZeroes: (optional & (1 << 3)) !== 0,
+    // VWC, bits 2:1.
+    flushAll: ((bytes[525] >>> 1) & 3) === 3,
   };
 }
 
@@ -104,5 +115,9 @@ export function parseNamespace(bytes: Uint8Array): NamespaceIdentity {
     blocks: Number(view.getBigUint64(0, true)),
     blockSize: 2 ** bytes[format + 2],
     metadata: view.getUint16(format, true),
+    extended: (bytes[26] & 0x10) !== 0,
+    // DPS and DLFEAT, the low three bits of each.
+    protection: bytes[29] & 7,
+    unwrittenZeros: (bytes[33] & 7) === 1,
   };
 }

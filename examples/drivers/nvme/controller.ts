@@ -1,5 +1,5 @@
 /** Switching an NVMe controller on and off, and making its queues. NVM Express 1.4, 7.6. */
-import type { Device, DmaPool, DmaSlice, Registers } from 'iommufd';
+import type { Device, DmaSlice, Registers } from 'iommufd';
 import {
   commands,
   IDENTIFY_BYTES,
@@ -9,10 +9,12 @@ import {
   type NamespaceIdentity,
 } from './commands';
 import { NvmeError } from './errors';
+import type { Memory, MemoryRange } from './memory';
 import { type Command, QueuePair } from './queue';
 import { DOORBELLS, doorbells, NVME } from './registers';
 
 const ADMIN_DEPTH = 32;
+const IDENTIFY_ATTEMPTS = 4;
 /** Entries of 64 and of 16 bytes, as powers of two. */
 const ENTRY_SIZES = { IOSQES: 6, IOCQES: 4 };
 const SHUTDOWN_NORMAL = 1;
@@ -29,7 +31,7 @@ interface Status {
 }
 
 /** Runs a command of the admin queue: its dword 0. */
-export type RunAdmin = (command: Command, data?: DmaSlice) => Promise<number>;
+export type RunAdmin = (command: Command, data?: MemoryRange) => Promise<number>;
 
 export class Controller {
   readonly device: Device;
@@ -38,7 +40,7 @@ export class Controller {
   readonly io: QueuePair[] = [];
   readonly #registers: Registers<typeof NVME>;
   readonly #doorbells: Registers<ReturnType<typeof doorbells>>;
-  readonly #pool: DmaPool;
+  readonly #memory: Memory;
   /** What Identify returns: never given back, as a controller that fails may still write to it. */
   readonly #identity: DmaSlice;
   /** Milliseconds that CSTS.RDY may take. */
@@ -47,9 +49,9 @@ export class Controller {
   readonly #vectors: number;
 
   /** `pairs`: I/O queues of each kind, at most. */
-  constructor(device: Device, pool: DmaPool, options: { pairs: number; depth: number; vectors: number }) {
+  constructor(device: Device, memory: Memory, options: { pairs: number; depth: number; vectors: number }) {
     this.device = device;
-    this.#pool = pool;
+    this.#memory = memory;
     this.#vectors = options.vectors;
     const bar = device.region('bar0');
     this.#registers = bar.registers(NVME);
@@ -61,7 +63,7 @@ export class Controller {
     const most = Math.floor((bar.size - DOORBELLS) / (8 << DSTRD)) - 1;
     const pairs = Math.min(options.pairs, most);
     this.#doorbells = bar.registers(doorbells(DSTRD, pairs + 1));
-    this.#identity = pool.allocate(IDENTIFY_BYTES);
+    this.#identity = memory.fromDevice.allocate(IDENTIFY_BYTES);
     this.admin = this.#makeQueue(0, ADMIN_DEPTH);
     const depth = Math.min(options.depth, MQES + 1);
     for (let id = 1; id <= pairs; id++) this.io.push(this.#makeQueue(id, depth));
@@ -128,10 +130,30 @@ export class Controller {
   }
 
   async identify(run: RunAdmin, namespace: number): Promise<ControllerIdentity & NamespaceIdentity> {
-    await run(commands.identifyController(), this.#identity);
-    const controller = parseController(this.#identity.bytes);
-    await run(commands.identifyNamespace(namespace), this.#identity);
-    return { ...controller, ...parseNamespace(this.#identity.bytes) };
+    const controller = await this.#identifyTwice(run, commands.identifyController(), parseController);
+    const inNamespace = commands.identifyNamespace(namespace);
+    return { ...controller, ...(await this.#identifyTwice(run, inNamespace, parseNamespace)) };
+  }
+
+  /**
+   * Nothing protects what Identify returns, and everything depends on it: it is believed where two answers agree. The memory
+   * has other bytes before each, so that an answer which did not arrive is none.
+   */
+  async #identifyTwice<Identity extends object>(
+    run: RunAdmin,
+    command: Command,
+    parse: (bytes: Uint8Array) => Identity,
+  ): Promise<Identity> {
+    const ask = async (before: number) => {
+      this.#identity.bytes.fill(before);
+      await run(command, this.#identity);
+      return parse(this.#identity.bytes.slice());
+    };
+    for (let attempt = 1; attempt <= IDENTIFY_ATTEMPTS; attempt++) {
+      const [first, second] = [await ask(0), await ask(0xff)];
+      if (JSON.stringify(first) === JSON.stringify(second)) return first;
+    }
+    throw new NvmeError('EIO', `${this.device.name} answers Identify differently each time`);
   }
 
   /** Tells it that power may go: its caches are written (7.6.2). */
@@ -153,6 +175,6 @@ export class Controller {
   #makeQueue(id: number, depth: number): QueuePair {
     const tail = this.#doorbells.SQ_TAIL.at(id);
     const head = this.#doorbells.CQ_HEAD.at(id);
-    return new QueuePair(id, depth, this.#pool, { tail, head });
+    return new QueuePair(id, depth, this.#memory, { tail, head });
   }
 }

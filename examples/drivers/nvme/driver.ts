@@ -7,12 +7,16 @@
  *     await disk.flush();
  *     const same = await disk.read(0, data.length / disk.blockSize);
  */
-import type { AddressSpace, Device, DmaPool, Iommu } from 'iommufd';
-import { commands, writeRange } from './commands';
+import type { AddressSpace, Device, Iommu } from 'iommufd';
+import { ALL_NAMESPACES, commands, writeRange } from './commands';
 import { Controller } from './controller';
 import { Engine, type RunOptions } from './engine';
 import { NvmeError } from './errors';
+import { makeMemory, type Memory } from './memory';
+import { ProtectedBlocks } from './protected';
+import { Protection, TUPLE } from './protection';
 import { type Command, MOST_ENTRIES, MOST_PAGES, PAGE } from './queue';
+import { Ranges } from './ranges';
 import type { RequestOptions } from './request';
 
 export interface NvmeOptions {
@@ -24,11 +28,20 @@ export interface NvmeOptions {
   readonly polling?: boolean;
   /** Milliseconds for a request, unless it says otherwise. Default 10,000. */
   readonly timeout?: number;
-  /** Bytes of memory for queues and for data in flight, at most: 2 MiB or more. Default 64 MiB. */
+  /** Bytes of memory for queues and for data in flight, at most: 4 MiB or more. Default 64 MiB. */
   readonly memory?: number;
   /** Default 1. */
   readonly namespace?: number;
+  /** Of a protected namespace: read what was written, before a write is done. Default true. */
+  readonly verify?: boolean;
+  /**
+   * Of a protected namespace: the application tag of its blocks, 0 to 0xfffe. Default: one of the driver's own, so that blocks
+   * that somebody else wrote are errors; 0 is what others are likely to use.
+   */
+  readonly applicationTag?: number | undefined;
 }
+
+type CompleteOptions = Required<NvmeOptions>;
 
 /** Bytes of one command at most, whatever the controller takes. */
 const LARGEST_TRANSFER = Math.min(2 ** 19, MOST_PAGES * PAGE);
@@ -39,13 +52,20 @@ const MOST_DEALLOCATED = 2 ** 32 - 1;
 const RANGE_BYTES = 16;
 const HEALTH_PAGE = 2;
 const HEALTH_BYTES = 512;
+/** How often the health of a protected disk is asked for until two answers agree. */
+const HEALTH_ATTEMPTS = 8;
+/** Reference tags have 32 bits of a block's address: no command goes from one such range into the next. */
+const REFERENCES = 2 ** 32;
 
 export class NvmeDriver {
   readonly device: Device;
   readonly #engine: Engine;
   readonly #space: AddressSpace;
-  readonly #pool: DmaPool;
-  readonly #namespace: number;
+  readonly #memory: Memory;
+  readonly #options: CompleteOptions;
+  readonly #writing = new Ranges();
+  /** Where the namespace is protected. */
+  #protected: ProtectedBlocks | undefined;
 
   /** Switches the controller on. `device`: bound, or the address of one to bind. Throws RangeError, IommuError, NvmeError. */
   static async open(iommu: Iommu, device: Device | string, options: NvmeOptions = {}): Promise<NvmeDriver> {
@@ -56,6 +76,7 @@ export class NvmeDriver {
       driver = new NvmeDriver(iommu, bound, complete);
       await driver.#engine.start('it was opened');
       driver.#requireUsable();
+      driver.#protect();
       return driver;
     } catch (error) {
       await driver?.close();
@@ -64,19 +85,19 @@ export class NvmeDriver {
     }
   }
 
-  private constructor(iommu: Iommu, device: Device, options: Required<NvmeOptions>) {
+  private constructor(iommu: Iommu, device: Device, options: CompleteOptions) {
     const { queues, depth, polling, timeout, namespace, memory } = options;
     this.device = device;
-    this.#namespace = namespace;
+    this.#options = options;
     this.#space = iommu.createAddressSpace();
     try {
       device.attach(this.#space);
       // VFIO hands devices over unable to do DMA or to send interrupts.
       device.enableBusMaster();
-      this.#pool = this.#space.createPool({ chunk: 2 * LARGEST_TRANSFER, limit: memory });
+      this.#memory = makeMemory(this.#space, { chunk: 2 * LARGEST_TRANSFER, limit: memory });
       const vectors = polling ? 0 : Math.min(device.interruptVectors('msix'), queues + 1);
-      const controller = new Controller(device, this.#pool, { pairs: queues, depth, vectors });
-      this.#engine = new Engine(device, controller, this.#pool, { namespace, timeout, vectors });
+      const controller = new Controller(device, this.#memory, { pairs: queues, depth, vectors });
+      this.#engine = new Engine(device, controller, this.#memory, { namespace, timeout, vectors });
     } catch (error) {
       this.#space.close();
       throw error;
@@ -103,7 +124,13 @@ export class NvmeDriver {
 
   /** Bytes that one command moves. A request may be larger: it becomes several, which are in flight together. */
   get maxTransfer(): number {
-    return Math.min(this.#engine.identity.maxTransfer, LARGEST_TRANSFER);
+    const bytes = Math.min(this.#engine.identity.maxTransfer, LARGEST_TRANSFER);
+    return this.#protected ? ProtectedBlocks.blocksOf(bytes, this.blockSize) * this.blockSize : bytes;
+  }
+
+  /** Type of end-to-end data protection of the namespace, 1 to 3; 0: it has none. */
+  get protection(): number {
+    return this.#engine.identity.protection;
   }
 
   /** What went wrong so far, and was put right. */
@@ -118,10 +145,12 @@ export class NvmeDriver {
     this.#checkRange(lba, count);
     const bytes = new Uint8Array(count * this.blockSize);
     await this.#inParts(lba, count, this.maxTransfer / this.blockSize, async (first, blocks) => {
-      const command = commands.read(this.#namespace, first, blocks);
-      using data = await this.#pool.acquire(blocks * this.blockSize, options);
+      const part = bytes.subarray((first - lba) * this.blockSize, (first - lba + blocks) * this.blockSize);
+      if (this.#protected) return this.#protected.read(first, part, options);
+      const command = commands.read(this.#options.namespace, first, blocks);
+      using data = await this.#memory.fromDevice.acquire(part.length, options);
       await this.#run(`read of ${blocks} blocks at ${first}`, command, { ...options, data });
-      bytes.set(data.bytes, (first - lba) * this.blockSize);
+      part.set(data.bytes);
     });
     return bytes;
   }
@@ -130,48 +159,78 @@ export class NvmeDriver {
   async write(lba: number, bytes: Uint8Array, options: RequestOptions = {}): Promise<void> {
     const count = bytes.length / this.blockSize;
     this.#checkRange(lba, count);
+    // A write that another one overtakes would not find its data when it reads them back.
+    using _ = this.#protected && (await this.#writing.hold(lba, count));
     await this.#inParts(lba, count, this.maxTransfer / this.blockSize, async (first, blocks) => {
-      const command = commands.write(this.#namespace, first, blocks);
-      using data = await this.#pool.acquire(blocks * this.blockSize, options);
-      const at = (first - lba) * this.blockSize;
-      data.bytes.set(bytes.subarray(at, at + data.length));
+      const part = bytes.subarray((first - lba) * this.blockSize, (first - lba + blocks) * this.blockSize);
+      if (this.#protected) return this.#protected.write(first, part, options);
+      const command = commands.write(this.#options.namespace, first, blocks);
+      using data = await this.#memory.toDevice.acquire(part.length, options);
+      data.bytes.set(part);
       await this.#run(`write of ${blocks} blocks at ${first}`, command, { ...options, data });
     });
   }
 
   /** What was written before, and is done, survives the loss of power. */
   async flush(options: RequestOptions = {}): Promise<void> {
-    await this.#run('flush', commands.flush(this.#namespace), options);
+    // Of all namespaces, if it can: no bit that is flipped makes a command of that which succeeds and is none of the kind.
+    const all = this.#protected && this.#engine.identity.flushAll;
+    const command = commands.flush(all ? ALL_NAMESPACES : this.#options.namespace);
+    await this.#run('flush', command, { ...options, insist: this.#protected !== undefined });
   }
 
-  /** Blocks of zeros, without moving any data. */
+  /** Blocks of zeros, without moving any data; but to a protected namespace: a command without data has nothing to check. */
   async writeZeroes(lba: number, count: number, options: RequestOptions = {}): Promise<void> {
     this.#checkRange(lba, count);
+    if (this.#protected) return this.#writeZeros(lba, count, options);
     await this.#inParts(lba, count, MOST_BLOCKS, async (first, blocks) => {
-      const command = commands.writeZeroes(this.#namespace, first, blocks);
+      const command = commands.writeZeroes(this.#options.namespace, first, blocks);
       await this.#run(`zeroes for ${blocks} blocks at ${first}`, command, options);
     });
   }
 
-  /** Tells the disk that nobody needs these blocks: what they read as afterwards is the disk's choice. */
+  /**
+   * Tells the disk that nobody needs these blocks: what they read as afterwards is the disk's choice. A protected namespace is
+   * not told: where a bit of the range is flipped, the disk would throw away other blocks, and nothing would notice.
+   */
   async trim(lba: number, count: number, options: RequestOptions = {}): Promise<void> {
     this.#checkRange(lba, count);
+    if (this.#protected) return;
     await this.#inParts(lba, count, MOST_DEALLOCATED, async (first, blocks) => {
-      using data = await this.#pool.acquire(RANGE_BYTES, options);
+      using data = await this.#memory.toDevice.acquire(RANGE_BYTES, options);
       writeRange(data.bytes, first, blocks);
-      const command = commands.deallocate(this.#namespace);
+      const command = commands.deallocate(this.#options.namespace);
       await this.#run(`trim of ${blocks} blocks at ${first}`, command, { ...options, data });
     });
   }
 
   /** Temperature in kelvins, and whether the disk warns of something (SMART). */
   async health(options: RequestOptions = {}): Promise<{ temperature: number; warning: number }> {
+    let before = await this.#healthOnce(options);
+    if (!this.#protected) return before;
+    for (let attempt = 1; attempt < HEALTH_ATTEMPTS; attempt++) {
+      const now = await this.#healthOnce(options);
+      if (now.temperature === before.temperature && now.warning === before.warning) return now;
+      this.#engine.counters.mismatches++;
+      before = now;
+    }
+    throw new NvmeError('EILSEQ', `${this.device.name}: the SMART log is different each time`);
+  }
+
+  async #healthOnce(options: RequestOptions): Promise<{ temperature: number; warning: number }> {
     if (this.#engine.ended !== undefined) throw this.#engine.ended;
-    using data = await this.#pool.acquire(HEALTH_BYTES, options);
+    using data = await this.#memory.fromDevice.acquire(HEALTH_BYTES, options);
     const command = commands.getLogPage(HEALTH_PAGE, HEALTH_BYTES);
     await this.#run('SMART log', command, { ...options, data, admin: true });
     const [warning, low, high] = data.bytes;
     return { temperature: low | (high << 8), warning };
+  }
+
+  async #writeZeros(lba: number, count: number, options: RequestOptions): Promise<void> {
+    const most = this.maxTransfer / this.blockSize;
+    const zeros = new Uint8Array(Math.min(most, count) * this.blockSize);
+    for (let done = 0; done < count; done += most)
+      await this.write(lba + done, zeros.subarray(0, Math.min(most, count - done) * this.blockSize), options);
   }
 
   /** Resets the controller. Requests in flight are done again. */
@@ -187,10 +246,21 @@ export class NvmeDriver {
   }
 
   #requireUsable(): void {
-    const { blocks, metadata } = this.#engine.identity;
-    const namespace = `namespace ${this.#namespace} of ${this.device.name}`;
+    const { blocks, metadata, extended, protection } = this.#engine.identity;
+    const namespace = `namespace ${this.#options.namespace} of ${this.device.name}`;
     if (blocks === 0) throw new NvmeError('ENODEV', `there is no ${namespace}`);
-    if (metadata > 0) throw new NvmeError('ENODEV', `the blocks of ${namespace} have metadata`);
+    const usable = metadata === 0 || (metadata === TUPLE && protection > 0 && !extended);
+    if (!usable)
+      throw new NvmeError('ENODEV', `the blocks of ${namespace} have metadata, ${metadata} bytes of each`);
+  }
+
+  #protect(): void {
+    const { identity } = this.#engine;
+    if (identity.metadata === 0) return;
+    const { namespace, verify, applicationTag } = this.#options;
+    const protection = new Protection(identity, namespace, applicationTag);
+    const options = { name: this.device.name, namespace, verify };
+    this.#protected = new ProtectedBlocks(this.#engine, this.#memory, protection, options);
   }
 
   async #run(what: string, command: Command, options: RunOptions): Promise<number> {
@@ -205,7 +275,11 @@ export class NvmeDriver {
     each: (first: number, blocks: number) => Promise<void>,
   ): Promise<void> {
     const parts: Promise<void>[] = [];
-    for (let done = 0; done < count; done += most) parts.push(each(lba + done, Math.min(most, count - done)));
+    for (let done = 0; done < count;) {
+      const blocks = Math.min(most, count - done, REFERENCES - ((lba + done) % REFERENCES));
+      parts.push(each(lba + done, blocks));
+      done += blocks;
+    }
     const failed = (await Promise.allSettled(parts)).find(({ status }) => status === 'rejected');
     // A pool that was closed is why nothing was left of it, and not the cause.
     if (failed) throw this.#engine.ended ?? (failed as PromiseRejectedResult).reason;
@@ -219,15 +293,16 @@ export class NvmeDriver {
 }
 
 /** Complete, and each of them possible. Throws RangeError. */
-function checkOptions(options: NvmeOptions): Required<NvmeOptions> {
+function checkOptions(options: NvmeOptions): CompleteOptions {
   const { queues = 4, depth = 64, polling = false, timeout = 10_000, namespace = 1 } = options;
-  const { memory = 64 * 2 ** 20 } = options;
+  const { memory = 64 * 2 ** 20, verify = true, applicationTag } = options;
   requireInteger('queues', queues, 1, 1023);
   requireInteger('depth', depth, 2, MOST_ENTRIES);
   requireInteger('timeout', timeout, 1, 2 ** 31 - 1);
   requireInteger('namespace', namespace, 1, 2 ** 32 - 2);
-  requireInteger('memory', memory, 4 * LARGEST_TRANSFER, Number.MAX_SAFE_INTEGER);
-  return { queues, depth, polling, timeout, namespace, memory };
+  requireInteger('memory', memory, 8 * LARGEST_TRANSFER, Number.MAX_SAFE_INTEGER);
+  if (applicationTag !== undefined) requireInteger('applicationTag', applicationTag, 0, 0xfffe);
+  return { queues, depth, polling, timeout, namespace, memory, verify, applicationTag };
 }
 
 function requireInteger(what: string, value: number, least: number, most: number): void {

@@ -3,12 +3,13 @@
  * an interrupt that does not come (the queues are looked at now and then), a command that does not end (it is aborted, and
  * where that does not help the controller is reset), a fatal status, a completion of nothing, a controller that is gone.
  */
-import type { Device, DmaPool, DmaSlice, Interrupt } from 'iommufd';
+import type { Device, Interrupt } from 'iommufd';
 import { commands, type ControllerIdentity, type NamespaceIdentity } from './commands';
 import type { Controller } from './controller';
 import { NvmeError } from './errors';
+import { closeMemory, type Memory, type MemoryRange } from './memory';
 import { type Command, ProtocolError } from './queue';
-import { PendingRequest, type RequestOptions } from './request';
+import { PendingRequest, type RequestOptions, type RequestTerms } from './request';
 
 /** Milliseconds between looks at what no interrupt has told of. */
 const WATCH_INTERVAL = 20;
@@ -27,19 +28,19 @@ export interface EngineOptions {
   readonly vectors: number;
 }
 
-/** Of a request: what it moves, and which queue it is for. */
-export interface RunOptions extends RequestOptions {
-  readonly data?: DmaSlice;
-  readonly admin?: boolean;
-}
+/** Of a request: how long it may take, what it moves, and which queue it is for. */
+export interface RunOptions extends RequestOptions, RequestTerms {}
 
 export class Engine {
   /** What the controller said of itself when it was started last. */
   identity!: ControllerIdentity & NamespaceIdentity;
-  /** What went wrong so far. `unannounced`: completions that were found before an interrupt told of them, if one did. */
-  readonly counters = { resets: 0, retries: 0, aborts: 0, unannounced: 0 };
+  /**
+   * What went wrong so far. `unannounced`: completions that were found before an interrupt told of them, if one did.
+   * `mismatches`: data or tags that were not what they had to be.
+   */
+  readonly counters = { resets: 0, retries: 0, aborts: 0, unannounced: 0, mismatches: 0 };
   readonly #controller: Controller;
-  readonly #pool: DmaPool;
+  readonly #memory: Memory;
   readonly #options: EngineOptions;
   readonly #interrupts: Interrupt[] = [];
   /** Not given to the controller yet. */
@@ -53,9 +54,9 @@ export class Engine {
   #watch: NodeJS.Timeout | undefined;
   #poller: NodeJS.Immediate | undefined;
 
-  constructor(device: Device, controller: Controller, pool: DmaPool, options: EngineOptions) {
+  constructor(device: Device, controller: Controller, memory: Memory, options: EngineOptions) {
     this.#controller = controller;
-    this.#pool = pool;
+    this.#memory = memory;
     this.#options = options;
     for (let vector = 0; vector < options.vectors; vector++) {
       const interrupt = device.interrupt('msix', vector);
@@ -73,19 +74,22 @@ export class Engine {
   async start(why: string): Promise<void> {
     this.#state = 'starting';
     this.#keepWatch();
+    let refusal: string | undefined;
     for (let attempt = 1; this.#state === 'starting'; attempt++) {
       try {
         await this.#controller.stop();
         this.#collect(why);
         await this.#controller.start();
-        const run = (command: Command, data?: DmaSlice) => this.#runNow(command, data);
+        const run = (command: Command, data?: MemoryRange) => this.#runNow(command, data);
         await this.#controller.createQueues(run);
         this.identity = await this.#controller.identify(run, this.#options.namespace);
         break;
       } catch (error) {
-        // A command that it refused, it would refuse again.
-        const refused = error instanceof NvmeError && error.status !== undefined;
-        if (refused || attempt === STARTS || this.#controller.gone) throw error;
+        if (attempt === STARTS || this.#controller.gone) throw error;
+        // A command that it refused, it would refuse again: unless a bit of it was flipped on the way.
+        const refused = error instanceof NvmeError && error.status !== undefined ? error.message : undefined;
+        if (refused !== undefined && refused === refusal) throw error;
+        refusal = refused;
       }
     }
     if (this.ended !== undefined) throw this.ended;
@@ -95,11 +99,12 @@ export class Engine {
 
   /** A command, and dword 0 of its completion. Rejects with NvmeError, or the signal's reason. */
   async run(what: string, command: Command, options: RunOptions = {}): Promise<number> {
-    const { signal, timeout = this.#options.timeout, data, admin = false } = options;
+    const { signal, timeout = this.#options.timeout } = options;
     if (!(timeout >= 0)) throw new RangeError(`timeout must be a number of milliseconds, not ${timeout}`);
     signal?.throwIfAborted();
+    this.#checkMemory();
     if (this.#state === 'ended') throw this.#end;
-    const request = this.#request(what, command, data, { timeout, admin });
+    const request = this.#request(what, command, timeout, options);
     const abort = () => this.#abandon(request, signal?.reason);
     signal?.addEventListener('abort', abort);
     this.#waiting.push(request);
@@ -146,33 +151,26 @@ export class Engine {
     this.#end = error;
     clearInterval(this.#watch);
     clearImmediate(this.#poller);
-    this.#pool.close();
+    closeMemory(this.#memory);
     for (const interrupt of this.#interrupts) interrupt.close();
     const inFlight = this.#controller.queues.flatMap((queue) => queue.pending as PendingRequest[]);
     for (const request of [...inFlight, ...this.#waiting.splice(0)]) request.reject(error);
   }
 
-  #request(
-    what: string,
-    command: Command,
-    data: DmaSlice | undefined,
-    { timeout, admin }: { timeout: number; admin: boolean },
-  ): PendingRequest {
+  #request(what: string, command: Command, timeout: number, terms: RequestTerms): PendingRequest {
     const again = (request: PendingRequest) => {
       this.counters.retries++;
       this.#waiting.unshift(request);
     };
-    return new PendingRequest(what, command, data, performance.now() + timeout, { admin, again });
+    return new PendingRequest(what, command, performance.now() + timeout, again, terms);
   }
 
   /** A command that starts the controller: ahead of all others, and once. */
-  async #runNow(command: Command, data?: DmaSlice): Promise<number> {
+  async #runNow(command: Command, data?: MemoryRange): Promise<number> {
     const what = `admin command 0x${command.opcode.toString(16)}`;
     const again = () => request.reject(new NvmeError('EIO', `${what} failed`));
-    const request = new PendingRequest(what, command, data, performance.now() + ADMIN_TIMEOUT, {
-      admin: true,
-      again,
-    });
+    const deadline = performance.now() + ADMIN_TIMEOUT;
+    const request = new PendingRequest(what, command, deadline, again, { data, admin: true });
     this.#starting.add(request);
     request.submitTo(this.#controller.admin);
     try {
@@ -207,8 +205,15 @@ export class Engine {
     }
   }
 
+  /** Whoever closes the address space, or all of the IOMMU, takes the memory away: that is the end, too. */
+  #checkMemory(): void {
+    if (this.#state !== 'ended' && this.#memory.toDevice.closed)
+      this.end(new NvmeError('ECANCELED', 'the address space was closed'));
+  }
+
   /** Takes completions. */
   #take(which: (id: number) => boolean): number {
+    this.#checkMemory();
     if (this.#state === 'ended') return 0;
     let count = 0;
     try {
@@ -240,6 +245,7 @@ export class Engine {
   #look(): void {
     const { device } = this.#controller;
     const found = this.#take(() => true);
+    if (this.#state === 'ended') return;
     if (this.#options.vectors > 0) this.counters.unannounced += found;
     if (!this.#busy) {
       clearInterval(this.#watch);
@@ -280,7 +286,7 @@ export class Engine {
     this.counters.aborts++;
     const what = `abort of ${request.what}`;
     const abort = commands.abort(place.queue.id, place.id);
-    const aborting = this.#request(what, abort, undefined, { timeout: ADMIN_TIMEOUT, admin: true });
+    const aborting = this.#request(what, abort, ADMIN_TIMEOUT, { admin: true });
     aborting.promise.catch(() => {
       // Whatever became of the abort: the request itself has a deadline.
     });

@@ -26,16 +26,21 @@ const NAMES: Readonly<Record<number, string>> = {
   0x108: 'invalid interrupt vector',
   0x109: 'invalid log page',
   0x10c: 'invalid queue deletion',
+  0x181: 'invalid protection information',
   0x280: 'write fault',
   0x281: 'unrecovered read error',
+  0x282: 'end-to-end guard check error',
+  0x283: 'end-to-end application tag check error',
+  0x284: 'end-to-end reference tag check error',
   0x286: 'access denied',
 };
 
 /**
  * 'EIO': the controller ended the command with `status`. 'ETIMEDOUT': it did not in time. 'ENODEV': it is gone, or does not
  * come back from a reset; nothing works any more. 'ECANCELED': the driver was closed, or the controller reset too often.
+ * 'EILSEQ': of a protected namespace, what was read, or read back, is not what was written there.
  */
-export type NvmeErrorCode = 'EIO' | 'ETIMEDOUT' | 'ENODEV' | 'ECANCELED';
+export type NvmeErrorCode = 'EIO' | 'ETIMEDOUT' | 'ENODEV' | 'ECANCELED' | 'EILSEQ';
 
 export class NvmeError extends Error {
   constructor(

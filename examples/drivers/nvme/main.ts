@@ -20,6 +20,9 @@ compares. WHAT THE DISK HAS IS LOST. The disk is simulated unless IOMMUFD_BACKEN
   --queues N       I/O queue pairs (default 4)
   --depth N        requests in flight at most (default 64)
   --polling        look for completions instead of waiting for interrupts
+  --protect        give the simulated disk end-to-end data protection; a real one has it or not
+  --corrupt P      of the simulated disk: one bit of a DMA access is wrong with this probability,
+                   0 (default) to 1; without --protect, that is data which nobody notices
 `;
 
 const UNITS: Readonly<Record<string, number>> = { K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
@@ -43,6 +46,12 @@ function reporter(total: number) {
   };
 }
 
+function simulated(values: { device: string; disk: string; protect: boolean }): Machine {
+  const storage = new MemoryStorage(size(values.disk));
+  const namespace = values.protect ? { storage, protection: 1 as const } : { storage };
+  return new Machine({ devices: { [values.device]: new NvmeController({ namespaces: [namespace] }) } });
+}
+
 async function main(): Promise<void> {
   const { values } = parseArgs({
     options: {
@@ -53,29 +62,34 @@ async function main(): Promise<void> {
       queues: { type: 'string', default: '4' },
       depth: { type: 'string', default: '64' },
       polling: { type: 'boolean', default: false },
+      protect: { type: 'boolean', default: false },
+      corrupt: { type: 'string', default: '0' },
       help: { type: 'boolean', default: false },
     },
   });
   if (values.help) return console.log(HELP);
   const [bytes, seed, depth] = [size(values.bytes), Number(values.seed), Number(values.depth)];
-  const controller = () =>
-    new NvmeController({ namespaces: [{ storage: new MemoryStorage(size(values.disk)) }] });
   const real = process.env['IOMMUFD_BACKEND'] === 'linux';
-  using iommu = Iommu.open({
-    backend: real ? 'linux' : new Machine({ devices: { [values.device]: controller() } }),
-  });
+  const machine = real ? undefined : simulated(values);
+  using iommu = Iommu.open({ backend: machine ?? 'linux' });
   const { polling } = values;
   const disk = await NvmeDriver.open(iommu, values.device, { queues: Number(values.queues), polling });
-  console.log(`${disk.model}: ${disk.blocks} blocks of ${disk.blockSize} bytes, seed ${seed}`);
-  const start = performance.now();
-  const report = await stress(disk, { bytes, seed, depth, progress: reporter(bytes) });
-  const seconds = (performance.now() - start) / 1000;
+  machine?.injectFaults(values.device, { seed, corruptData: Number(values.corrupt) });
   console.log(
-    `${report.verified} bytes verified in ${report.requests} requests, ${report.flushes} flushes, ` +
-      `${seconds.toFixed(1)} s: ${(report.verified / seconds / 2 ** 20).toFixed(1)} MiB/s each way`,
-    disk.counters,
+    `${disk.model}: ${disk.blocks} blocks of ${disk.blockSize} bytes, protection type ${disk.protection}, seed ${seed}`,
   );
-  await disk.close();
+  const start = performance.now();
+  try {
+    const report = await stress(disk, { bytes, seed, depth, progress: reporter(bytes) });
+    const seconds = (performance.now() - start) / 1000;
+    console.log(
+      `${report.verified} bytes verified in ${report.requests} requests, ${report.flushes} flushes, ` +
+        `${seconds.toFixed(1)} s: ${(report.verified / seconds / 2 ** 20).toFixed(1)} MiB/s each way`,
+    );
+  } finally {
+    console.log(disk.counters);
+    await disk.close();
+  }
 }
 
 main().catch((error: unknown) => {

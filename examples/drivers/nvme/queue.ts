@@ -1,13 +1,19 @@
 /** A submission queue and its completion queue. NVM Express 1.4, chapter 4. */
-import type { DmaPool, DmaSlice } from 'iommufd';
+import type { DmaSlice } from 'iommufd';
+import type { Memory, MemoryRange } from './memory';
 
 const SQ_ENTRY = 64;
 const CQ_ENTRY = 16;
 export const PAGE = 4096;
 /** Pages that one page of a PRP list points to, and one more. */
 export const MOST_PAGES = PAGE / 8;
-/** A command identifier is a slot, and above it how often the slot was used: a late or wrong completion is noticed. */
+/**
+ * A command identifier is a slot, above it how often the slot was used, and a bit of parity, so that an odd number of bits are
+ * set: a late completion is noticed, and one of which a bit was flipped is never that of another command. 0 is none.
+ */
 const SLOT_BITS = 12;
+const USES_MASK = 7;
+const PARITY = 0x8000;
 export const MOST_ENTRIES = 2 ** SLOT_BITS;
 
 /** What the controller is asked to do. */
@@ -22,7 +28,9 @@ export interface Command {
 /** A command, its memory, and who waits for its end. */
 export interface Request {
   readonly command: Command;
-  readonly data: DmaSlice | undefined;
+  readonly data: MemoryRange | undefined;
+  /** Metadata of the blocks, in a buffer of its own. */
+  readonly metadata: MemoryRange | undefined;
   /** The controller is done with it. `retry`: it may go well the next time. */
   completed(status: number, result: number, retry: boolean): void;
 }
@@ -54,12 +62,12 @@ export class QueuePair {
   #head = 0;
   #phase = 1;
 
-  constructor(id: number, depth: number, pool: DmaPool, doorbells: { tail: Doorbell; head: Doorbell }) {
+  constructor(id: number, depth: number, memory: Memory, doorbells: { tail: Doorbell; head: Doorbell }) {
     this.id = id;
     this.depth = depth;
-    this.sqMemory = pool.allocate(Math.max(depth * SQ_ENTRY, PAGE));
-    this.cqMemory = pool.allocate(Math.max(depth * CQ_ENTRY, PAGE));
-    this.#lists = pool.allocate((depth - 1) * PAGE);
+    this.sqMemory = memory.toDevice.allocate(Math.max(depth * SQ_ENTRY, PAGE));
+    this.cqMemory = memory.fromDevice.allocate(Math.max(depth * CQ_ENTRY, PAGE));
+    this.#lists = memory.toDevice.allocate((depth - 1) * PAGE);
     this.#tailDoorbell = doorbells.tail;
     this.#headDoorbell = doorbells.head;
     this.#sq = view(this.sqMemory);
@@ -97,6 +105,7 @@ export class QueuePair {
     this.#sq.setUint8(at, opcode);
     this.#sq.setUint16(at + 2, id, true);
     this.#sq.setUint32(at + 4, namespace, true);
+    if (request.metadata) this.#sq.setBigUint64(at + 16, request.metadata.iova, true);
     if (request.data) this.#describeData(at, slot, request.data);
     for (let i = 0; i < dwords.length; i++) this.#sq.setUint32(at + 40 + 4 * i, dwords[i], true);
     this.#tail = (this.#tail + 1) % this.depth;
@@ -107,32 +116,44 @@ export class QueuePair {
   /** Takes what the controller has completed, and says how many. Throws ProtocolError. */
   poll(): number {
     let count = 0;
-    // The phase tag tells entries of this pass through the ring from those of the last one.
-    for (
-      let at = 0;
-      (this.#cq.getUint16((at = this.#head * CQ_ENTRY) + 14, true) & 1) === this.#phase;
-      count++
-    ) {
-      const result = this.#cq.getUint32(at, true);
-      const id = this.#cq.getUint16(at + 12, true);
-      const field = this.#cq.getUint16(at + 14, true);
-      const slot = id & (MOST_ENTRIES - 1);
-      const request = this.#slots[slot];
-      if (!request || this.#identifier(slot) !== id)
-        throw new ProtocolError(
-          `queue ${this.id}: a completion of command 0x${id.toString(16)}, which is none`,
-        );
+    for (let entry = this.#next(); entry; entry = this.#next()) {
+      const { id, field, result } = entry;
+      const request = this.#requestOf(id);
+      if (!request) throw this.#wrong(`a completion of command 0x${id.toString(16)}, which is none`);
+      // No identifier: what is in the entry from now on is none that was just written.
+      this.#cq.setUint16(this.#head * CQ_ENTRY + 12, 0, true);
       if (++this.#head === this.depth) {
         this.#head = 0;
         this.#phase ^= 1;
       }
+      const slot = id & (MOST_ENTRIES - 1);
       this.#slots[slot] = undefined;
       this.#free.push(slot);
+      count++;
       // Do Not Retry is bit 15, above the status.
       request.completed((field >>> 1) & 0x7ff, result, (field & 0x8000) === 0);
     }
     if (count > 0) this.#headDoorbell.write(this.#head);
     return count;
+  }
+
+  /** The entry at the head, if it is new: the phase tag tells this pass through the ring from the last one. */
+  #next(): { id: number; field: number; result: number } | undefined {
+    const at = this.#head * CQ_ENTRY;
+    // At once: the controller may be writing.
+    const last = this.#cq.getUint32(at + 12, true);
+    const [id, field] = [last & 0xffff, last >>> 16];
+    if ((field & 1) !== this.#phase) {
+      if (id !== 0) throw this.#wrong(`a completion of command 0x${id.toString(16)} with a wrong phase tag`);
+      return undefined;
+    }
+    const queue = this.#cq.getUint16(at + 10, true);
+    if (queue !== this.id) throw this.#wrong(`a completion of a command of queue ${queue}`);
+    return { id, field, result: this.#cq.getUint32(at, true) };
+  }
+
+  #wrong(what: string): ProtocolError {
+    return new ProtocolError(`queue ${this.id}: ${what}`);
   }
 
   /** Starts afresh, with a controller that was reset. Returns the requests that were not completed. */
@@ -148,11 +169,19 @@ export class QueuePair {
   }
 
   #identifier(slot: number): number {
-    return ((this.#uses[slot] & 15) << SLOT_BITS) | slot;
+    const id = ((this.#uses[slot] & USES_MASK) << SLOT_BITS) | slot;
+    let bits = id ^ (id >>> 8);
+    for (const shift of [4, 2, 1]) bits ^= bits >>> shift;
+    return (bits & 1) === 1 ? id : id | PARITY;
+  }
+
+  #requestOf(id: number): Request | undefined {
+    const slot = id & (MOST_ENTRIES - 1);
+    return this.#identifier(slot) === id ? this.#slots[slot] : undefined;
   }
 
   /** The memory in pages (4.3): the first may begin anywhere, a second is named directly, more are in a list. */
-  #describeData(at: number, slot: number, { iova, length }: DmaSlice): void {
+  #describeData(at: number, slot: number, { iova, length }: MemoryRange): void {
     this.#sq.setBigUint64(at + 24, iova, true);
     const first = PAGE - Number(iova % BigInt(PAGE));
     const pages = Math.ceil(Math.max(0, length - first) / PAGE);

@@ -1,10 +1,12 @@
 /** One command as its caller waits for it: with a time limit, a signal, and further attempts. */
-import type { DmaSlice } from 'iommufd';
 import { NvmeError, statusError } from './errors';
+import type { MemoryRange } from './memory';
 import type { Command, QueuePair, Request } from './queue';
 
 /** How often a command is given to the controller, where it failed in a way that may not last. */
 const ATTEMPTS = 4;
+/** How often it is given to a controller that is reset before it has an answer: mostly, another command is to blame. */
+const RESETS = 8;
 
 export interface RequestOptions {
   /** Milliseconds until the driver gives it up. Default: the driver's. */
@@ -16,15 +18,32 @@ export interface RequestOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** What a request moves, and how it is treated. */
+export interface RequestTerms {
+  readonly data?: MemoryRange | undefined;
+  readonly metadata?: MemoryRange | undefined;
+  /** It is for the admin queue. */
+  readonly admin?: boolean | undefined;
+  /**
+   * Give it to the controller again whatever error it ended with: it is known to be right, so that an error which is said to
+   * last may come from a bit that was flipped on the way.
+   */
+  readonly insist?: boolean | undefined;
+}
+
 export class PendingRequest implements Request {
   readonly promise: Promise<number>;
+  readonly data: MemoryRange | undefined;
+  readonly metadata: MemoryRange | undefined;
   /** For the admin queue. */
   readonly admin: boolean;
+  readonly #insist: boolean;
   /** Where the controller has it. */
   place: { readonly queue: QueuePair; readonly id: number } | undefined;
   /** Its caller does not want it any more: what the promise is rejected with, once the controller is done with it. */
   unwanted: { readonly reason: unknown } | undefined;
   #attempts = 0;
+  #resets = 0;
   readonly #again: (request: PendingRequest) => void;
   #resolve!: (result: number) => void;
   #reject!: (reason: unknown) => void;
@@ -33,12 +52,15 @@ export class PendingRequest implements Request {
   constructor(
     readonly what: string,
     readonly command: Command,
-    readonly data: DmaSlice | undefined,
     public deadline: number,
-    options: { readonly admin: boolean; readonly again: (request: PendingRequest) => void },
+    again: (request: PendingRequest) => void,
+    { data, metadata, admin = false, insist = false }: RequestTerms = {},
   ) {
-    this.admin = options.admin;
-    this.#again = options.again;
+    this.data = data;
+    this.metadata = metadata;
+    this.admin = admin;
+    this.#insist = insist;
+    this.#again = again;
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
@@ -54,7 +76,7 @@ export class PendingRequest implements Request {
     this.place = undefined;
     if (this.unwanted) this.#reject(this.unwanted.reason);
     else if (status === 0) this.#resolve(result);
-    else if (retry && this.#attempts < ATTEMPTS) this.#again(this);
+    else if ((retry || this.#insist) && this.#attempts < ATTEMPTS) this.#again(this);
     else this.#reject(statusError(this.what, status));
   }
 
@@ -62,10 +84,12 @@ export class PendingRequest implements Request {
   lost(why: string): void {
     this.place = undefined;
     if (this.unwanted) this.#reject(this.unwanted.reason);
-    else if (this.#attempts < ATTEMPTS) this.#again(this);
-    else
+    else if (++this.#resets < RESETS) {
+      this.#attempts--;
+      this.#again(this);
+    } else
       this.#reject(
-        new NvmeError('ECANCELED', `${this.what}: ${ATTEMPTS} attempts ended in resets, at last: ${why}`),
+        new NvmeError('ECANCELED', `${this.what}: ${RESETS} attempts ended in resets, at last: ${why}`),
       );
   }
 

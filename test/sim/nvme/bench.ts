@@ -21,11 +21,12 @@ afterEach(() => {
   for (const iommu of opened.splice(0)) iommu.close();
 });
 
-/** A command: byte 0, namespace, data pointer, dwords 10 on. */
+/** A command: byte 0, namespace, metadata pointer, data pointer, dwords 10 on. */
 export interface Words {
   readonly opcode: number;
   readonly flags?: number;
   readonly namespace?: number;
+  readonly metadata?: bigint;
   readonly prp1?: bigint;
   readonly prp2?: bigint;
   readonly dwords?: readonly number[];
@@ -121,6 +122,7 @@ export class Bench {
     view.setUint8(1, words.flags ?? 0);
     view.setUint16(2, id, true);
     view.setUint32(4, words.namespace ?? 0, true);
+    view.setBigUint64(16, words.metadata ?? 0n, true);
     view.setBigUint64(24, words.prp1 ?? 0n, true);
     view.setBigUint64(32, words.prp2 ?? 0n, true);
     words.dwords?.forEach((word, i) => view.setUint32(40 + 4 * i, word >>> 0, true));

@@ -11,6 +11,7 @@ import {
 } from '../../../lib/sim';
 import { Random } from '../../../lib/sim/random';
 import { BDF, pattern } from './bench';
+import { Model, torture, wrongBlocks } from './torture';
 
 const seed = Number(process.env['FAULT_SEED'] ?? 20261128);
 const opened: { iommu: Iommu; disk: NvmeDriver }[] = [];
@@ -208,82 +209,6 @@ test.each(Array.from({ length: 20 }, (_, i) => 1 + 5 * i))(
     iommu.close();
   },
 );
-
-/** What may be in a block: what was written last, or any that failed since. */
-class Model {
-  readonly #blocks = new Map<number, number[]>();
-
-  static bytes(version: number): Uint8Array {
-    return pattern(512, version).map((byte, i) => (i < 4 ? version >>> (8 * i) : byte));
-  }
-
-  possible(block: number): number[] {
-    return this.#blocks.get(block) ?? [0];
-  }
-
-  /** A write ended: done, or nobody knows. */
-  wrote(block: number, version: number, done: boolean): void {
-    this.#blocks.set(block, done ? [version] : [...this.possible(block), version]);
-  }
-
-  allows(block: number, bytes: Uint8Array): boolean {
-    return this.possible(block).some((version) =>
-      version === 0 ? bytes.every((byte) => byte === 0) : Buffer.compare(bytes, Model.bytes(version)) === 0,
-    );
-  }
-}
-
-const WORKERS = 8;
-const REGION = 64;
-
-interface Torture {
-  readonly outcomes: Record<string, number>;
-  readonly wrong: number;
-}
-
-/** Each worker has blocks of its own: writes and reads them, whatever happens. */
-async function torture(disk: NvmeDriver, model: Model, random: Random, rounds: number): Promise<Torture> {
-  const outcomes: Record<string, number> = {};
-  let wrong = 0;
-  let version = 0;
-  const note = (what: string) => {
-    outcomes[what] = (outcomes[what] ?? 0) + 1;
-  };
-  const step = async (worker: number) => {
-    const count = 1 + random.below(40);
-    const first = worker * REGION + random.below(REGION - count);
-    const blocks = Array.from({ length: count }, (_, i) => first + i);
-    if (random.below(2) === 0) {
-      const mine = ++version;
-      const data = Buffer.concat(blocks.map(() => Model.bytes(mine)));
-      const end = await disk.write(first, data).then(() => 'written', codeOf);
-      for (const block of blocks) model.wrote(block, mine, end === 'written');
-      note(end);
-      return;
-    }
-    const found = await disk.read(first, count).catch(codeOf);
-    note(typeof found === 'string' ? found : 'read');
-    if (typeof found === 'string') return;
-    wrong += blocks.filter((block, i) => !model.allows(block, found.subarray(512 * i, 512 * i + 512))).length;
-  };
-  const work = async (worker: number) => {
-    for (let i = 0; i < rounds; i++) await step(worker);
-  };
-  await Promise.all(Array.from({ length: WORKERS }, (_, worker) => work(worker)));
-  return { outcomes, wrong };
-}
-
-/** Anything but an NvmeError is a bug of the driver. */
-function codeOf(error: unknown): string {
-  if (!(error instanceof NvmeError)) throw error;
-  return error.code;
-}
-
-async function wrongBlocks(disk: NvmeDriver, model: Model): Promise<number[]> {
-  const all = await disk.read(0, WORKERS * REGION);
-  const blocks = Array.from({ length: WORKERS * REGION }, (_, block) => block);
-  return blocks.filter((block) => !model.allows(block, all.subarray(512 * block, 512 * block + 512)));
-}
 
 test.each([
   ['lost interrupts and late events', { dropInterrupt: 0.2, delay: 0.2 }],

@@ -58,6 +58,11 @@ export class Command {
     return this.#view.getUint32(4, true);
   }
 
+  /** Metadata pointer. */
+  get metadata(): bigint {
+    return this.#view.getBigUint64(16, true);
+  }
+
   /** PRP entry 1, or the first half of an SGL descriptor. */
   get prp1(): bigint {
     return this.#view.getBigUint64(24, true);

@@ -1,10 +1,29 @@
 /** What a controller is made with. */
+import { METADATA_BYTES } from './protection';
 import { MemoryStorage, type NvmeStorage } from './storage';
 
 export interface NvmeNamespace {
   readonly storage: NvmeStorage;
   /** Bytes of a logical block: 512 (default) to 4096, a power of two. */
   readonly blockSize?: number;
+  /**
+   * Where the 8 bytes of metadata that each block has are kept: as many times 8 bytes as there are blocks, at least. Default:
+   * in memory where the namespace is protected; otherwise there is no metadata.
+   */
+  readonly metadata?: NvmeStorage;
+  /** End-to-end data protection of this type, in the metadata. Default 0: none. */
+  readonly protection?: ProtectionType;
+  /** Metadata comes in one buffer with the data, after that of each block. Default false: it has a buffer of its own. */
+  readonly extended?: boolean;
+}
+
+export type ProtectionType = 0 | 1 | 2 | 3;
+
+/** Metadata of blocks, 8 bytes of each. */
+export interface Metadata {
+  readonly storage: NvmeStorage;
+  readonly protection: ProtectionType;
+  readonly extended: boolean;
 }
 
 export interface NvmeOptions {
@@ -30,6 +49,13 @@ export interface Namespace {
   readonly blockSize: number;
   /** Logical blocks. */
   readonly blocks: number;
+  readonly metadata: Metadata | undefined;
+}
+
+/** What was written to it, data and metadata, survives the loss of power. */
+export function flushNamespace({ storage, metadata }: Namespace): void {
+  storage.flush();
+  metadata?.storage.flush();
 }
 
 /** The options, complete and checked. */
@@ -73,10 +99,24 @@ export function configure(options: NvmeOptions): NvmeConfig {
   };
 }
 
-function describe({ storage, blockSize = 512 }: NvmeNamespace, id: number): Namespace {
+function describe(namespace: NvmeNamespace, id: number): Namespace {
+  const { storage, blockSize = 512 } = namespace;
   if (![512, 1024, 2048, 4096].includes(blockSize))
     throw new RangeError(`blockSize must be 512, 1024, 2048 or 4096, not ${blockSize}`);
   const blocks = Math.floor(storage.size / blockSize);
   if (blocks === 0) throw new RangeError(`namespace ${id} has no whole block`);
-  return { id, storage, blockSize, blocks };
+  return { id, storage, blockSize, blocks, metadata: describeMetadata(namespace, id, blocks) };
+}
+
+function describeMetadata(namespace: NvmeNamespace, id: number, blocks: number): Metadata | undefined {
+  const { metadata, protection = 0, extended = false } = namespace;
+  if (![0, 1, 2, 3].includes(protection))
+    throw new RangeError(`protection is of type 1, 2 or 3, or 0 for none, not ${String(protection)}`);
+  if (!metadata && protection === 0) return undefined;
+  const storage = metadata ?? new MemoryStorage(METADATA_BYTES * blocks);
+  if (storage.size < METADATA_BYTES * blocks)
+    throw new RangeError(
+      `the metadata of namespace ${id} takes ${METADATA_BYTES * blocks} bytes, not ${storage.size}`,
+    );
+  return { storage, protection, extended };
 }

@@ -9,7 +9,7 @@ import type { Process } from '../process';
 import type { DeviceRegisters } from '../register-bank';
 import { ADMIN_COMMANDS } from './admin-commands';
 import { Command, COMPLETION_ENTRY, Running, SUBMISSION_ENTRY } from './command';
-import { configure, type NvmeConfig, type NvmeOptions } from './config';
+import { configure, flushNamespace, type NvmeConfig, type NvmeOptions } from './config';
 import { type Core, requireWanted } from './core';
 import { AsyncEvents, ERROR_EVENT, EVENT_TYPE, HEALTH_EVENT } from './events';
 import { FEATURE, Features } from './features';
@@ -183,9 +183,9 @@ export class NvmeController extends PciDevice {
     const { CSTS } = this.#registers;
     CSTS.update({ SHST: SHUTDOWN_STATUS.OCCURRING });
     yield* this.delay(SHUTDOWN_NANOSECONDS);
-    for (const { storage } of this.#core.config.namespaces) {
+    for (const namespace of this.#core.config.namespaces) {
       try {
-        storage.flush();
+        flushNamespace(namespace);
       } catch {
         this.#core.health.mediaErrors++;
       }

@@ -11,6 +11,9 @@ import type { CompletionQueue, SubmissionQueue } from './queues';
 import { sglSegments } from './sgl';
 import { ensure, STATUS } from './status';
 
+/** Bytes of an SGL descriptor. */
+const SGL_DESCRIPTOR = 16;
+
 export interface Core {
   readonly config: NvmeConfig;
   readonly features: Features;
@@ -52,10 +55,31 @@ export function* segmentsOf(core: Core, { command }: Running, length: number): P
   return yield* sglSegments(core.dma, command.sgl, length);
 }
 
+/** The memory of a command's metadata, where it has a buffer of its own (4.2, MPTR): an address, or that of a descriptor. */
+function* metadataSegments(core: Core, { command }: Running, length: number): Process<Segment[]> {
+  const { metadata: address, dataPointerKind: kind } = command;
+  ensure(kind !== 3, STATUS.INVALID_FIELD);
+  if (kind === 2) {
+    ensure(address % 8n === 0n, STATUS.INVALID_FIELD);
+    const bytes = yield* core.dma.read(address, SGL_DESCRIPTOR);
+    return yield* sglSegments(core.dma, new DataView(bytes.buffer), length);
+  }
+  ensure(kind === 1 || address % 4n === 0n, STATUS.INVALID_FIELD);
+  return [{ address, length }];
+}
+
 /** Moves data to the host's memory. */
 export function* sendData(core: Core, running: Running, bytes: Uint8Array): Process {
+  yield* send(core, running, yield* segmentsOf(core, running, bytes.length), bytes);
+}
+
+export function* sendMetadata(core: Core, running: Running, bytes: Uint8Array): Process {
+  yield* send(core, running, yield* metadataSegments(core, running, bytes.length), bytes);
+}
+
+function* send(core: Core, running: Running, segments: readonly Segment[], bytes: Uint8Array): Process {
   let done = 0;
-  for (const { address, length } of yield* segmentsOf(core, running, bytes.length)) {
+  for (const { address, length } of segments) {
     requireWanted(running);
     yield* core.dma.write(address, bytes.subarray(done, done + length));
     done += length;
@@ -64,9 +88,22 @@ export function* sendData(core: Core, running: Running, bytes: Uint8Array): Proc
 
 /** Fetches `length` bytes of data from the host's memory. */
 export function* fetchData(core: Core, running: Running, length: number): Process<Uint8Array> {
+  return yield* gather(core, running, yield* segmentsOf(core, running, length), length);
+}
+
+export function* fetchMetadata(core: Core, running: Running, length: number): Process<Uint8Array> {
+  return yield* gather(core, running, yield* metadataSegments(core, running, length), length);
+}
+
+function* gather(
+  core: Core,
+  running: Running,
+  segments: readonly Segment[],
+  length: number,
+): Process<Uint8Array> {
   const bytes = new Uint8Array(length);
   let done = 0;
-  for (const { address, length: part } of yield* segmentsOf(core, running, length)) {
+  for (const { address, length: part } of segments) {
     requireWanted(running);
     yield* core.dma.readInto(address, bytes.subarray(done, done + part));
     done += part;

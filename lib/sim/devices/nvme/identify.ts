@@ -1,5 +1,6 @@
 /** Identify data structures. NVM Express 1.4, 5.15. */
-import type { Namespace, NvmeConfig } from './config';
+import type { Metadata, Namespace, NvmeConfig } from './config';
+import { METADATA_BYTES } from './protection';
 import { VERSION } from './registers';
 
 export const IDENTIFY_BYTES = 4096;
@@ -23,13 +24,15 @@ const LPA = 1 << 2;
 const ONCS = (1 << 2) | (1 << 3);
 /** A volatile write cache is present; Flush takes the broadcast namespace. */
 const VWC = 0b111;
-/** SGLs without alignment; they may be longer than the data. */
-const SGLS = 1 | (1 << 18);
+/** SGLs without alignment; they may be longer than the data; metadata at any byte, or where an SGL descriptor says. */
+const SGLS = 1 | (1 << 17) | (1 << 18) | (1 << 20);
 /** Entry sizes, required and maximum, as powers of two. */
 const SQES = 0x66;
 const CQES = 0x44;
 /** Deallocated blocks read as zeros; write zeroes may deallocate (figure 245, byte 33). */
 const DLFEAT = 0b1001;
+/** Protection information is in the last eight bytes of the metadata: in all of them (byte 28). */
+const PROTECTION_LAST = 1 << 4;
 
 /** ASCII, padded with spaces (1.5). */
 export function writeText(bytes: Uint8Array, at: number, length: number, text: string): void {
@@ -70,15 +73,26 @@ export function identifyController(
   return bytes;
 }
 
-/** Figure 245: one LBA format, without metadata. */
+/** Figure 245: one LBA format. */
 export function identifyNamespace(namespace: Namespace): Uint8Array {
   const bytes = new Uint8Array(IDENTIFY_BYTES);
   const view = new DataView(bytes.buffer);
   for (const at of [0, 8, 16]) view.setBigUint64(at, BigInt(namespace.blocks), true);
   bytes[33] = DLFEAT;
   bytes.set(nguid(namespace), 104);
+  if (namespace.metadata) describeMetadata(bytes, namespace.metadata);
   bytes[128 + 2] = Math.log2(namespace.blockSize);
   return bytes;
+}
+
+/** FLBAS, MC, DPC and DPS, bytes 26 to 29: what the namespace has is all that it is capable of. */
+function describeMetadata(bytes: Uint8Array, { protection, extended }: Metadata): void {
+  new DataView(bytes.buffer).setUint16(128, METADATA_BYTES, true);
+  bytes[26] = extended ? 0x10 : 0;
+  bytes[27] = extended ? 1 : 2;
+  if (protection === 0) return;
+  bytes[28] = (1 << (protection - 1)) | PROTECTION_LAST;
+  bytes[29] = protection;
 }
 
 /** Identifiers of namespaces above `after`, ascending (5.15.2.3). */

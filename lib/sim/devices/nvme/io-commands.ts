@@ -1,8 +1,28 @@
 /** Commands of the NVM command set. NVM Express 1.4, chapter 6. */
 import type { Process } from '../process';
 import { BROADCAST_NAMESPACE, NVM, type Command, type Running } from './command';
-import type { Namespace } from './config';
-import { type Core, fetchData, type Handler, namespaceOf, requireWanted, sendData } from './core';
+import { flushNamespace, type Namespace } from './config';
+import {
+  type Core,
+  fetchData,
+  fetchMetadata,
+  type Handler,
+  namespaceOf,
+  requireWanted,
+  sendData,
+  sendMetadata,
+} from './core';
+import {
+  failedCheck,
+  generate,
+  interleave,
+  METADATA_BYTES,
+  protectionRequest,
+  type ProtectionRequest,
+  readMetadata,
+  separate,
+  writeMetadata,
+} from './protection';
 import { CommandError, ensure, STATUS } from './status';
 
 /** What the medium takes, in simulated time. */
@@ -13,6 +33,8 @@ const LEAST_PAGE = 4096;
 const RANGE_BYTES = 16;
 /** Dataset Management: deallocate, dword 11 bit 2. */
 const DEALLOCATE = 1 << 2;
+/** Write Zeroes: they may be deallocated, dword 12 bit 25. */
+const DEALLOCATE_ZEROES = 1 << 25;
 
 /** By opcode. */
 export const IO_COMMANDS: ReadonlyMap<number, Handler> = new Map<number, Handler>([
@@ -23,9 +45,11 @@ export const IO_COMMANDS: ReadonlyMap<number, Handler> = new Map<number, Handler
   [NVM.DATASET_MANAGEMENT, datasetManagement],
 ]);
 
-/** Bytes of a namespace. */
+/** Blocks of a namespace, and their data in bytes. */
 interface Extent {
   readonly namespace: Namespace;
+  readonly lba: number;
+  readonly blocks: number;
   readonly offset: number;
   readonly length: number;
 }
@@ -39,7 +63,7 @@ function extentOf(core: Core, command: Command): Extent {
 function extent(namespace: Namespace, lba: bigint, blocks: number): Extent {
   ensure(lba + BigInt(blocks) <= BigInt(namespace.blocks), STATUS.LBA_OUT_OF_RANGE);
   const { blockSize } = namespace;
-  return { namespace, offset: Number(lba) * blockSize, length: blocks * blockSize };
+  return { namespace, lba: Number(lba), blocks, offset: Number(lba) * blockSize, length: blocks * blockSize };
 }
 
 /** MDTS limits what a command transfers (figure 247, byte 77). */
@@ -60,33 +84,88 @@ function onMedium(core: Core, status: number, action: () => void): void {
 
 /** 6.9. */
 function* read(core: Core, running: Running): Process<number> {
-  const { namespace, offset, length } = extentOf(core, running.command);
-  requireTransferable(core, length);
+  const { namespace, lba, blocks, offset, length } = extentOf(core, running.command);
+  const { metadata: kept, storage } = namespace;
+  const request = kept && protectionRequest(kept, running.command);
+  requireTransferable(core, bytesInBuffer(namespace, request, blocks));
   yield* core.delay(READ_NANOSECONDS);
   requireWanted(running);
-  const bytes = new Uint8Array(length);
-  onMedium(core, STATUS.UNRECOVERED_READ_ERROR, () => namespace.storage.read(offset, bytes));
-  yield* sendData(core, running, bytes);
+  const data = new Uint8Array(length);
+  let metadata: Uint8Array | undefined;
+  onMedium(core, STATUS.UNRECOVERED_READ_ERROR, () => {
+    storage.read(offset, data);
+    metadata = kept && readMetadata(kept, lba, blocks);
+  });
+  if (request && metadata) check(core, namespace, request, data, metadata);
+  if (!kept || !metadata || request?.act) yield* sendData(core, running, data);
+  else if (kept.extended) yield* sendData(core, running, interleave(data, metadata, namespace.blockSize));
+  else {
+    yield* sendData(core, running, data);
+    yield* sendMetadata(core, running, metadata);
+  }
   core.health.reads++;
   core.health.bytesRead += length;
   return 0;
 }
 
-/** 6.15. Nothing is written before all data is there. Force Unit Access, dword 12 bit 30, flushes. */
+/** 6.15. Nothing is written before all data is there and was checked. Force Unit Access, dword 12 bit 30, flushes. */
 function* write(core: Core, running: Running): Process<number> {
   const { command } = running;
-  const { namespace, offset, length } = extentOf(core, command);
-  requireTransferable(core, length);
-  const bytes = yield* fetchData(core, running, length);
+  const { namespace, lba, blocks, offset, length } = extentOf(core, command);
+  const request = namespace.metadata && protectionRequest(namespace.metadata, command);
+  requireTransferable(core, bytesInBuffer(namespace, request, blocks));
+  const { data, metadata } = yield* fetchBlocks(core, running, namespace, request);
+  if (request && metadata && !request.act) check(core, namespace, request, data, metadata);
   yield* core.delay(WRITE_NANOSECONDS);
   requireWanted(running);
   onMedium(core, STATUS.WRITE_FAULT, () => {
-    namespace.storage.write(offset, bytes);
-    if ((command.dword(12) & 0x4000_0000) !== 0) namespace.storage.flush();
+    namespace.storage.write(offset, data);
+    if (namespace.metadata && metadata) writeMetadata(namespace.metadata, lba, metadata);
+    if ((command.dword(12) & 0x4000_0000) !== 0) flushNamespace(namespace);
   });
   core.health.writes++;
   core.health.bytesWritten += length;
   return 0;
+}
+
+/** Data and metadata of a write: from one buffer, from two, or made here. */
+function* fetchBlocks(
+  core: Core,
+  running: Running,
+  namespace: Namespace,
+  request: ProtectionRequest | undefined,
+): Process<{ data: Uint8Array; metadata: Uint8Array | undefined }> {
+  const { blockSize, metadata } = namespace;
+  const { blocks } = extentOf(core, running.command);
+  const bytes = yield* fetchData(core, running, bytesInBuffer(namespace, request, blocks));
+  if (!metadata) return { data: bytes, metadata: undefined };
+  if (request?.act) return { data: bytes, metadata: generate(request, bytes, blockSize) };
+  if (metadata.extended) return separate(bytes, blockSize);
+  return { data: bytes, metadata: yield* fetchMetadata(core, running, blocks * METADATA_BYTES) };
+}
+
+/** Of a data buffer: with the metadata, where that is in the same (8.2.1). */
+function bytesInBuffer(
+  { blockSize, metadata }: Namespace,
+  request: ProtectionRequest | undefined,
+  blocks: number,
+): number {
+  const inside = metadata?.extended && !request?.act;
+  return blocks * (inside ? blockSize + METADATA_BYTES : blockSize);
+}
+
+/** What a check finds counts as an error of the medium (figure 194, byte 160). */
+function check(
+  { health }: Core,
+  { blockSize }: Namespace,
+  request: ProtectionRequest,
+  data: Uint8Array,
+  metadata: Uint8Array,
+): void {
+  const status = failedCheck(request, data, metadata, blockSize);
+  if (status === undefined) return;
+  health.mediaErrors++;
+  throw new CommandError(status);
 }
 
 /** 6.8: of one namespace, or of all. */
@@ -96,17 +175,31 @@ function* flush(core: Core, running: Running): Process<number> {
   yield* core.delay(FLUSH_NANOSECONDS);
   requireWanted(running);
   onMedium(core, STATUS.WRITE_FAULT, () => {
-    for (const { storage } of chosen) storage.flush();
+    for (const namespace of chosen) flushNamespace(namespace);
   });
   return 0;
 }
 
-/** 6.17. */
+/**
+ * 6.17. Protection information is made where that is asked for (PRACT), and zeros otherwise; of blocks that are to be
+ * deallocated (dword 12 bit 25) it is what unwritten blocks have.
+ */
 function* writeZeroes(core: Core, running: Running): Process<number> {
-  const { namespace, offset, length } = extentOf(core, running.command);
+  const { command } = running;
+  const { namespace, lba, blocks, offset, length } = extentOf(core, command);
+  const { metadata: kept, storage, blockSize } = namespace;
+  const request = kept && protectionRequest(kept, command);
+  const deallocate = (command.dword(12) & DEALLOCATE_ZEROES) !== 0;
   yield* core.delay(WRITE_NANOSECONDS);
   requireWanted(running);
-  onMedium(core, STATUS.WRITE_FAULT, () => namespace.storage.zero(offset, length));
+  onMedium(core, STATUS.WRITE_FAULT, () => {
+    storage.zero(offset, length);
+    if (!kept || !request) return;
+    if (request.act) writeMetadata(kept, lba, generate(request, new Uint8Array(length), blockSize));
+    else if (deallocate || kept.protection === 0)
+      kept.storage.zero(lba * METADATA_BYTES, blocks * METADATA_BYTES);
+    else writeMetadata(kept, lba, new Uint8Array(blocks * METADATA_BYTES));
+  });
   return 0;
 }
 
@@ -125,7 +218,10 @@ function* datasetManagement(core: Core, running: Running): Process<number> {
   yield* core.delay(WRITE_NANOSECONDS);
   requireWanted(running);
   onMedium(core, STATUS.WRITE_FAULT, () => {
-    for (const { offset, length } of ranges) namespace.storage.zero(offset, length);
+    for (const { lba, blocks, offset, length } of ranges) {
+      namespace.storage.zero(offset, length);
+      namespace.metadata?.storage.zero(lba * METADATA_BYTES, blocks * METADATA_BYTES);
+    }
   });
   return 0;
 }

@@ -27,9 +27,14 @@ export const STATUS = {
   INVALID_QUEUE_DELETION: 0x10c,
   FEATURE_NOT_SAVEABLE: 0x10d,
   FEATURE_NOT_CHANGEABLE: 0x10e,
+  // Of the NVM command set (figure 131).
+  INVALID_PROTECTION_INFORMATION: 0x181,
   // Media and data integrity errors (figure 133).
   WRITE_FAULT: 0x280,
   UNRECOVERED_READ_ERROR: 0x281,
+  GUARD_CHECK_ERROR: 0x282,
+  APPLICATION_TAG_CHECK_ERROR: 0x283,
+  REFERENCE_TAG_CHECK_ERROR: 0x284,
 } as const;
 
 /** What may go well when the command is submitted once more: everything else has Do Not Retry set. */
@@ -40,6 +45,10 @@ const TRANSIENT: ReadonlySet<number> = new Set([
   STATUS.ABORT_LIMIT_EXCEEDED,
   STATUS.WRITE_FAULT,
   STATUS.UNRECOVERED_READ_ERROR,
+  // What was wrong on its way may be right the next time.
+  STATUS.GUARD_CHECK_ERROR,
+  STATUS.APPLICATION_TAG_CHECK_ERROR,
+  STATUS.REFERENCE_TAG_CHECK_ERROR,
 ]);
 
 /** How a command ends that does not succeed. */
