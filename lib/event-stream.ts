@@ -92,14 +92,12 @@ export class EventStream<T> {
    */
   next(options: WaitOptions = {}): Promise<IteratorResult<T, undefined>> {
     const owner = {};
-    return limited(
-      options,
-      () => `nothing happened within ${options.timeout} ms`,
-      (resolve, reject) => {
-        this.#wait({ owner, resolve, reject });
-        return () => this.#dismiss((waiter) => waiter.owner === owner, NOTHING);
-      },
-    );
+    const wait = (resolve: Waiter<T>['resolve'], reject: Waiter<T>['reject']) => {
+      this.#wait({ owner, resolve, reject });
+      return () => this.#dismiss((waiter) => waiter.owner === owner, NOTHING);
+    };
+    if (options.signal === undefined && options.timeout === undefined) return new Promise(wait);
+    return limited(options, () => `nothing happened within ${options.timeout} ms`, wait);
   }
 
   /**

@@ -127,33 +127,35 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
    * ETIMEDOUT, what ended the reading of the kernel's file, or the signal's reason.
    */
   ready(options: WaitOptions = {}): Promise<void> {
-    return limited<void>(
-      options,
-      () => `nothing happened within ${options.timeout} ms`,
-      (resolve, reject) => {
-        this.#requireConsumer();
-        this.#look();
-        if (this.#any) {
-          resolve();
-          return () => {};
-        }
-        const waiter = { resolve, reject };
-        this.#readiness.push(waiter);
-        const leave = () => {
-          const at = this.#readiness.indexOf(waiter);
-          if (at < 0) return;
-          this.#readiness.splice(at, 1);
-          this.#mayRest();
-        };
-        try {
-          this.#listen();
-        } catch (error) {
-          leave();
-          throw error;
-        }
-        return leave;
-      },
-    );
+    const wait = (resolve: () => void, reject: (error: unknown) => void) =>
+      this.#becomeReady({ resolve, reject });
+    // With nothing between the doorbell and who waits.
+    if (options.signal === undefined && options.timeout === undefined) return new Promise(wait);
+    return limited(options, () => `nothing happened within ${options.timeout} ms`, wait);
+  }
+
+  /** Returns what gives the wait up. */
+  #becomeReady(waiter: Readiness): () => void {
+    this.#requireConsumer();
+    this.#look();
+    const leave = () => {
+      const at = this.#readiness.indexOf(waiter);
+      if (at < 0) return;
+      this.#readiness.splice(at, 1);
+      this.#mayRest();
+    };
+    if (this.#any) {
+      waiter.resolve();
+      return leave;
+    }
+    this.#readiness.push(waiter);
+    try {
+      this.#listen();
+    } catch (error) {
+      leave();
+      throw error;
+    }
+    return leave;
   }
 
   /**

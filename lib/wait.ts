@@ -31,10 +31,6 @@ export function limited<T>(
   start: (resolve: (value: T) => void, reject: (error: unknown) => void) => () => void,
 ): Promise<T> {
   return new Promise<T>((resolve, reject) => {
-    if (signal === undefined && timeout === undefined) {
-      start(resolve, reject);
-      return;
-    }
     checkMilliseconds('timeout', timeout);
     signal?.throwIfAborted();
     let undo = () => {};

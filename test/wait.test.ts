@@ -13,6 +13,16 @@ test('what is settled at once is undone once', async () => {
   expect(undone).toBe(1);
 });
 
+test('without an end, what was begun is undone all the same', async () => {
+  let undone = 0;
+  const start = (resolve: (value: number) => void) => {
+    setImmediate(() => resolve(5));
+    return () => undone++;
+  };
+  expect(await limited({}, late, start)).toBe(5);
+  expect(undone).toBe(1);
+});
+
 test('who is told of the end finds it undone', async () => {
   let undone = false;
   const start = () => () => {

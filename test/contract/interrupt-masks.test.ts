@@ -103,6 +103,7 @@ describe('INTx reaches its listener again', () => {
       const before = heard;
       raise();
       await until(() => heard > before);
+      expect(heard).toBeGreaterThan(before);
     };
     return { interrupt, raise, acknowledge, again };
   }
@@ -124,6 +125,7 @@ describe('INTx reaches its listener again', () => {
     if (interrupt.take() > 0) acknowledge();
     await again();
     await again();
+    expect(interrupt.total).toBeGreaterThanOrEqual(3);
   });
 
   test('after a loop over deliveries that was left', async () => {
