@@ -24,7 +24,13 @@ export class ChecksumDriver {
   static open(iommu: Iommu, cookie: bigint): ChecksumDriver {
     const found = iommu.devices().find((d) => d.vendorId === VENDOR_ID && d.deviceId === DEVICE_ID);
     if (!found) throw new Error('this machine has no checksum device');
-    return new ChecksumDriver(iommu.bind(found, { cookie }));
+    const device = iommu.bind(found, { cookie });
+    try {
+      return new ChecksumDriver(device);
+    } catch (error) {
+      device.close();
+      throw error;
+    }
   }
 
   /** The CRC-32 of memory that the device reaches at `iova`, with a PASID or without. One at a time. */

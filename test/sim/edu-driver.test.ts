@@ -41,3 +41,28 @@ test('another device is told by its identification', () => {
   expect(() => EduDriver.open(iommu, 1n)).toThrow('no edu device');
   expect(() => new EduDriver(iommu.bind('0000:00:05.0', { cookie: 1n }))).toThrow('is no edu device');
 });
+
+// Found by a review: the device ignored the second command, whose caller got what the first one had asked for.
+test('what was given up and goes on is waited for, before the device is asked for more', async () => {
+  const machine = new Machine({ manual: true, devices: { '0000:00:04.0': new Edu() } });
+  const iommu = Iommu.open({ backend: machine });
+  const edu = EduDriver.open(iommu, 1n);
+  const space = iommu.createAddressSpace();
+  edu.device.attach(space);
+  const slice = space.createPool().allocate(64);
+  slice.bytes.fill(9);
+  const giveUp = async (work: Promise<unknown>) => {
+    // Time goes on for the driver only.
+    let calls = 0;
+    const now = jest.spyOn(performance, 'now').mockImplementation(() => calls++ * 10_000);
+    await expect(work).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    now.mockRestore();
+  };
+  await giveUp(edu.factorial(5));
+  await giveUp(edu.factorial(6));
+  const next = edu.factorial(7);
+  const turns = setInterval(() => machine.idle(), 1);
+  expect(await next).toBe(5040);
+  clearInterval(turns);
+  iommu.close();
+});

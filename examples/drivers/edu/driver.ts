@@ -17,7 +17,10 @@ export const EDU_TRANSFER_MAXIMUM = BUFFER_SIZE - 1;
 export class EduError extends Error {
   override readonly name = 'EduError';
 
-  /** `code`: ENODEV (it is not there, or not an edu), ETIMEDOUT (it does not end). */
+  /**
+   * `code`: ENODEV (it is not there, or not an edu), ETIMEDOUT (it has not ended: it may still move the memory that it was
+   * told to, until it is closed).
+   */
   constructor(
     readonly code: 'ENODEV' | 'ETIMEDOUT',
     message: string,
@@ -51,7 +54,13 @@ export class EduDriver {
   static open(iommu: Iommu, cookie: bigint, which = 0): EduDriver {
     const found = iommu.devices().filter((d) => d.vendorId === VENDOR_ID && d.deviceId === DEVICE_ID)[which];
     if (!found) throw new EduError('ENODEV', `this machine has no edu device${which > 0 ? ` ${which}` : ''}`);
-    return new EduDriver(iommu.bind(found, { cookie }));
+    const device = iommu.bind(found, { cookie });
+    try {
+      return new EduDriver(device);
+    } catch (error) {
+      device.close();
+      throw error;
+    }
   }
 
   /** Whether it answers: it inverts what it is given. */
@@ -64,6 +73,7 @@ export class EduDriver {
   factorial(n: number, options: EduOptions = {}): Promise<number> {
     return this.#inTurn(options, async () => {
       const { FACTORIAL, STATUS } = this.#registers;
+      await this.#idle();
       STATUS.write({ INTERRUPT: 1 });
       FACTORIAL.write(n);
       await this.#ended(() => STATUS.field('COMPUTING') === 0);
@@ -96,6 +106,7 @@ export class EduDriver {
 
   async #transfer(source: bigint, destination: bigint, length: number, toMemory: 0 | 1): Promise<void> {
     const { DMA_SOURCE, DMA_DESTINATION, DMA_COUNT, DMA_COMMAND } = this.#registers;
+    await this.#idle();
     DMA_SOURCE.write(source);
     DMA_DESTINATION.write(destination);
     DMA_COUNT.write(length);
@@ -112,6 +123,12 @@ export class EduDriver {
     });
     this.#last = turn.catch(() => {});
     return turn;
+  }
+
+  /** What was given up goes on in the device, which ignores what it is told meanwhile. */
+  #idle(): Promise<void> {
+    const { STATUS, DMA_COMMAND } = this.#registers;
+    return this.#ended(() => STATUS.field('COMPUTING') === 0 && DMA_COMMAND.field('START') === 0);
   }
 
   /** The interrupt says when to look; a register says what is so. */

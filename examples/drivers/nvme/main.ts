@@ -34,6 +34,13 @@ function size(text: string): number {
   return value;
 }
 
+function count(name: string, text: string, least: number): number {
+  const value = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (!(value >= least && value < 2 ** 32))
+    throw new RangeError(`--${name} is a whole number from ${least} on, not '${text}'`);
+  return value;
+}
+
 /** Says how far it is, now and then. */
 function reporter(total: number) {
   let said = 0;
@@ -68,12 +75,13 @@ async function main(): Promise<void> {
     },
   });
   if (values.help) return console.log(HELP);
-  const [bytes, seed, depth] = [size(values.bytes), Number(values.seed), Number(values.depth)];
+  const [bytes, seed] = [size(values.bytes), count('seed', values.seed, 0)];
+  const [depth, queues] = [count('depth', values.depth, 1), count('queues', values.queues, 1)];
   const real = process.env['IOMMUFD_BACKEND'] === 'linux';
   const machine = real ? undefined : simulated(values);
   using iommu = Iommu.open({ backend: machine ?? 'linux' });
   const { polling } = values;
-  const disk = await NvmeDriver.open(iommu, values.device, { queues: Number(values.queues), polling });
+  const disk = await NvmeDriver.open(iommu, values.device, { queues, polling });
   machine?.injectFaults(values.device, { seed, corruptData: Number(values.corrupt) });
   console.log(
     `${disk.model}: ${disk.blocks} blocks of ${disk.blockSize} bytes, protection type ${disk.protection}, seed ${seed}`,

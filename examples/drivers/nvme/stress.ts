@@ -145,6 +145,11 @@ class Stress {
 
 /** Rejects with what the driver does, or where the data differs. What the disk had is lost. */
 export async function stress(disk: NvmeDriver, options: StressOptions): Promise<StressReport> {
+  for (const [name, value] of Object.entries({ depth: 1, ...options }))
+    if (name !== 'progress' && !Number.isSafeInteger(value))
+      throw new RangeError(`${name} must be an integer, not ${String(value)}`);
+  const { depth = 1, bytes } = options;
+  if (depth < 1 || bytes < 1) throw new RangeError('depth and bytes must be 1 or more');
   const run = new Stress(disk, options);
   for (let pass = 0; run.written < options.bytes; pass++) {
     const left = Math.ceil((options.bytes - run.written) / disk.blockSize);
