@@ -23,18 +23,36 @@ export class DmaBuffer extends Handle {
   /** The youngest of the mappings that exist: each knows its neighbours. */
   #youngest: Mapping | undefined;
 
-  /** @internal Use `iommu.allocateDma()`. */
-  constructor(context: Context, length: number, options: AllocateOptions) {
+  private constructor(context: Context, memory: Memory) {
     super();
-    context.requireOpen({ syscall: 'mmap' });
     this.#context = context;
     this.kernel = context.kernel;
-    const memory = context.kernel.allocate(length, options);
-    if (typeof memory === 'number')
-      throw failure(memory, { syscall: 'mmap', hint: options.hugePages ? NO_HUGE_PAGES[memory] : undefined });
     this.#memory = memory;
     this.userAddress = Number(memory.address);
     context.buffers.add(this);
+  }
+
+  /** @internal Use `iommu.allocateDma()`. */
+  static allocate(context: Context, length: number, options: AllocateOptions): DmaBuffer {
+    context.requireOpen({ syscall: 'mmap' });
+    const memory = context.kernel.allocate(length, options);
+    if (typeof memory === 'number')
+      throw failure(memory, { syscall: 'mmap', hint: options.hugePages ? NO_HUGE_PAGES[memory] : undefined });
+    return new DmaBuffer(context, memory);
+  }
+
+  /**
+   * @internal The whole pages in which an array of the program's own is; `bytes` are the array. It is kept from being
+   * collected until close(); of what makes an engine move or free it otherwise, the program has to keep off.
+   */
+  static around(context: Context, bytes: Uint8Array<ArrayBuffer>): DmaBuffer {
+    context.requireOpen({ syscall: 'mmap' });
+    const page = BigInt(context.kernel.pageSize);
+    const first = context.kernel.addressOf(bytes);
+    const address = first - (first % page);
+    const end = first + BigInt(bytes.length);
+    const length = Number(((end - address + page - 1n) / page) * page);
+    return new DmaBuffer(context, { bytes, address, length, fd: -1, free: () => {} });
   }
 
   /** The memory itself. Length 0 after close. */

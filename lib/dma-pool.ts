@@ -239,7 +239,7 @@ export class DmaPool extends Handle {
 
   #grow(size: number): Chunk {
     const { hugePages = false, read = true, write = true } = this.#options;
-    const buffer = new DmaBuffer(this.space.context, size, { hugePages });
+    const buffer = DmaBuffer.allocate(this.space.context, size, { hugePages });
     try {
       const chunk = { buffer, mapping: this.space.map(buffer, { read, write }), blocks: new Buddy(size) };
       this.#chunks.push(chunk);

@@ -332,7 +332,7 @@ export class Iommu extends Handle {
   allocateDma(length: number, options: AllocateOptions = {}): DmaBuffer {
     if (!Number.isSafeInteger(length) || length <= 0)
       throw new RangeError(`length ${String(length)} is not a positive number of bytes`);
-    return new DmaBuffer(this.#context, length, options);
+    return DmaBuffer.allocate(this.#context, length, options);
   }
 
   /** Detaches and unbinds every device, closes spaces, queues and buffers, then /dev/iommu itself. */

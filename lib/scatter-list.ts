@@ -14,8 +14,11 @@ export interface ScatterPart {
   readonly length?: number | undefined;
 }
 
-/** What a scatter list is made of: buffers or parts of them, and what devices of the space reach already. */
-export type ScatterSource = DmaBuffer | ScatterPart | Mapping | DmaSlice;
+/**
+ * What a scatter list is made of: arrays of the program's own, buffers or parts of them, and what devices of the space reach
+ * already.
+ */
+export type ScatterSource = Uint8Array | DmaBuffer | ScatterPart | Mapping | DmaSlice;
 
 /** A stretch that a device reaches without a gap. */
 export interface ScatterSegment {
@@ -42,6 +45,9 @@ export interface ScatterOptions {
 /**
  * The program's memory as one request sees it: bytes from several buffers, in order. The pages that they are in are pinned
  * and mapped for as long as the list is open; slices and mappings, which devices reach already, are used as they are.
+ *
+ * An array of the program's own must neither be transferred nor resized meanwhile. It shares its first and last page with
+ * whatever else the program has there: only a device that may be trusted with that should get it.
  */
 export class ScatterList extends Handle {
   readonly space: AddressSpace;
@@ -50,6 +56,8 @@ export class ScatterList extends Handle {
   /** Bytes of all. */
   readonly length: number;
   readonly #mappings: readonly Mapping[];
+  /** Around arrays of the program's own. */
+  readonly #around: DmaBuffer[] = [];
 
   /** @internal Use `space.mapScatter()`. */
   constructor(space: AddressSpace, sources: readonly ScatterSource[], options: ScatterOptions) {
@@ -60,11 +68,17 @@ export class ScatterList extends Handle {
         'a scatter list is made of an array of buffers, parts of buffers, mappings or slices',
       );
     this.space = space;
-    const pieces = sources.map((source) => this.#locate(source));
-    const pins = pieces.filter((piece) => 'buffer' in piece);
     const { read, write } = options;
-    const entries = pins.map((pin) => ({ source: pin.buffer, ...this.#pagesOf(pin), read, write }));
-    this.#mappings = space.mapMany(entries);
+    let pieces: (ScatterSegment | Pin)[];
+    try {
+      pieces = sources.map((source) => this.#locate(source));
+      const pins = pieces.filter((piece) => 'buffer' in piece);
+      const entries = pins.map((pin) => ({ source: pin.buffer, ...this.#pagesOf(pin), read, write }));
+      this.#mappings = space.mapMany(entries);
+    } catch (error) {
+      for (const buffer of this.#around) buffer.close();
+      throw error;
+    }
     const segments: ScatterSegment[] = [];
     let next = 0;
     for (const piece of pieces)
@@ -89,14 +103,29 @@ export class ScatterList extends Handle {
         throw new TypeError(`a mapping is not, or no longer, one of ${this.space.label}`);
       return { iova: source.iova, length: source.length };
     }
+    if (source instanceof Uint8Array) return this.#adopt(source);
     const { buffer, offset = 0, length } = source instanceof DmaBuffer ? { buffer: source } : source;
     if (!(buffer instanceof DmaBuffer))
       throw new TypeError(
-        'memory for devices comes from iommu.allocateDma() or a pool: other memory could be moved or freed while a device uses it',
+        'a scatter list takes Uint8Arrays, buffers of iommu.allocateDma() or parts of them, mappings, and slices of a pool',
       );
     const bytes = length ?? buffer.length - offset;
     checkRange(offset, bytes, buffer.length);
     return { buffer, offset, length: bytes };
+  }
+
+  #adopt(bytes: Uint8Array): Pin {
+    const { buffer: memory } = bytes;
+    if (!(memory instanceof ArrayBuffer) || ('resizable' in memory && memory.resizable === true))
+      throw new TypeError(
+        'memory for devices is an ArrayBuffer of a fixed length: other memory could go away',
+      );
+    if (bytes.length === 0)
+      throw new RangeError('an array without bytes, or detached, has nothing for a device');
+    const buffer = DmaBuffer.around(this.space.context, bytes as Uint8Array<ArrayBuffer>);
+    this.#around.push(buffer);
+    const offset = Number(this.space.context.kernel.addressOf(bytes) - buffer.address);
+    return { buffer, offset, length: bytes.length };
   }
 
   /** The whole pages that the bytes are in. */
@@ -108,7 +137,10 @@ export class ScatterList extends Handle {
 
   /** Takes the pages from the devices. They must be done with them. */
   protected override release(): void {
-    runAll(this.#mappings.map((mapping) => () => mapping.unmap()));
+    runAll([
+      ...this.#mappings.map((mapping) => () => mapping.unmap()),
+      ...this.#around.map((buffer) => () => buffer.close()),
+    ]);
   }
 }
 

@@ -59,7 +59,7 @@ new AddressSpace();
 // @ts-expect-error: made by the Iommu
 new FaultQueue();
 // @ts-expect-error: made by the Iommu
-new DmaBuffer();
+DmaBuffer.allocate();
 // @ts-expect-error: internal
 space.context;
 `;

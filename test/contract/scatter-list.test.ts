@@ -43,6 +43,36 @@ test('bytes of several buffers, in order, mapped while the list is open', async 
   expect(space.mappings.map(({ buffer }) => buffer)).not.toContain(one);
 });
 
+test("the program's own arrays, wherever they lie, are pinned where they are", async () => {
+  const { space, edu } = setUp();
+  const whole = fill(Buffer.alloc(3 * PAGE), 4);
+  const small = Buffer.from('a few bytes out of the middle of a slab');
+  const source = [whole.subarray(PAGE - 7, PAGE + 500), small];
+  const list = space.mapScatter(source, { write: false });
+  expect(list.length).toBe(507 + small.length);
+  const target = new Uint8Array(2 * PAGE).fill(0xee);
+  const into = space.mapScatter([target.subarray(1001, 1001 + list.length)], { read: false });
+  let at = 0;
+  for (const { iova, length } of list.segments) {
+    await edu.fetch(iova, length, at);
+    at += length;
+  }
+  at = 0;
+  for (const { iova, length } of into.segments) {
+    await edu.store(iova, length, at);
+    at += length;
+  }
+  const expected = new Uint8Array(2 * PAGE).fill(0xee);
+  expected.set(Buffer.concat(source), 1001);
+  expect(Buffer.compare(target, expected)).toBe(0);
+  const [{ iova }] = into.segments;
+  list.close();
+  into.close();
+  expect(space.mappings.length).toBe(0);
+  await edu.store(iova, 100);
+  expect(Buffer.compare(target, expected)).toBe(0);
+});
+
 test('what devices reach already is not mapped again; neighbours are one segment', () => {
   const { iommu, space } = setUp();
   const slice = space.createPool().allocate(100);
@@ -69,10 +99,15 @@ test('a list that cannot be made leaves nothing mapped', () => {
   const foreign = elsewhere.map(buffer);
   const closed = iommu.allocateDma(PAGE);
   closed.close();
+  const shared = new Uint8Array(new SharedArrayBuffer(64));
   const before = space.mappings.length;
-  for (const bad of [gone, unmapped, foreign, elsewhere.createPool().allocate(1), new Uint8Array(64), {}])
+  for (const bad of [gone, unmapped, foreign, elsewhere.createPool().allocate(1), shared, 5, {}])
     expect(() => space.mapScatter([buffer, bad as typeof buffer])).toThrow(TypeError);
   expect(() => space.mapScatter([buffer, { buffer, offset: PAGE, length: 1 }])).toThrow(RangeError);
+  const detached = new Uint8Array(64);
+  structuredClone(detached.buffer, { transfer: [detached.buffer] });
+  for (const none of [new Uint8Array(0), detached])
+    expect(() => space.mapScatter([new Uint8Array(10), none])).toThrow(RangeError);
   expect(() => space.mapScatter([])).toThrow(TypeError);
   expect(errorOf(() => space.mapScatter([buffer, closed]))).toMatchObject({ code: 'EBADF' });
   expect(space.mappings.length).toBe(before);
