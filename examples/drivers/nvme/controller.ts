@@ -1,5 +1,5 @@
 /** Switching an NVMe controller on and off, and making its queues. NVM Express 1.4, 7.6. */
-import type { Device, DmaSlice, Registers } from 'iommufd';
+import type { Device, DmaSlice, Region, Registers } from 'iommufd';
 import {
   commands,
   IDENTIFY_BYTES,
@@ -38,6 +38,7 @@ export class Controller {
   readonly admin: QueuePair;
   /** The I/O queues: the same objects over all resets. */
   readonly io: QueuePair[] = [];
+  readonly #bar: Region;
   readonly #registers: Registers<typeof NVME>;
   readonly #doorbells: Registers<ReturnType<typeof doorbells>>;
   readonly #memory: Memory;
@@ -48,25 +49,42 @@ export class Controller {
   /** Vectors; 0: completions do not interrupt. */
   readonly #vectors: number;
 
-  /** `pairs`: I/O queues of each kind, at most. */
+  /** `pairs`: I/O queues of each kind, at most. Throws NvmeError ENODEV, IommuError; then nothing is open. */
   constructor(device: Device, memory: Memory, options: { pairs: number; depth: number; vectors: number }) {
     this.device = device;
     this.#memory = memory;
     this.#vectors = options.vectors;
-    const bar = device.region('bar0');
-    this.#registers = bar.registers(NVME);
-    if (this.gone) throw new NvmeError('ENODEV', `${device.name} does not answer`);
-    const { MQES, TO, DSTRD, MPSMIN } = this.#registers.CAP.read();
-    if (MPSMIN !== 0) throw new NvmeError('ENODEV', `${device.name} has no pages of 4096 bytes`);
-    this.#readyTimeout = Math.max(TO, 1) * 500;
-    // A BAR ends after the doorbells of as many queues as the controller has.
-    const most = Math.floor((bar.size - DOORBELLS) / (8 << DSTRD)) - 1;
-    const pairs = Math.min(options.pairs, most);
-    this.#doorbells = bar.registers(doorbells(DSTRD, pairs + 1));
-    this.#identity = memory.fromDevice.allocate(IDENTIFY_BYTES);
-    this.admin = this.#makeQueue(0, ADMIN_DEPTH);
-    const depth = Math.min(options.depth, MQES + 1);
-    for (let id = 1; id <= pairs; id++) this.io.push(this.#makeQueue(id, depth));
+    this.#bar = device.region('bar0');
+    try {
+      if (this.#bar.size <= DOORBELLS) throw this.#tooSmall();
+      this.#registers = this.#bar.registers(NVME);
+      if (this.gone) throw new NvmeError('ENODEV', `${device.name} does not answer`);
+      const { MQES, TO, DSTRD, MPSMIN } = this.#registers.CAP.read();
+      if (MPSMIN !== 0) throw new NvmeError('ENODEV', `${device.name} has no pages of 4096 bytes`);
+      this.#readyTimeout = Math.max(TO, 1) * 500;
+      // A BAR ends after the doorbells of as many queues as the controller has.
+      const most = Math.floor((this.#bar.size - DOORBELLS) / (8 << DSTRD)) - 1;
+      if (most < 1) throw this.#tooSmall();
+      const pairs = Math.min(options.pairs, most);
+      this.#doorbells = this.#bar.registers(doorbells(DSTRD, pairs + 1));
+      this.#identity = memory.fromDevice.allocate(IDENTIFY_BYTES);
+      this.admin = this.#makeQueue(0, ADMIN_DEPTH);
+      const depth = Math.min(options.depth, MQES + 1);
+      for (let id = 1; id <= pairs; id++) this.io.push(this.#makeQueue(id, depth));
+    } catch (error) {
+      this.#bar.close();
+      throw error;
+    }
+  }
+
+  /** Gives its registers back: a device with a BAR that is mapped cannot be put to sleep. */
+  close(): void {
+    this.#bar.close();
+  }
+
+  /** Its registers are gone. */
+  get closed(): boolean {
+    return this.#bar.closed;
   }
 
   get queues(): QueuePair[] {
@@ -170,6 +188,14 @@ export class Controller {
   async #status(condition: (status: Status) => boolean, timeout = this.#readyTimeout): Promise<void> {
     await this.#registers.CSTS.waitFor((status) => condition(status) || this.gone, { timeout });
     if (this.gone) throw new NvmeError('ENODEV', `${this.device.name} does not answer`);
+  }
+
+  #tooSmall(): NvmeError {
+    const { name } = this.device;
+    return new NvmeError(
+      'ENODEV',
+      `${name} is no NVMe controller: BAR 0 has ${this.#bar.size} bytes, no room for doorbells`,
+    );
   }
 
   #makeQueue(id: number, depth: number): QueuePair {

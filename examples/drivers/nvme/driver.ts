@@ -7,17 +7,17 @@
  *     await disk.flush();
  *     const same = await disk.read(0, data.length / disk.blockSize);
  */
-import type { AddressSpace, Device, Iommu } from 'iommufd';
+import { type AddressSpace, type Device, type Iommu, IommuError } from 'iommufd';
 import { ALL_NAMESPACES, commands, writeRange } from './commands';
 import { Controller } from './controller';
-import { Engine, type RunOptions } from './engine';
+import { Engine } from './engine';
 import { NvmeError } from './errors';
 import { makeMemory, type Memory } from './memory';
 import { ProtectedBlocks } from './protected';
 import { Protection, TUPLE } from './protection';
-import { type Command, MOST_ENTRIES, MOST_PAGES, PAGE } from './queue';
+import { MOST_ENTRIES, MOST_PAGES, PAGE } from './queue';
 import { Ranges } from './ranges';
-import type { RequestOptions } from './request';
+import { checkTimeout, type Limits, type RequestOptions } from './request';
 
 export interface NvmeOptions {
   /** I/O queue pairs, if the controller has so many. Default 4. */
@@ -26,7 +26,7 @@ export interface NvmeOptions {
   readonly depth?: number;
   /** Look for completions all the time, instead of waiting for interrupts. Default false. */
   readonly polling?: boolean;
-  /** Milliseconds for a request, unless it says otherwise. Default 10,000. */
+  /** Milliseconds for a request, all of it, unless it says otherwise: 0 to 2^31 - 1. Default 10,000. */
   readonly timeout?: number;
   /** Bytes of memory for queues and for data in flight, at most: 4 MiB or more. Default 64 MiB. */
   readonly memory?: number;
@@ -49,6 +49,8 @@ const LARGEST_TRANSFER = Math.min(2 ** 19, MOST_PAGES * PAGE);
 const MOST_BLOCKS = 2 ** 16;
 /** Of one range to deallocate: 32 bits. */
 const MOST_DEALLOCATED = 2 ** 32 - 1;
+/** Mass storage, non-volatile memory, NVM Express (NVM Express 1.4, 2.1.5). */
+const CLASS_CODE = '01:08:02';
 const RANGE_BYTES = 16;
 const HEALTH_PAGE = 2;
 const HEALTH_BYTES = 512;
@@ -67,15 +69,20 @@ export class NvmeDriver {
   /** Where the namespace is protected. */
   #protected: ProtectedBlocks | undefined;
 
-  /** Switches the controller on. `device`: bound, or the address of one to bind. Throws RangeError, IommuError, NvmeError. */
+  /**
+   * Switches the controller on. `device`: bound, or the address of one to bind. The driver takes its MSI-X vectors and BAR 0,
+   * which are closed when the driver is. Throws TypeError, RangeError, IommuError, NvmeError; then nothing stays open.
+   */
   static async open(iommu: Iommu, device: Device | string, options: NvmeOptions = {}): Promise<NvmeDriver> {
     const complete = checkOptions(options);
     const bound = typeof device === 'string' ? iommu.bind(device, { cookie: 1n }) : device;
     let driver: NvmeDriver | undefined;
     try {
+      requireNvme(bound);
       driver = new NvmeDriver(iommu, bound, complete);
       await driver.#engine.start('it was opened');
       driver.#requireUsable();
+      driver.#requireMemory();
       driver.#protect();
       return driver;
     } catch (error) {
@@ -90,15 +97,17 @@ export class NvmeDriver {
     this.device = device;
     this.#options = options;
     this.#space = iommu.createAddressSpace();
+    let controller: Controller | undefined;
     try {
       device.attach(this.#space);
       // VFIO hands devices over unable to do DMA or to send interrupts.
       device.enableBusMaster();
       this.#memory = makeMemory(this.#space, { chunk: 2 * LARGEST_TRANSFER, limit: memory });
       const vectors = polling ? 0 : Math.min(device.interruptVectors('msix'), queues + 1);
-      const controller = new Controller(device, this.#memory, { pairs: queues, depth, vectors });
+      controller = new Controller(device, this.#memory, { pairs: queues, depth, vectors });
       this.#engine = new Engine(device, controller, this.#memory, { namespace, timeout, vectors });
     } catch (error) {
+      controller?.close();
       this.#space.close();
       throw error;
     }
@@ -124,8 +133,13 @@ export class NvmeDriver {
 
   /** Bytes that one command moves. A request may be larger: it becomes several, which are in flight together. */
   get maxTransfer(): number {
-    const bytes = Math.min(this.#engine.identity.maxTransfer, LARGEST_TRANSFER);
+    const bytes = this.#transferMemory;
     return this.#protected ? ProtectedBlocks.blocksOf(bytes, this.blockSize) * this.blockSize : bytes;
+  }
+
+  /** Bytes of memory that one command needs at most, with what protects its data. */
+  get #transferMemory(): number {
+    return Math.min(this.#engine.identity.maxTransfer, LARGEST_TRANSFER);
   }
 
   /** Type of end-to-end data protection of the namespace, 1 to 3; 0: it has none. */
@@ -138,18 +152,20 @@ export class NvmeDriver {
     return this.#engine.counters;
   }
 
-  // Each of these rejects with RangeError (no such blocks), NvmeError, or the signal's reason.
+  // Each of these rejects with TypeError or RangeError (no such blocks, no such time limit), NvmeError, the signal's reason, or
+  // IommuError where the kernel gives no memory.
 
   /** Reads `count` blocks from block `lba` on. */
   async read(lba: number, count: number, options: RequestOptions = {}): Promise<Uint8Array> {
     this.#checkRange(lba, count);
+    using limits = this.#engine.limits(options);
     const bytes = new Uint8Array(count * this.blockSize);
     await this.#inParts(lba, count, this.maxTransfer / this.blockSize, async (first, blocks) => {
       const part = bytes.subarray((first - lba) * this.blockSize, (first - lba + blocks) * this.blockSize);
-      if (this.#protected) return this.#protected.read(first, part, options);
-      const command = commands.read(this.#options.namespace, first, blocks);
-      using data = await this.#memory.fromDevice.acquire(part.length, options);
-      await this.#run(`read of ${blocks} blocks at ${first}`, command, { ...options, data });
+      if (this.#protected) return this.#protected.read(first, part, limits);
+      const what = this.#name(`read of ${blocks} blocks at ${first}`);
+      using data = await this.#engine.acquire(what, this.#memory.fromDevice, part.length, limits);
+      await this.#engine.run(what, commands.read(this.#options.namespace, first, blocks), { limits, data });
       part.set(data.bytes);
     });
     return bytes;
@@ -157,35 +173,43 @@ export class NvmeDriver {
 
   /** Writes whole blocks from block `lba` on. The disk may keep them in its cache: see flush(). */
   async write(lba: number, bytes: Uint8Array, options: RequestOptions = {}): Promise<void> {
+    this.#checkRange(lba, bytes.length / this.blockSize);
+    using limits = this.#engine.limits(options);
+    await this.#write(lba, bytes, limits);
+  }
+
+  async #write(lba: number, bytes: Uint8Array, limits: Limits): Promise<void> {
     const count = bytes.length / this.blockSize;
-    this.#checkRange(lba, count);
     // A write that another one overtakes would not find its data when it reads them back.
-    using _ = this.#protected && (await this.#writing.hold(lba, count));
+    const whole = this.#name(`write of ${count} blocks at ${lba}`);
+    using _ = this.#protected && (await this.#writing.hold(whole, lba, count, limits));
     await this.#inParts(lba, count, this.maxTransfer / this.blockSize, async (first, blocks) => {
       const part = bytes.subarray((first - lba) * this.blockSize, (first - lba + blocks) * this.blockSize);
-      if (this.#protected) return this.#protected.write(first, part, options);
-      const command = commands.write(this.#options.namespace, first, blocks);
-      using data = await this.#memory.toDevice.acquire(part.length, options);
+      if (this.#protected) return this.#protected.write(first, part, limits);
+      const what = this.#name(`write of ${blocks} blocks at ${first}`);
+      using data = await this.#engine.acquire(what, this.#memory.toDevice, part.length, limits);
       data.bytes.set(part);
-      await this.#run(`write of ${blocks} blocks at ${first}`, command, { ...options, data });
+      await this.#engine.run(what, commands.write(this.#options.namespace, first, blocks), { limits, data });
     });
   }
 
   /** What was written before, and is done, survives the loss of power. */
   async flush(options: RequestOptions = {}): Promise<void> {
+    using limits = this.#engine.limits(options);
     // Of all namespaces, if it can: no bit that is flipped makes a command of that which succeeds and is none of the kind.
     const all = this.#protected && this.#engine.identity.flushAll;
     const command = commands.flush(all ? ALL_NAMESPACES : this.#options.namespace);
-    await this.#run('flush', command, { ...options, insist: this.#protected !== undefined });
+    await this.#engine.run(this.#name('flush'), command, { limits, insist: this.#protected !== undefined });
   }
 
   /** Blocks of zeros, without moving any data; but to a protected namespace: a command without data has nothing to check. */
   async writeZeroes(lba: number, count: number, options: RequestOptions = {}): Promise<void> {
     this.#checkRange(lba, count);
-    if (this.#protected) return this.#writeZeros(lba, count, options);
+    using limits = this.#engine.limits(options);
+    if (this.#protected) return await this.#writeZeros(lba, count, limits);
     await this.#inParts(lba, count, MOST_BLOCKS, async (first, blocks) => {
       const command = commands.writeZeroes(this.#options.namespace, first, blocks);
-      await this.#run(`zeroes for ${blocks} blocks at ${first}`, command, options);
+      await this.#engine.run(this.#name(`zeroes for ${blocks} blocks at ${first}`), command, { limits });
     });
   }
 
@@ -195,42 +219,49 @@ export class NvmeDriver {
    */
   async trim(lba: number, count: number, options: RequestOptions = {}): Promise<void> {
     this.#checkRange(lba, count);
+    using limits = this.#engine.limits(options);
     if (this.#protected) return;
     await this.#inParts(lba, count, MOST_DEALLOCATED, async (first, blocks) => {
-      using data = await this.#memory.toDevice.acquire(RANGE_BYTES, options);
+      const what = this.#name(`trim of ${blocks} blocks at ${first}`);
+      using data = await this.#engine.acquire(what, this.#memory.toDevice, RANGE_BYTES, limits);
       writeRange(data.bytes, first, blocks);
-      const command = commands.deallocate(this.#options.namespace);
-      await this.#run(`trim of ${blocks} blocks at ${first}`, command, { ...options, data });
+      await this.#engine.run(what, commands.deallocate(this.#options.namespace), { limits, data });
     });
   }
 
   /** Temperature in kelvins, and whether the disk warns of something (SMART). */
   async health(options: RequestOptions = {}): Promise<{ temperature: number; warning: number }> {
-    let before = await this.#healthOnce(options);
+    using limits = this.#engine.limits(options);
+    let before = await this.#healthOnce(limits);
     if (!this.#protected) return before;
     for (let attempt = 1; attempt < HEALTH_ATTEMPTS; attempt++) {
-      const now = await this.#healthOnce(options);
+      const now = await this.#healthOnce(limits);
       if (now.temperature === before.temperature && now.warning === before.warning) return now;
       this.#engine.counters.mismatches++;
       before = now;
     }
-    throw new NvmeError('EILSEQ', `${this.device.name}: the SMART log is different each time`);
+    throw new NvmeError('EILSEQ', this.#name('the SMART log is different each time'));
   }
 
-  async #healthOnce(options: RequestOptions): Promise<{ temperature: number; warning: number }> {
-    if (this.#engine.ended !== undefined) throw this.#engine.ended;
-    using data = await this.#memory.fromDevice.acquire(HEALTH_BYTES, options);
-    const command = commands.getLogPage(HEALTH_PAGE, HEALTH_BYTES);
-    await this.#run('SMART log', command, { ...options, data, admin: true });
+  async #healthOnce(limits: Limits): Promise<{ temperature: number; warning: number }> {
+    const what = this.#name('SMART log');
+    using data = await this.#engine.acquire(what, this.#memory.fromDevice, HEALTH_BYTES, limits);
+    await this.#engine.run(what, commands.getLogPage(HEALTH_PAGE, HEALTH_BYTES), {
+      limits,
+      data,
+      admin: true,
+    });
+    // Closed at the same moment.
+    if (data.freed) throw this.#engine.ended;
     const [warning, low, high] = data.bytes;
     return { temperature: low | (high << 8), warning };
   }
 
-  async #writeZeros(lba: number, count: number, options: RequestOptions): Promise<void> {
+  async #writeZeros(lba: number, count: number, limits: Limits): Promise<void> {
     const most = this.maxTransfer / this.blockSize;
     const zeros = new Uint8Array(Math.min(most, count) * this.blockSize);
     for (let done = 0; done < count; done += most)
-      await this.write(lba + done, zeros.subarray(0, Math.min(most, count - done) * this.blockSize), options);
+      await this.#write(lba + done, zeros.subarray(0, Math.min(most, count - done) * this.blockSize), limits);
   }
 
   /** Resets the controller. Requests in flight are done again. */
@@ -239,7 +270,7 @@ export class NvmeDriver {
     if (this.#engine.ended !== undefined) throw this.#engine.ended;
   }
 
-  /** Switches the controller off. Requests in flight are rejected; the device stays bound. */
+  /** Switches the controller off. Requests in flight are rejected; the device stays bound, its BAR 0 is closed. */
   async close(): Promise<void> {
     await this.#engine.close();
     this.#space.close();
@@ -263,8 +294,24 @@ export class NvmeDriver {
     this.#protected = new ProtectedBlocks(this.#engine, this.#memory, protection, options);
   }
 
-  async #run(what: string, command: Command, options: RunOptions): Promise<number> {
-    return this.#engine.run(`${this.device.name}: ${what}`, command, options);
+  /** With less memory than that, the first large request would wait for ever. */
+  #requireMemory(): void {
+    for (const pool of [this.#memory.toDevice, this.#memory.fromDevice]) {
+      try {
+        pool.allocate(this.#transferMemory).free();
+      } catch (error) {
+        if (!(error instanceof IommuError && error.code === 'ENOSPC')) throw error;
+        throw new RangeError(
+          `memory must be more than ${this.#options.memory} bytes: ` +
+            `beside the queues there is no room for a transfer of ${this.#transferMemory} bytes`,
+          { cause: error },
+        );
+      }
+    }
+  }
+
+  #name(what: string): string {
+    return `${this.device.name}: ${what}`;
   }
 
   /** Does all parts at once, and waits for all of them, failed or not: their memory is the caller's again afterwards. */
@@ -281,7 +328,6 @@ export class NvmeDriver {
       done += blocks;
     }
     const failed = (await Promise.allSettled(parts)).find(({ status }) => status === 'rejected');
-    // A pool that was closed is why nothing was left of it, and not the cause.
     if (failed) throw this.#engine.ended ?? (failed as PromiseRejectedResult).reason;
   }
 
@@ -292,13 +338,26 @@ export class NvmeDriver {
   }
 }
 
-/** Complete, and each of them possible. Throws RangeError. */
+/** Throws NvmeError ENODEV. */
+function requireNvme(device: Device): void {
+  const { BASE_CLASS, SUBCLASS, PROGRAMMING_INTERFACE } = device.config.header;
+  const found = [BASE_CLASS, SUBCLASS, PROGRAMMING_INTERFACE]
+    .map((each) => each.read().toString(16).padStart(2, '0'))
+    .join(':');
+  if (found !== CLASS_CODE)
+    throw new NvmeError(
+      'ENODEV',
+      `${device.name} is no NVMe controller: its class code is ${found}, not ${CLASS_CODE}`,
+    );
+}
+
+/** Complete, and each of them possible. Throws TypeError, RangeError. */
 function checkOptions(options: NvmeOptions): CompleteOptions {
   const { queues = 4, depth = 64, polling = false, timeout = 10_000, namespace = 1 } = options;
   const { memory = 64 * 2 ** 20, verify = true, applicationTag } = options;
   requireInteger('queues', queues, 1, 1023);
   requireInteger('depth', depth, 2, MOST_ENTRIES);
-  requireInteger('timeout', timeout, 1, 2 ** 31 - 1);
+  checkTimeout(timeout);
   requireInteger('namespace', namespace, 1, 2 ** 32 - 2);
   requireInteger('memory', memory, 8 * LARGEST_TRANSFER, Number.MAX_SAFE_INTEGER);
   if (applicationTag !== undefined) requireInteger('applicationTag', applicationTag, 0, 0xfffe);

@@ -3,13 +3,13 @@
  * an interrupt that does not come (the queues are looked at now and then), a command that does not end (it is aborted, and
  * where that does not help the controller is reset), a fatal status, a completion of nothing, a controller that is gone.
  */
-import type { Device, Interrupt } from 'iommufd';
+import type { Device, DmaPool, DmaSlice, Interrupt } from 'iommufd';
 import { commands, type ControllerIdentity, type NamespaceIdentity } from './commands';
 import type { Controller } from './controller';
 import { NvmeError } from './errors';
-import { closeMemory, type Memory, type MemoryRange } from './memory';
+import { acquireMemory, closeMemory, type Memory, type MemoryRange } from './memory';
 import { type Command, ProtocolError } from './queue';
-import { PendingRequest, type RequestOptions, type RequestTerms } from './request';
+import { Limits, PendingRequest, type RequestOptions, type RequestTerms } from './request';
 
 /** Milliseconds between looks at what no interrupt has told of. */
 const WATCH_INTERVAL = 20;
@@ -28,8 +28,10 @@ export interface EngineOptions {
   readonly vectors: number;
 }
 
-/** Of a request: how long it may take, what it moves, and which queue it is for. */
-export interface RunOptions extends RequestOptions, RequestTerms {}
+/** Of a command: what it moves, which queue it is for, and what bounds the request that it belongs to, if not a usual time. */
+export interface RunOptions extends RequestTerms {
+  readonly limits?: Limits | undefined;
+}
 
 export class Engine {
   /** What the controller said of itself when it was started last. */
@@ -50,7 +52,13 @@ export class Engine {
   /** Requests that somebody waits for. */
   #active = 0;
   #state: 'starting' | 'live' | 'ended' = 'starting';
+  /** Why it ended: what was the reason first. */
   #end: unknown;
+  /** Nothing of it is open any more. */
+  #over = false;
+  /** A reset, and the way to the end, while they last: who asks for another waits for the same. */
+  #resetting: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
   #watch: NodeJS.Timeout | undefined;
   #poller: NodeJS.Immediate | undefined;
 
@@ -58,33 +66,36 @@ export class Engine {
     this.#controller = controller;
     this.#memory = memory;
     this.#options = options;
-    for (let vector = 0; vector < options.vectors; vector++) {
-      const interrupt = device.interrupt('msix', vector);
-      interrupt.on('interrupt', () => this.#take((id) => controller.vectorOf(id) === vector));
-      this.#interrupts.push(interrupt);
+    try {
+      for (let vector = 0; vector < options.vectors; vector++) {
+        const interrupt = device.interrupt('msix', vector);
+        this.#interrupts.push(interrupt);
+        interrupt.on('interrupt', () => this.#take((id) => controller.vectorOf(id) === vector));
+      }
+    } catch (error) {
+      for (const interrupt of this.#interrupts) interrupt.close();
+      throw error;
     }
   }
 
   /** The end of the driver, if it has come: why. */
   get ended(): unknown {
+    this.#checkOpen();
     return this.#state === 'ended' ? this.#end : undefined;
   }
 
   /** Resets the controller and starts it, again and again where it fails. Requests without an answer wait for it. */
   async start(why: string): Promise<void> {
+    this.#requireOpen();
     this.#state = 'starting';
     this.#keepWatch();
     let refusal: string | undefined;
-    for (let attempt = 1; this.#state === 'starting'; attempt++) {
+    for (let attempt = 1; ; attempt++) {
       try {
-        await this.#controller.stop();
-        this.#collect(why);
-        await this.#controller.start();
-        const run = (command: Command, data?: MemoryRange) => this.#runNow(command, data);
-        await this.#controller.createQueues(run);
-        this.identity = await this.#controller.identify(run, this.#options.namespace);
+        await this.#startOnce(why);
         break;
       } catch (error) {
+        this.#requireOpen();
         if (attempt === STARTS || this.#controller.gone) throw error;
         // A command that it refused, it would refuse again: unless a bit of it was flipped on the way.
         const refused = error instanceof NvmeError && error.status !== undefined ? error.message : undefined;
@@ -92,81 +103,153 @@ export class Engine {
         refusal = refused;
       }
     }
-    if (this.ended !== undefined) throw this.ended;
     this.#state = 'live';
-    this.#pump();
+    this.#safely(() => this.#pump());
+    this.#requireOpen();
+  }
+
+  /** The end may come at each step, and the next ones are not taken then. */
+  async #startOnce(why: string): Promise<void> {
+    const run = (command: Command, data?: MemoryRange) => this.#runNow(command, data);
+    await this.#controller.stop();
+    this.#requireOpen();
+    this.#collect(why);
+    await this.#controller.start();
+    this.#requireOpen();
+    await this.#controller.createQueues(run);
+    this.identity = await this.#controller.identify(run, this.#options.namespace);
+    this.#requireOpen();
+  }
+
+  /** What bounds a request with these options. Throws TypeError, RangeError, the signal's reason. */
+  limits(options: RequestOptions): Limits {
+    return new Limits(options, this.#options.timeout);
+  }
+
+  /** Memory for a request, as acquireMemory() gives it. */
+  async acquire(what: string, pool: DmaPool, length: number, limits: Limits): Promise<DmaSlice> {
+    this.#requireOpen();
+    try {
+      return await acquireMemory(what, pool, length, limits);
+    } catch (error) {
+      // A pool that was closed is why there is nothing left of it, and not the cause.
+      this.#requireOpen();
+      throw error;
+    }
   }
 
   /** A command, and dword 0 of its completion. Rejects with NvmeError, or the signal's reason. */
   async run(what: string, command: Command, options: RunOptions = {}): Promise<number> {
-    const { signal, timeout = this.#options.timeout } = options;
-    if (!(timeout >= 0)) throw new RangeError(`timeout must be a number of milliseconds, not ${timeout}`);
-    signal?.throwIfAborted();
-    this.#checkMemory();
-    if (this.#state === 'ended') throw this.#end;
-    const request = this.#request(what, command, timeout, options);
-    const abort = () => this.#abandon(request, signal?.reason);
-    signal?.addEventListener('abort', abort);
+    const { limits = this.limits({}) } = options;
+    limits.throwIfAborted();
+    this.#requireOpen();
+    const request = this.#request(what, command, limits.deadline, options);
+    using _ = limits.onAbort((reason) => this.#safely(() => this.#abandon(request, reason)));
     this.#waiting.push(request);
     this.#active++;
     this.#keepWatch();
-    this.#pump();
+    this.#safely(() => this.#pump());
     try {
       return await request.promise;
     } finally {
       this.#active--;
-      signal?.removeEventListener('abort', abort);
     }
   }
 
-  /** Resets the controller. What is in flight is done again. */
+  /** Resets the controller. What is in flight is done again. Does not reject: see `ended`. */
   async reset(why: string): Promise<void> {
+    if (this.#resetting) return this.#resetting;
     if (this.#state !== 'live') return;
+    this.#resetting = this.#reset(why);
+    await this.#resetting;
+  }
+
+  async #reset(why: string): Promise<void> {
     this.counters.resets++;
     try {
       await this.start(why);
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
-      this.end(new NvmeError('ENODEV', `${why}; a reset did not help: ${text}`, undefined, { cause: error }));
+      // Where it has ended meanwhile, that is why.
+      if (this.#state !== 'ended')
+        this.end(
+          new NvmeError('ENODEV', `${why}; a reset did not help: ${text}`, undefined, { cause: error }),
+        );
+    } finally {
+      this.#resetting = undefined;
     }
   }
 
-  /** Switches the controller off, in order; what is in flight then is rejected. */
+  /** Switches the controller off, in order; what is in flight then is rejected. Gives its registers back. */
   async close(): Promise<void> {
-    if (this.#state === 'ended') return;
-    this.#state = 'ended';
-    this.#end = new NvmeError('ECANCELED', 'the driver is closed');
-    try {
-      await this.#controller.shutDown();
-    } catch {
-      // It does not listen. The end takes its memory from it.
-    } finally {
+    await (this.#closing ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
+    if (this.#state !== 'ended') {
+      this.#state = 'ended';
+      this.#end = new NvmeError('ECANCELED', 'the driver is closed');
+      for (const request of this.#starting) request.reject(this.#end);
+      // It takes no further step; but what it waits for has to be there before the controller may be told anything else.
+      await this.#resetting;
+      try {
+        await this.#controller.shutDown();
+      } catch {
+        // It does not listen. The end takes its memory from it.
+      }
       this.end(this.#end);
     }
+    await this.#resetting;
+    this.#controller.close();
   }
 
   /** The end: first the device loses its memory, then everybody is told. */
   end(error: unknown): void {
     this.#state = 'ended';
-    this.#end = error;
+    this.#end ??= error;
+    if (this.#over) return;
+    this.#over = true;
     clearInterval(this.#watch);
     clearImmediate(this.#poller);
-    closeMemory(this.#memory);
-    for (const interrupt of this.#interrupts) interrupt.close();
+    const closings = [() => closeMemory(this.#memory), ...this.#interrupts.map((each) => () => each.close())];
+    for (const close of closings) {
+      try {
+        close();
+      } catch {
+        // Everybody has to be told. What is left goes with the address space, or with the device.
+      }
+    }
     const inFlight = this.#controller.queues.flatMap((queue) => queue.pending as PendingRequest[]);
-    for (const request of [...inFlight, ...this.#waiting.splice(0)]) request.reject(error);
+    for (const request of [...inFlight, ...this.#starting, ...this.#waiting.splice(0)])
+      request.reject(this.#end);
   }
 
-  #request(what: string, command: Command, timeout: number, terms: RequestTerms): PendingRequest {
+  /** Timers, interrupts and signals have nobody to throw to: what goes wrong there is the end, and everybody hears of it. */
+  #safely(act: () => void): void {
+    try {
+      act();
+    } catch (error) {
+      this.#checkOpen();
+      const text = error instanceof Error ? error.message : String(error);
+      const { name } = this.#controller.device;
+      this.end(
+        new NvmeError('ENODEV', `${name} cannot be used any more: ${text}`, undefined, { cause: error }),
+      );
+    }
+  }
+
+  /** `deadline`: in milliseconds of performance.now(). */
+  #request(what: string, command: Command, deadline: number, terms: RequestTerms): PendingRequest {
     const again = (request: PendingRequest) => {
       this.counters.retries++;
       this.#waiting.unshift(request);
     };
-    return new PendingRequest(what, command, performance.now() + timeout, again, terms);
+    return new PendingRequest(what, command, deadline, again, terms);
   }
 
   /** A command that starts the controller: ahead of all others, and once. */
   async #runNow(command: Command, data?: MemoryRange): Promise<number> {
+    this.#requireOpen();
     const what = `admin command 0x${command.opcode.toString(16)}`;
     const again = () => request.reject(new NvmeError('EIO', `${what} failed`));
     const deadline = performance.now() + ADMIN_TIMEOUT;
@@ -200,41 +283,54 @@ export class Engine {
       const { admin, io } = this.#controller;
       const queue = request.admin ? admin : io.reduce((best, each) => (each.busy < best.busy ? each : best));
       if (queue.full) return;
-      this.#waiting.shift();
       request.submitTo(queue);
+      this.#waiting.shift();
     }
   }
 
-  /** Whoever closes the address space, or all of the IOMMU, takes the memory away: that is the end, too. */
-  #checkMemory(): void {
-    if (this.#state !== 'ended' && this.#memory.toDevice.closed)
+  /** Whoever closes the address space, the device or all of the IOMMU takes away what this works with: that is the end, too. */
+  #checkOpen(): void {
+    if (this.#state === 'ended') return;
+    const { toDevice, fromDevice } = this.#memory;
+    const { device, closed } = this.#controller;
+    if (toDevice.closed || fromDevice.closed)
       this.end(new NvmeError('ECANCELED', 'the address space was closed'));
+    else if (device.closed) this.end(new NvmeError('ECANCELED', `${device.name} was closed`));
+    else if (closed) this.end(new NvmeError('ECANCELED', `BAR 0 of ${device.name} was closed`));
+  }
+
+  /** Throws what ended it. */
+  #requireOpen(): void {
+    this.#checkOpen();
+    if (this.#end !== undefined) throw this.#end;
   }
 
   /** Takes completions. */
   #take(which: (id: number) => boolean): number {
-    this.#checkMemory();
-    if (this.#state === 'ended') return 0;
     let count = 0;
-    try {
-      for (const queue of this.#controller.queues) if (which(queue.id)) count += queue.poll();
-    } catch (error) {
-      if (!(error instanceof ProtocolError)) throw error;
-      this.#broken(error.message);
-    }
-    this.#pump();
+    this.#safely(() => {
+      this.#checkOpen();
+      if (this.#state === 'ended') return;
+      try {
+        for (const queue of this.#controller.queues) if (which(queue.id)) count += queue.poll();
+      } catch (error) {
+        if (!(error instanceof ProtocolError)) throw error;
+        this.#broken(error.message);
+      }
+      this.#pump();
+    });
     return count;
   }
 
   #keepWatch(): void {
-    this.#watch ??= setInterval(() => this.#look(), WATCH_INTERVAL);
+    this.#watch ??= setInterval(() => this.#safely(() => this.#look()), WATCH_INTERVAL);
     if (this.#options.vectors === 0) this.#poller ??= setImmediate(() => this.#poll());
   }
 
   #poll(): void {
     this.#poller = undefined;
     this.#take(() => true);
-    if (this.#busy) this.#poller = setImmediate(() => this.#poll());
+    if (this.#busy && !this.#over) this.#poller = setImmediate(() => this.#poll());
   }
 
   get #busy(): boolean {
@@ -286,7 +382,7 @@ export class Engine {
     this.counters.aborts++;
     const what = `abort of ${request.what}`;
     const abort = commands.abort(place.queue.id, place.id);
-    const aborting = this.#request(what, abort, ADMIN_TIMEOUT, { admin: true });
+    const aborting = this.#request(what, abort, performance.now() + ADMIN_TIMEOUT, { admin: true });
     aborting.promise.catch(() => {
       // Whatever became of the abort: the request itself has a deadline.
     });

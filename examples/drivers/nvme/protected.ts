@@ -10,7 +10,7 @@ import { NvmeError } from './errors';
 import type { Memory, MemoryRange } from './memory';
 import { type Protection, TUPLE } from './protection';
 import type { Command } from './queue';
-import type { RequestOptions } from './request';
+import type { Limits } from './request';
 
 /** How often blocks are read, or written and read back, that are not right. */
 const ATTEMPTS = 4;
@@ -50,18 +50,18 @@ export class ProtectedBlocks {
   }
 
   /** Reads blocks into `into`, all of it. Rejects with NvmeError, or the signal's reason. */
-  async read(first: number, into: Uint8Array, options: RequestOptions): Promise<void> {
+  async read(first: number, into: Uint8Array, limits: Limits): Promise<void> {
     const blocks = into.length / this.#protection.blockSize;
     const { name, namespace } = this.#options;
     const command = this.#protection.checked(commands.read(namespace, first, blocks), first);
-    using slice = await this.#memory.fromDevice.acquire(this.#sizeOf(blocks), options);
-    const parts = this.#partsOf(slice, blocks);
     const what = `${name}: read of ${blocks} blocks at ${first}`;
+    using slice = await this.#engine.acquire(what, this.#memory.fromDevice, this.#sizeOf(blocks), limits);
+    const parts = this.#partsOf(slice, blocks);
     let wrong = 'there is nothing that two reads agree on';
     let before: Uint8Array | undefined;
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
       this.#protection.spoil(parts.metadataBytes);
-      await this.#run(what, command, { ...options, ...parts });
+      await this.#run(what, command, { limits, ...parts });
       // All of it, first: the device may write to the slice still.
       const found = slice.bytes.slice();
       const { problem, unwritten } = this.#protection.check(
@@ -81,30 +81,31 @@ export class ProtectedBlocks {
   }
 
   /** Writes whole blocks, which nobody else writes meanwhile. Rejects with NvmeError, or the signal's reason. */
-  async write(first: number, bytes: Uint8Array, options: RequestOptions): Promise<void> {
+  async write(first: number, bytes: Uint8Array, limits: Limits): Promise<void> {
     let problem: unknown;
     for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-      await this.#writeOnce(first, bytes, options);
+      await this.#writeOnce(first, bytes, limits);
       if (!this.#options.verify) return;
-      problem = await this.#difference(first, bytes, options);
+      problem = await this.#difference(first, bytes, limits);
       if (problem === undefined) return;
       this.#engine.counters.mismatches++;
     }
     throw problem;
   }
 
-  async #writeOnce(first: number, bytes: Uint8Array, options: RequestOptions): Promise<void> {
+  async #writeOnce(first: number, bytes: Uint8Array, limits: Limits): Promise<void> {
     const blocks = bytes.length / this.#protection.blockSize;
     const { name, namespace } = this.#options;
     const command = this.#protection.checked(commands.write(namespace, first, blocks), first);
-    using slice = await this.#memory.toDevice.acquire(this.#sizeOf(blocks), options);
+    const what = `${name}: write of ${blocks} blocks at ${first}`;
+    using slice = await this.#engine.acquire(what, this.#memory.toDevice, this.#sizeOf(blocks), limits);
     const parts = this.#partsOf(slice, blocks);
     parts.dataBytes.set(bytes);
     // Where the controller takes more blocks than there are, the next one's information is wrong.
     this.#protection.spoil(parts.metadataBytes);
     this.#protection.seal(parts.dataBytes, parts.metadataBytes, first);
     try {
-      await this.#run(`${name}: write of ${blocks} blocks at ${first}`, command, { ...options, ...parts });
+      await this.#run(what, command, { limits, ...parts });
     } finally {
       // What somebody takes for a command that names this memory writes nothing any more.
       if (!slice.freed) this.#protection.spoil(parts.metadataBytes);
@@ -112,10 +113,10 @@ export class ProtectedBlocks {
   }
 
   /** Reads back: undefined where it is what was written. */
-  async #difference(first: number, bytes: Uint8Array, options: RequestOptions): Promise<unknown> {
+  async #difference(first: number, bytes: Uint8Array, limits: Limits): Promise<unknown> {
     const found = new Uint8Array(bytes.length);
     try {
-      await this.read(first, found, options);
+      await this.read(first, found, limits);
     } catch (error) {
       // Other data may be there, with tags of somebody else.
       if (error instanceof NvmeError && (error.code === 'EILSEQ' || error.code === 'EIO')) return error;

@@ -92,13 +92,12 @@ export class QueuePair {
     return this.#slots.filter((request) => request !== undefined);
   }
 
-  /** Hands a request to the controller. Returns its command identifier. */
+  /** Hands a request to the controller. Returns its command identifier. What throws has handed over nothing. */
   submit(request: Request): number {
-    const slot = this.#free.pop();
+    const slot = this.#free.at(-1);
     if (slot === undefined) throw new RangeError(`queue ${this.id} is full`);
     this.#uses[slot]++;
     const id = this.#identifier(slot);
-    this.#slots[slot] = request;
     const { opcode, namespace = 0, dwords = [] } = request.command;
     const at = this.#tail * SQ_ENTRY;
     this.sqMemory.bytes.fill(0, at, at + SQ_ENTRY);
@@ -108,8 +107,11 @@ export class QueuePair {
     if (request.metadata) this.#sq.setBigUint64(at + 16, request.metadata.iova, true);
     if (request.data) this.#describeData(at, slot, request.data);
     for (let i = 0; i < dwords.length; i++) this.#sq.setUint32(at + 40 + 4 * i, dwords[i], true);
-    this.#tail = (this.#tail + 1) % this.depth;
-    this.#tailDoorbell.write(this.#tail);
+    const tail = (this.#tail + 1) % this.depth;
+    this.#tailDoorbell.write(tail);
+    this.#tail = tail;
+    this.#free.pop();
+    this.#slots[slot] = request;
     return id;
   }
 

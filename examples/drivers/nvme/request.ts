@@ -9,13 +9,76 @@ const ATTEMPTS = 4;
 const RESETS = 8;
 
 export interface RequestOptions {
-  /** Milliseconds until the driver gives it up. Default: the driver's. */
+  /** Milliseconds until the driver gives it up, all of it: 0 to 2^31 - 1. Default: the driver's. */
   readonly timeout?: number | undefined;
   /**
    * Aborts it. The promise is rejected with the signal's reason once the device is done with the memory; a write may have
    * happened, or not.
    */
   readonly signal?: AbortSignal | undefined;
+}
+
+/** Longest delay of a timer. */
+const LONGEST_TIMEOUT = 2 ** 31 - 1;
+
+/** Throws TypeError or RangeError. */
+export function checkTimeout(value: unknown): void {
+  if (typeof value !== 'number') throw new TypeError(`timeout must be a number, not ${typeof value}`);
+  if (!(value >= 0 && value <= LONGEST_TIMEOUT))
+    throw new RangeError(`timeout ${value} is outside 0 to ${LONGEST_TIMEOUT} milliseconds`);
+}
+
+/** What bounds a request, however many commands it becomes: one time limit, and one listener on its caller's signal. */
+export class Limits {
+  /** In milliseconds of performance.now(). */
+  readonly deadline: number;
+  readonly #signal: AbortSignal | undefined;
+  readonly #acts = new Set<(reason: unknown) => void>();
+  readonly #abort = () => {
+    for (const act of [...this.#acts]) act(this.#signal?.reason);
+  };
+
+  /** `usual`: milliseconds where the caller names none. Throws TypeError, RangeError, the signal's reason. */
+  constructor({ signal, timeout }: RequestOptions, usual: number) {
+    if (timeout !== undefined) checkTimeout(timeout);
+    signal?.throwIfAborted();
+    this.deadline = performance.now() + (timeout ?? usual);
+    this.#signal = signal;
+    signal?.addEventListener('abort', this.#abort);
+  }
+
+  /** Milliseconds that are left. */
+  get remaining(): number {
+    return Math.max(0, this.deadline - performance.now());
+  }
+
+  throwIfAborted(): void {
+    this.#signal?.throwIfAborted();
+  }
+
+  /** Has `act` called where the signal aborts. Disposing of what it returns ends that. */
+  onAbort(act: (reason: unknown) => void): Disposable {
+    this.#acts.add(act);
+    return { [Symbol.dispose]: () => void this.#acts.delete(act) };
+  }
+
+  /** Waits for what ends by itself, but not longer than this: `late` makes the error. */
+  async within(event: Promise<void>, late: () => Error): Promise<void> {
+    this.throwIfAborted();
+    let fail!: (reason: unknown) => void;
+    const over = new Promise<void>((_resolve, reject) => (fail = reject));
+    using _ = this.onAbort(fail);
+    const timer = setTimeout(() => fail(late()), this.remaining);
+    try {
+      await Promise.race([event, over]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#signal?.removeEventListener('abort', this.#abort);
+  }
 }
 
 /** What a request moves, and how it is treated. */

@@ -1,7 +1,8 @@
 /** Admin commands. NVM Express 1.4, chapter 5. */
 import type { Process } from '../process';
-import { ADMIN, Running, type Command } from './command';
-import { type Core, type Handler, namespaceOf, requireWanted, sendData } from './core';
+import { ADMIN, BROADCAST_NAMESPACE, Running, type Command } from './command';
+import { flushNamespace } from './config';
+import { type Core, type Handler, namespaceOf, onMedium, requireWanted, sendData } from './core';
 import { FEATURE } from './features';
 import * as identify from './identify';
 import { firmwarePage, LOG_PAGE } from './log-pages';
@@ -131,12 +132,20 @@ function* getLogPage(core: Core, running: Running): Process<number> {
   const dwords = (command.dword(11) & 0xffff) * 0x1_0000 + (command.dword(10) >>> 16) + 1;
   const offset = Number(command.quad(12));
   const all = logPage(core, page);
+  requireWhole(core, command.namespace);
   ensure(offset % 4 === 0 && offset <= all.length, STATUS.INVALID_FIELD);
   // What is beyond the page's end is undefined: nothing is written there.
   yield* sendData(core, running, all.subarray(offset, offset + 4 * dwords));
   const retain = (command.dword(10) & 0x8000) !== 0;
   if (!retain) core.events.acknowledge(page);
   return 0;
+}
+
+/** No log page is of one namespace (LPA bit 0 is clear): 0 and the broadcast identifier name the controller. */
+function requireWhole(core: Core, namespace: number): void {
+  if (namespace === 0 || namespace === BROADCAST_NAMESPACE) return;
+  namespaceOf(core, namespace);
+  throw new CommandError(STATUS.INVALID_FIELD);
 }
 
 function logPage(core: Core, page: number): Uint8Array {
@@ -158,9 +167,17 @@ function setFeatures(core: Core, { command }: Running): number {
   const [selector, value] = [command.dword(10), command.dword(11)];
   ensure((selector & SAVE) === 0, STATUS.FEATURE_NOT_SAVEABLE);
   const queuesExist = core.submissionQueues.size > 1 || core.completionQueues.size > 1;
+  // What is in the cache must not stay there: software does not flush any more.
+  if ((selector & 0xff) === FEATURE.WRITE_CACHE && value === 0) flushAll(core);
   const result = core.features.set(selector & 0xff, value, queuesExist);
   if ((selector & 0xff) === FEATURE.TEMPERATURE_THRESHOLD) core.temperatureChanged();
   return result;
+}
+
+function flushAll(core: Core): void {
+  onMedium(core, STATUS.WRITE_FAULT, () => {
+    for (const namespace of core.config.namespaces) flushNamespace(namespace);
+  });
 }
 
 /** 5.9. Without ONCS bit 4 there is no other value than the current one. */

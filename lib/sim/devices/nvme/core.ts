@@ -9,7 +9,7 @@ import type { ErrorLog, Health } from './log-pages';
 import { prpSegments, type Segment } from './prp';
 import type { CompletionQueue, SubmissionQueue } from './queues';
 import { sglSegments } from './sgl';
-import { ensure, STATUS } from './status';
+import { CommandError, ensure, STATUS } from './status';
 
 /** Bytes of an SGL descriptor. */
 const SGL_DESCRIPTOR = 16;
@@ -114,4 +114,14 @@ function* gather(
 /** Ends a command that was aborted, or whose queue is being deleted. */
 export function requireWanted({ endAs }: Running): void {
   ensure(endAs === undefined, endAs ?? STATUS.SUCCESS);
+}
+
+/** Runs what the medium does; what it throws is an error of the medium. */
+export function onMedium(core: Core, status: number, action: () => void): void {
+  try {
+    action();
+  } catch {
+    core.health.mediaErrors++;
+    throw new CommandError(status);
+  }
 }

@@ -31,7 +31,8 @@ const MASKS: Readonly<Record<number, number>> = {
   [FEATURE.ARBITRATION]: 0xffff_ff07,
   [FEATURE.POWER_MANAGEMENT]: 0,
   [FEATURE.TEMPERATURE_THRESHOLD]: 0x003f_ffff,
-  [FEATURE.ERROR_RECOVERY]: 0x0001_ffff,
+  // TLER. DULBE, bit 16, is for namespaces that report unwritten blocks (NSFEAT bit 2): there are none (5.21.1.5).
+  [FEATURE.ERROR_RECOVERY]: 0xffff,
   [FEATURE.WRITE_CACHE]: 1,
   [FEATURE.INTERRUPT_COALESCING]: 0xffff,
   [FEATURE.WRITE_ATOMICITY]: 1,
@@ -41,6 +42,8 @@ const MASKS: Readonly<Record<number, number>> = {
 /** Of the temperature threshold: THSEL, which threshold, over (0) or under (1); and of which sensor, 0 for the composite. */
 const THRESHOLD_SELECT = 20;
 const THRESHOLD_SENSOR = 16;
+/** TMPSEL of Set Features: all sensors that there are, which is the composite one (5.21.1.4). */
+const ALL_SENSORS = 15;
 const COALESCING_DISABLED = 1 << 16;
 
 export class Features {
@@ -69,6 +72,11 @@ export class Features {
     return !this.#uncoalesced.has(vector);
   }
 
+  /** Writes are in the cache until they are flushed (5.21.1.6); otherwise they are on the medium when they complete. */
+  get cachesWrites(): boolean {
+    return this.value(FEATURE.WRITE_CACHE) === 1;
+  }
+
   /** Kelvin: events are due from `over` on, and down from `under`. */
   get temperatures(): { over: number; under: number } {
     return { over: this.value(FEATURE.TEMPERATURE_THRESHOLD) & 0xffff, under: this.#underTemperature };
@@ -84,7 +92,7 @@ export class Features {
     }
     ensure(feature in DEFAULTS, STATUS.INVALID_FIELD);
     if (feature !== FEATURE.TEMPERATURE_THRESHOLD) return this.value(feature);
-    return select(details) === 1 ? this.#underTemperature : this.temperatures.over;
+    return select(details, [0]) === 1 ? this.#underTemperature : this.temperatures.over;
   }
 
   /** Likewise. `queuesExist`: I/O queues have been created since the controller reset. */
@@ -104,7 +112,7 @@ export class Features {
     }
     ensure(feature in DEFAULTS, STATUS.INVALID_FIELD);
     ensure((value & ~MASKS[feature]) === 0, STATUS.INVALID_FIELD);
-    if (feature === FEATURE.TEMPERATURE_THRESHOLD && select(value) === 1)
+    if (feature === FEATURE.TEMPERATURE_THRESHOLD && select(value, [0, ALL_SENSORS]) === 1)
       this.#underTemperature = value & 0xffff;
     else this.#values.set(feature, value);
     return 0;
@@ -116,9 +124,9 @@ export class Features {
   }
 }
 
-/** Which temperature threshold: of the composite temperature only, there is no sensor. */
-function select(details: number): number {
-  ensure(((details >>> THRESHOLD_SENSOR) & 15) === 0, STATUS.INVALID_FIELD);
+/** Which temperature threshold, over or under: of the composite temperature only, there is no sensor. */
+function select(details: number, sensors: readonly number[]): number {
+  ensure(sensors.includes((details >>> THRESHOLD_SENSOR) & 15), STATUS.INVALID_FIELD);
   const selected = (details >>> THRESHOLD_SELECT) & 3;
   ensure(selected < 2, STATUS.INVALID_FIELD);
   return selected;

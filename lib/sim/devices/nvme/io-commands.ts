@@ -8,6 +8,7 @@ import {
   fetchMetadata,
   type Handler,
   namespaceOf,
+  onMedium,
   requireWanted,
   sendData,
   sendMetadata,
@@ -33,6 +34,8 @@ const LEAST_PAGE = 4096;
 const RANGE_BYTES = 16;
 /** Dataset Management: deallocate, dword 11 bit 2. */
 const DEALLOCATE = 1 << 2;
+/** Of writes and zeroes: Force Unit Access, dword 12 bit 30. */
+const FORCE_UNIT_ACCESS = 1 << 30;
 /** Write Zeroes: they may be deallocated, dword 12 bit 25. */
 const DEALLOCATE_ZEROES = 1 << 25;
 
@@ -72,14 +75,13 @@ function requireTransferable({ config }: Core, length: number): void {
   ensure(transferPower === 0 || length <= LEAST_PAGE * 2 ** transferPower, STATUS.INVALID_FIELD);
 }
 
-/** Runs what the medium does; what it throws is an error of the medium. */
-function onMedium(core: Core, status: number, action: () => void): void {
-  try {
-    action();
-  } catch {
-    core.health.mediaErrors++;
-    throw new CommandError(status);
-  }
+/** What a command has written is on the medium when it completes, where it asks for that or no cache keeps it (5.21.1.6). */
+function persist({ features }: Core, namespace: Namespace, forced: boolean): void {
+  if (forced || !features.cachesWrites) flushNamespace(namespace);
+}
+
+function forcesAccess(command: Command): boolean {
+  return (command.dword(12) & FORCE_UNIT_ACCESS) !== 0;
 }
 
 /** 6.9. */
@@ -108,7 +110,7 @@ function* read(core: Core, running: Running): Process<number> {
   return 0;
 }
 
-/** 6.15. Nothing is written before all data is there and was checked. Force Unit Access, dword 12 bit 30, flushes. */
+/** 6.15. Nothing is written before all data is there and was checked. */
 function* write(core: Core, running: Running): Process<number> {
   const { command } = running;
   const { namespace, lba, blocks, offset, length } = extentOf(core, command);
@@ -121,7 +123,7 @@ function* write(core: Core, running: Running): Process<number> {
   onMedium(core, STATUS.WRITE_FAULT, () => {
     namespace.storage.write(offset, data);
     if (namespace.metadata && metadata) writeMetadata(namespace.metadata, lba, metadata);
-    if ((command.dword(12) & 0x4000_0000) !== 0) flushNamespace(namespace);
+    persist(core, namespace, forcesAccess(command));
   });
   core.health.writes++;
   core.health.bytesWritten += length;
@@ -194,11 +196,11 @@ function* writeZeroes(core: Core, running: Running): Process<number> {
   requireWanted(running);
   onMedium(core, STATUS.WRITE_FAULT, () => {
     storage.zero(offset, length);
-    if (!kept || !request) return;
-    if (request.act) writeMetadata(kept, lba, generate(request, new Uint8Array(length), blockSize));
-    else if (deallocate || kept.protection === 0)
+    if (kept && request?.act) writeMetadata(kept, lba, generate(request, new Uint8Array(length), blockSize));
+    else if (kept && (deallocate || kept.protection === 0))
       kept.storage.zero(lba * METADATA_BYTES, blocks * METADATA_BYTES);
-    else writeMetadata(kept, lba, new Uint8Array(blocks * METADATA_BYTES));
+    else if (kept) writeMetadata(kept, lba, new Uint8Array(blocks * METADATA_BYTES));
+    persist(core, namespace, forcesAccess(command));
   });
   return 0;
 }
@@ -222,6 +224,7 @@ function* datasetManagement(core: Core, running: Running): Process<number> {
       namespace.storage.zero(offset, length);
       namespace.metadata?.storage.zero(lba * METADATA_BYTES, blocks * METADATA_BYTES);
     }
+    persist(core, namespace, false);
   });
   return 0;
 }
