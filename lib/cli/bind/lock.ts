@@ -3,6 +3,7 @@
  * whoever comes second sees the first, and takes its claim back. A process that was killed leaves its claim, which
  * its start time tells from a later process of the same number.
  */
+import { randomInt } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { refusal } from '../../errors';
@@ -25,19 +26,20 @@ export function lock(folder: string, patience = PATIENCE): () => void {
   const own = `lock.${process.pid}.${startOf(process.pid) ?? 0}`;
   const path = join(folder, own);
   const release = () => rmSync(path, { force: true });
-  const end = performance.now() + patience;
-  for (;;) {
+  for (let waited = 0; ;) {
     writeFileSync(path, '');
     const other = findOther(folder, own);
     if (other === undefined) return release;
     release();
-    if (performance.now() >= end)
+    if (waited >= patience)
       throw refusal('EBUSY', `process ${other} is binding or unbinding a device`, {
         syscall: 'open',
         path: folder,
         hint: 'try again when it has ended',
       });
-    sleep(SHORTEST + Math.random() * (LONGEST - SHORTEST));
+    const time = randomInt(SHORTEST, LONGEST);
+    sleep(time);
+    waited += time;
   }
 }
 
