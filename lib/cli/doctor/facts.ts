@@ -63,8 +63,9 @@ export function gatherFacts(system: System, asked: readonly string[]): Facts {
   const { files, platform, simulated, user } = system;
   const release = readWord(files, '/proc/sys/kernel/osrelease');
   const all = listPciDevices(files);
-  const wanted =
-    asked.length > 0 ? asked.map((name) => findPciDevice(files, name)) : all.filter((one) => one.path);
+  // By address: one that was named twice is looked at once.
+  const named = new Map(asked.map((name) => findPciDevice(files, name)).map((one) => [one.bdf, one]));
+  const wanted = asked.length > 0 ? [...named.values()] : all.filter((one) => one.path);
   return {
     platform,
     simulated,
