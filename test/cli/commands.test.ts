@@ -97,8 +97,8 @@ describe('iommufd', () => {
   ])('%s ends without a stack when nobody reads its output', (words) => {
     const program = [process.execPath, join(ROOT, bin.iommufd), ...words.split(' ')].join(' ');
     // Its reader has ended before it starts.
-    const script = `{ sleep 0.3; ${program} 2>&3; echo $? >&3; } 3>&1 >&4 | cat`;
-    const { stdout } = spawnSync('bash', ['-c', `exec 4> >(exec true); ${script}`], {
+    const script = `exec 4> >(exec true); wait $!; { ${program} 2>&3; echo $? >&3; } 3>&1 >&4 | cat`;
+    const { stdout } = spawnSync('bash', ['-c', script], {
       encoding: 'utf8',
       env: { ...process.env, IOMMUFD_BACKEND: 'simulated' },
     });
