@@ -6,7 +6,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
-import { Iommu } from 'iommufd';
+import { Iommu, type IommuError } from 'iommufd';
 import { EduDriver } from './drivers/edu/driver';
 import { openFaultSource } from './fault-source';
 
@@ -109,6 +109,9 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  console.error(error instanceof Error ? error.message : error);
+  const { message, code, reason, hint } = error as Partial<IommuError>;
+  if (process.argv.includes('--json'))
+    console.log(JSON.stringify({ error: { code, message, reason, hint } }));
+  else console.error(message ?? error);
   process.exitCode = 1;
 });

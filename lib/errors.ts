@@ -143,7 +143,7 @@ export const CAUSES: Readonly<Record<string, Readonly<Record<string, string>>>> 
   },
   VFIO_DEVICE_BIND_IOMMUFD: {
     EPERM:
-      'interrupt remapping is off, so a device could forge interrupts (enable it in the firmware; QEMU: intel-iommu,intremap=on), ' +
+      'interrupt remapping is off, so a device could forge interrupts (enable it in the firmware; QEMU: intremap=on of intel-iommu or amd-iommu), ' +
       "or another process owns a device of this device's IOMMU group",
     EINVAL:
       'the device is already bound, by this or another process: Linux binds a device to one iommufd at a time; or its DMA is not coherent with the CPU caches',

@@ -129,6 +129,10 @@ export function resolveDevice(
   const path = posix.normalize(name);
   if (CDEV.test(path)) return { path, description: listDevices(kernel).find((one) => one.path === path) };
   if (UUID.test(name)) return resolveMdev(kernel, name);
+  if (!BDF.test(name))
+    throw new TypeError(
+      `'${name}' is neither a PCI address such as 0000:00:04.0, nor a UUID, nor a VFIO device file such as ${CDEVS}/vfio0`,
+    );
   const description = findPciDevice(kernel, name);
   if (!description.path) throw unbindable(kernel, description);
   return { path: description.path, description };
@@ -139,10 +143,7 @@ export function resolveDevice(
  * IommuError ENODEV where nothing is there.
  */
 export function findPciDevice(kernel: KernelFiles, name: string): PciDescription {
-  if (!BDF.test(name))
-    throw new TypeError(
-      `'${name}' is neither a PCI address such as 0000:00:04.0, nor a UUID, nor a VFIO device file such as ${CDEVS}/vfio0`,
-    );
+  if (!BDF.test(name)) throw new TypeError(`'${name}' is no PCI address such as 0000:00:04.0`);
   const bdf = (/^[0-9a-f]{4,}:/i.test(name) ? name : `0000:${name}`).toLowerCase();
   const devices = listPciDevices(kernel);
   const description = devices.find((device) => device.bdf === bdf);

@@ -11,6 +11,8 @@ export const EXIT = {
   usage: 2,
   /** Something is in use (EBUSY); the message says which option goes on all the same. */
   busy: 3,
+  /** Nobody reads the output: 128 and SIGPIPE, as a shell says of programs that this ends. */
+  unread: 141,
 } as const;
 
 /** Where output goes. */
@@ -38,27 +40,56 @@ type Parsed<T extends Options> = ReturnType<
   typeof parseArgs<{ args: string[]; options: T & typeof HELP; allowPositionals: true }>
 >;
 
+/** Whether the arguments ask for JSON, be the others what they may. */
+export function wantsJson(args: readonly string[]): boolean {
+  const end = args.indexOf('--');
+  return (end < 0 ? args : args.slice(0, end)).includes('--json');
+}
+
+/** Says that arguments make no sense, and how the command is used. Returns the exit status. */
+export function refuseUsage(args: readonly string[], message: string, usage: string, output: Output): number {
+  const [program, name] = usage.split(' ');
+  const hint = `${program}${name === 'COMMAND' ? '' : ` ${name}`} --help says what there is`;
+  if (wantsJson(args)) printJson(output, { error: { message, hint } });
+  else output.error(`${message}\n\nusage: ${usage}`);
+  return EXIT.usage;
+}
+
 /** The arguments of a command; or, where they ask for help or make no sense, the exit status once that is said. */
 export function parseCommand<T extends Options>(
-  { usage, options, words }: Syntax<T>,
+  { usage, options, words: [fewest, most] }: Syntax<T>,
   args: string[],
-  { out, error }: Output,
+  output: Output,
 ): Parsed<T> | number {
   let parsed: Parsed<T>;
   try {
     parsed = parseArgs({ args, options: { ...options, ...HELP }, allowPositionals: true });
   } catch (problem) {
-    error(`${problem instanceof Error ? problem.message : String(problem)}\n\nusage: ${usage}`);
-    return EXIT.usage;
+    return refuseUsage(args, problem instanceof Error ? problem.message : String(problem), usage, output);
   }
   if ('help' in parsed.values && parsed.values.help === true) {
-    out(`usage: ${usage}`);
+    output.out(`usage: ${usage}`);
     return EXIT.done;
   }
-  const count = parsed.positionals.length;
-  if (count >= words[0] && count <= words[1]) return parsed;
-  error(`usage: ${usage}`);
-  return EXIT.usage;
+  const { positionals } = parsed;
+  if (positionals.length < fewest) return refuseUsage(args, 'an argument is missing', usage, output);
+  if (positionals.length <= most) return parsed;
+  return refuseUsage(args, `'${positionals[most]}' is one argument too many`, usage, output);
+}
+
+/** The code of one of Node's errors, such as 'ENOENT'. */
+export function codeOf(error: unknown): string | undefined {
+  const code: unknown = error instanceof Error && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' ? code : undefined;
+}
+
+/** A program that writes to process.stdout ends when nobody reads that any more, without a stack. */
+export function endWhenUnread(): void {
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', (error) => {
+      if (codeOf(error) !== 'EPIPE') throw error;
+      process.exit(EXIT.unread);
+    });
 }
 
 export function printJson({ out }: Output, value: unknown): void {

@@ -1,7 +1,7 @@
 /** `iommufd devices`: the PCI devices, and who has them. */
 import { listPciDevices, PCI_DEVICES, target } from '../sysfs';
 import { usesOf, type Use } from './bind/uses';
-import { EXIT, parseCommand, printJson, table, type Output } from './command';
+import { EXIT, parseCommand, printJson, reportRefusals, table, type Output } from './command';
 import { openSystem, type System } from './system';
 import { list } from './text-files';
 
@@ -38,10 +38,13 @@ export interface DeviceRow {
 export function run(args: string[], output: Output): number {
   const parsed = parseCommand({ usage, options, words: [0, 0] }, args, output);
   if (typeof parsed === 'number') return parsed;
-  const rows = describeDevices(openSystem());
-  if (parsed.values.json === true) printJson(output, rows);
-  else output.out(table([HEADS, ...rows.map(cells)]));
-  return EXIT.done;
+  const json = parsed.values.json === true;
+  return reportRefusals(json, output, () => {
+    const rows = describeDevices(openSystem());
+    if (json) printJson(output, rows);
+    else output.out(table([HEADS, ...rows.map(cells)]));
+    return EXIT.done;
+  });
 }
 
 const digits = (value: number, count: number) => `0x${value.toString(16).padStart(count, '0')}`;

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command `iommufd`. */
 import { writeSync } from 'node:fs';
-import type { Output, Run } from './command';
+import { codeOf, EXIT, printJson, refuseUsage, wantsJson, type Output, type Run } from './command';
 
 interface Command {
   readonly summary: string;
@@ -63,26 +63,56 @@ environment, doctor, devices and demo are about a simulated one.
 
 const output: Output = { out: (text) => writeAll(1, text), error: (text) => writeAll(2, text) };
 
+/** Milliseconds until a pipe is tried again that is full and would not have its writer wait. */
+const PAUSE = 5;
+
 /** All of it, before the process ends. */
 function writeAll(fd: number, text: string): void {
   const bytes = Buffer.from(text);
-  for (let done = 0; done < bytes.length; done += writeSync(fd, bytes, done));
+  for (let done = 0; done < bytes.length;) {
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      if (codeOf(error) !== 'EAGAIN') throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE);
+    }
+  }
 }
 
 async function main([name, ...args]: string[]): Promise<number | undefined> {
   if (name !== undefined && Object.hasOwn(COMMANDS, name)) return COMMANDS[name].load().run(args, output);
-  const asked = name === '--help' || name === '-h';
-  output[asked ? 'out' : 'error'](`usage: ${usage}`);
-  return asked ? 0 : 2;
+  if (name === '--help' || name === '-h') {
+    output.out(`usage: ${usage}`);
+    return EXIT.done;
+  }
+  const message =
+    name === undefined || name.startsWith('-') ? 'which command?' : `there is no command '${name}'`;
+  return refuseUsage([name ?? '', ...args], message, usage, output);
 }
 
-main(process.argv.slice(2)).then(
+/** What no command has an answer to: its stack is of use to people, also beside the JSON for programs. */
+function fail(error: unknown, args: readonly string[]): number {
+  const { message = String(error), stack = message } = error instanceof Error ? error : {};
+  output.error(`${stack}\n`);
+  if (wantsJson(args)) printJson(output, { error: { code: codeOf(error), message } });
+  return EXIT.failed;
+}
+
+/** The exit status of an error. Where nobody reads what is said, as of a program that SIGPIPE ends. */
+function statusOf(error: unknown, args: readonly string[]): number {
+  if (codeOf(error) === 'EPIPE') return EXIT.unread;
+  try {
+    return fail(error, args);
+  } catch {
+    return EXIT.unread;
+  }
+}
+
+const words = process.argv.slice(2);
+main(words).then(
   (status) => {
     // A program that was run may have left timers and watches, which nobody waits for.
     if (status !== undefined) process.exit(status);
   },
-  (error: unknown) => {
-    output.error(`${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
-    process.exit(1);
-  },
+  (error: unknown) => process.exit(statusOf(error, words)),
 );

@@ -20,9 +20,14 @@ export interface System {
 export const SELF = 'npx iommufd';
 export const SELF_AS_ROOT = 'sudo env "PATH=$PATH" npx iommufd';
 
-/** IOMMUFD_BACKEND=simulated: the simulated machine; all else is about this one. */
+const BACKENDS: readonly string[] = ['', 'auto', 'linux', 'simulated'];
+
+/** IOMMUFD_BACKEND=simulated: the simulated machine; else this one. Throws TypeError for a name that is none. */
 export function openSystem(): System {
-  if (process.env['IOMMUFD_BACKEND'] === 'simulated') return simulatedSystem(openKernel('simulated'));
+  const { IOMMUFD_BACKEND: backend = '' } = process.env;
+  if (!BACKENDS.includes(backend))
+    throw new TypeError(`IOMMUFD_BACKEND is '${backend}': it must be one of auto, linux, simulated`);
+  if (backend === 'simulated') return simulatedSystem(openKernel('simulated'));
   return { files: linuxFiles, simulated: false, platform: process.platform, user: userName(), addonProblem };
 }
 

@@ -26,18 +26,26 @@ function conditions({ runs, milliseconds }: BenchOptions): string {
   return `Node ${process.version}, ${processors.length} × ${model}; medians of ${runs} runs of ${milliseconds} ms`;
 }
 
-function list(): void {
-  for (const { name, about, peers } of FIGURES) {
-    print(`${name.padEnd(24)}${about}; beside ${Object.keys(peers).join(', ')}`);
-  }
+/** Those asked for, or all. */
+function chosen({ only }: BenchOptions): readonly Figure[] {
+  return only.length === 0 ? FIGURES : FIGURES.filter(({ name }) => only.includes(name));
+}
+
+function list(options: BenchOptions): void {
+  const figures = chosen(options).map(({ name, about, unit, peers, inVm = false }) => {
+    return { name, about, unit, peers: Object.keys(peers), inVm };
+  });
+  if (options.json) print(JSON.stringify(figures, null, 2));
+  else
+    for (const { name, about, peers } of figures)
+      print(`${name.padEnd(24)}${about}; beside ${peers.join(', ')}`);
 }
 
 /** Status 1 where something failed; the rest is measured all the same. */
 function measure(options: BenchOptions, show: (figure: Figure, outcome: Outcome) => void): number {
-  const figures = FIGURES.filter(({ name }) => options.only.length === 0 || options.only.includes(name));
   const leaveOut = (what: string, reason: string) => say(`left out: ${what}: ${reason}`);
   let status = 0;
-  for (const [figure, outcome] of runFigures(figures, { ...options, leaveOut })) {
+  for (const [figure, outcome] of runFigures(chosen(options), { ...options, leaveOut })) {
     if (outcome instanceof TrialError) {
       say(`failed: ${figure.name}: ${outcome.message}`);
       status = 1;
@@ -62,7 +70,7 @@ function writeReadme(options: BenchOptions, outcomes: ReadonlyMap<Figure, Outcom
 
 function bench(options: BenchOptions): number {
   if (options.list) {
-    list();
+    list(options);
     return 0;
   }
   if (options.json) {
@@ -89,7 +97,9 @@ function main(): number {
     return 0;
   } catch (error) {
     if (!(error instanceof UsageError)) throw error;
-    say(error.message);
+    const { message } = error;
+    if (process.argv.includes('--json')) print(JSON.stringify({ error: { message } }));
+    else say(message);
     return 2;
   }
 }

@@ -26,10 +26,12 @@ export const HELP = `Usage: npm run bench -- [options]
 Measures each figure beside its peers: trials alternate, each in a process of its own. What is
 printed are medians; a ratio is ours divided by the peer's, so below 1 we are faster.
 
-  --json             one JSON object: {"name": {"ours", "peer": {…}, "ratio": {…}, "unit"}}
+  --json             one JSON object: {"name": {"ours", "peer": {…}, "ratio": {…}, "unit"}};
+                     {"error": {"message"}} where the command line makes no sense
   --readme           write the table into README.md too, if nothing is missing
   --only NAME        measure this figure alone (may be repeated)
-  --list             name the figures and end
+  --list             name the figures, or those of --only, and end; with --json:
+                     [{"name", "about", "unit", "peers", "inVm"}]
   --runs N           trials of each side (default 5)
   --milliseconds N   how long one trial measures, once warm (default 50)
   --help             show this

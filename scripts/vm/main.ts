@@ -5,12 +5,14 @@ import { constants } from 'node:os';
 import { join, resolve } from 'node:path';
 import { findKernel, findModuleFiles, findModules, findQemu, SetupError } from './find';
 import { jobMessage, passedEnvironment } from './job';
-import { HELP, memoryBytes, parseOptions, UsageError, type VmOptions } from './options';
+import { HELP, memoryBytes, parseOptions, UsageError, wantsJson, type VmOptions } from './options';
 import { qemuArguments } from './qemu';
 import { runGuest, type Outcome, type Run } from './run';
 import { Collector, Log } from './streams';
 import type { GuestMemory } from './tables';
 
+/** The command line makes no sense. */
+const USAGE = 2;
 const TIMED_OUT = 124;
 const FAILED = 125;
 const CONSOLE_LINES = 30;
@@ -30,6 +32,15 @@ function writableFolder(path: string): string {
   const found = statSync(path, { throwIfNoEntry: false });
   if (!found?.isDirectory()) throw new SetupError(`--share ${path}: no such folder`);
   return realpathSync(resolve(path));
+}
+
+/** A dump from before would look like this run's. */
+function removeOld(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch (error) {
+    throw new SetupError(`--dump-tables ${path}: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 function keep(log: Log, show: boolean): (chunk: Buffer) => void {
@@ -118,7 +129,7 @@ async function run(options: VmOptions): Promise<number> {
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, stop);
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => stop('SIGPIPE'));
   const { dumpTables } = options;
-  if (dumpTables !== undefined) rmSync(dumpTables, { force: true });
+  if (dumpTables !== undefined) removeOld(dumpTables);
   const collected = options.json ? { stdout: new Collector(), stderr: new Collector() } : undefined;
   const outcome = await runGuest(prepare(options, collected ?? process, logs, aborter.signal));
   const status = exitStatus(outcome, options, logs, signalled);
@@ -131,25 +142,35 @@ async function run(options: VmOptions): Promise<number> {
   return FAILED;
 }
 
-async function main(): Promise<number> {
-  let json = false;
+/** Without a guest there is nothing to end first. */
+function endWhenUnread(): void {
+  for (const stream of [process.stdout, process.stderr])
+    stream.on('error', () => process.exit(128 + constants.signals.SIGPIPE));
+}
+
+/** Says why there is no run, to programs as JSON. */
+function refuse(error: unknown, json: boolean): number {
+  const isExpected = error instanceof UsageError || error instanceof SetupError;
+  const { message = String(error), stack = message } = error instanceof Error ? error : {};
+  // What nobody has thought of: the stack is of use to people.
+  if (!isExpected || !json) say(isExpected ? message : stack);
+  if (json) process.stdout.write(`${JSON.stringify({ error: { message } })}\n`);
+  return error instanceof UsageError ? USAGE : FAILED;
+}
+
+async function main(args: string[]): Promise<number> {
   try {
-    const options = parseOptions(process.argv.slice(2));
-    if (options !== 'help') {
-      json = options.json;
-      return await run(options);
-    }
+    const options = parseOptions(args);
+    if (options !== 'help') return await run(options);
+    endWhenUnread();
     process.stdout.write(HELP);
     return 0;
   } catch (error) {
-    if (!(error instanceof UsageError) && !(error instanceof SetupError)) throw error;
-    const { message } = error;
-    if (json) process.stdout.write(`${JSON.stringify({ error: { message } })}\n`);
-    else say(message);
-    return FAILED;
+    endWhenUnread();
+    return refuse(error, wantsJson(args));
   }
 }
 
-void main().then((status) => {
+void main(process.argv.slice(2)).then((status) => {
   process.exitCode = status;
 });

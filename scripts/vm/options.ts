@@ -83,10 +83,11 @@ COMMAND's stdout, stderr and exit status come through unchanged.
   --json           print one object when COMMAND has ended, instead of passing its output through:
                    { "outcome", "status", "stdout", "stderr" }; outcome is exit, timeout, died or
                    aborted, and status this program's exit status; { "error": { "message" } } where
-                   QEMU or the kernel is missing
+                   the options make no sense, or QEMU or the kernel is missing
   --help           show this
 
-Exit status: COMMAND's; 124 when the time was up, 125 when the guest could not be started or died.
+Exit status: COMMAND's; 2 bad arguments, 124 when the time was up, 125 when the guest could not be
+started or died.
 `;
 
 const SPECIFICATION = {
@@ -108,7 +109,7 @@ const SPECIFICATION = {
   timeout: { type: 'string', default: '600' },
   verbose: { type: 'boolean', default: false },
   json: { type: 'boolean', default: false },
-  help: { type: 'boolean', default: false },
+  help: { type: 'boolean', short: 'h', default: false },
 } as const;
 
 /** Bytes of a --memory size. */
@@ -129,6 +130,11 @@ function split(args: string[]): { own: string[]; command: string[] } {
   if (end === undefined) return { own: args, command: [] };
   const skip = end.kind === 'option-terminator' ? 1 : 0;
   return { own: args.slice(0, end.index), command: args.slice(end.index + skip) };
+}
+
+/** Whether our own options ask for JSON, be the others what they may. */
+export function wantsJson(args: string[]): boolean {
+  return split(args).own.includes('--json');
 }
 
 function parseOwn(own: string[]) {

@@ -123,12 +123,25 @@ describe('npm run bench', () => {
     expect([...stdout.matchAll(/^\S+/gm)].map(([name]) => name)).toEqual(NAMES);
   });
 
+  test('lists what is asked for, and as JSON', () => {
+    const only = ['--only', NAMES[2], '--only', NAMES[0]];
+    const text = bench(['--list', ...only]).stdout;
+    expect([...text.matchAll(/^\S+/gm)].map(([name]) => name)).toEqual([NAMES[0], NAMES[2]]);
+    const all = JSON.parse(bench(['--list', '--json']).stdout) as object[];
+    const wanted = FIGURES.map(({ name, about, unit, peers, inVm }) => {
+      return { name, about, unit, peers: Object.keys(peers), inVm: inVm === true };
+    });
+    expect(all).toEqual(wanted);
+    expect(JSON.parse(bench(['--json', '--list', ...only]).stdout)).toEqual([wanted[0], wanted[2]]);
+  });
+
   test('refuses a name that is none', () => {
-    const { status, stdout, stderr } = bench(['--json', '--only', 'translate-hitt']);
-    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
-    expect(stderr).toBe(
-      `bench: --only translate-hitt: there is no such figure; there are ${NAMES.join(', ')}\n`,
-    );
+    const args = ['--only', 'translate-hitt'];
+    const message = `--only translate-hitt: there is no such figure; there are ${NAMES.join(', ')}`;
+    expect(bench(args)).toMatchObject({ status: 2, stdout: '', stderr: `bench: ${message}\n` });
+    const { status, stdout, stderr } = bench(['--json', ...args]);
+    expect({ status, stderr }).toEqual({ status: 2, stderr: '' });
+    expect(JSON.parse(stdout)).toEqual({ error: { message } });
   });
 });
 

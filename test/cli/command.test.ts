@@ -78,6 +78,7 @@ describe('iommufd graph', () => {
       const { status, stderr } = run('graph', name);
       expect([status, stderr.split('\n').length]).toEqual([1, 2]);
       expect(stderr).toContain(name);
+      expect(refused(name)).toMatchObject({ message: stderr.trimEnd() });
     }
     for (const last of [
       '',
@@ -90,11 +91,35 @@ describe('iommufd graph', () => {
     }
   });
 
-  test('an error of the program is its own', () => {
-    const { status, stderr } = run('graph', program('throws.mjs', 'space.map(1);'));
-    expect(status).toBe(1);
+  /** What a refused command says to programs; its status is 1, and people have nothing to read. */
+  function refused(...args: string[]): object {
+    const { status, stdout, stderr } = run('graph', '--json', ...args);
+    expect({ status, stderr }).toEqual({ status: 1, stderr: '' });
+    return (JSON.parse(stdout) as { error: object }).error;
+  }
+
+  test.each([
+    ['none.mjs', [], 'ENOENT'],
+    ['none.json', [], 'ENOENT'],
+    ['.', [], 'EISDIR'],
+    ['here.mjs', ['--output', 'nowhere/state.svg'], 'ENOENT'],
+  ])('%s %j: a file that is not there is refused, without a stack', (name, args, code) => {
+    if (name === 'here.mjs') program(name, 'export { iommu };');
+    const { status, stdout, stderr } = run('graph', ...args, name);
+    expect({ status, stdout, lines: stderr.split('\n').length }).toEqual({ status: 1, stdout: '', lines: 2 });
+    expect(refused(...args, name)).toEqual({ code, message: stderr.trimEnd() });
+  });
+
+  test('an error of the program is its own, with its stack, and JSON for programs', () => {
+    const args = ['graph', program('throws.mjs', 'space.map(1);')];
+    const { status, stdout, stderr } = run(...args);
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
     expect(stderr).toContain('TypeError: map takes a DmaBuffer');
     expect(stderr).toContain('throws.mjs');
+    const again = run(...args, '--json');
+    expect([again.status, again.stderr]).toEqual([1, stderr]);
+    const message = expect.stringContaining('map takes a DmaBuffer') as string;
+    expect(JSON.parse(again.stdout)).toEqual({ error: { message } });
   });
 
   test('arguments that make no sense give the usage', () => {

@@ -315,6 +315,7 @@ describe('iommufd doctor does not guess', () => {
     ['  24:   0  IR-PCI-MSI 458752-edge  PCIe PME', true],
     ['  24:   0  ITS-MSI 1 Edge  x', true],
     ['  24:   0  PCI-MSIX-0000:00:07.0   0-edge  x\n 2:  0  DMAR-MSI  0-edge dmar0', false],
+    ['  24:   0  GICv2m-PCI-MSIX-0000:00:02.0   0 Edge  x', false],
     ['  24:   0  GICv3  27 Level  arch_timer', undefined],
     [undefined, undefined],
   ])('about interrupts: %j', (text, expected) => expect(areRemapped(text)).toBe(expected));

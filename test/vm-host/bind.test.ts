@@ -83,3 +83,36 @@ test('devices in use are left where they are', () => {
     [1, '0000:00:07.0 is a bridge: VFIO takes what is behind it only'],
   ]);
 });
+
+test('the driver is not forgotten: unbound by hand, bound twice, by two at once, bound by one that was killed', () => {
+  const program = `
+    const { spawn } = require('node:child_process');
+    const state = () => spawnSync('sh', ['-c', 'basename "$(readlink /sys/bus/pci/devices/${NVME}/driver)"; ' +
+      'cat /sys/bus/pci/devices/${NVME}/driver_override'], { encoding: 'utf8' }).stdout.trim().split('\\n').join(' ');
+    const run = (...args) => { const { status, moved, error } = iommufd(args); return [status, moved?.map(({ from, to }) => from + ' ' + to) ?? error.reason]; };
+    const byHand = () => shell(['echo ${NVME} > /sys/bus/pci/drivers/vfio-pci/unbind']);
+    const ended = (child) => new Promise((done) => child.on('exit', (status, signal) => done(status ?? signal)));
+    const start = () => spawn(process.execPath, ['node_modules/iommufd/dist/lib/cli/main.js', 'bind', '${NVME}', '--json'], { stdio: 'ignore' });
+    async function main() {
+      const steps = [run('bind', '${NVME}'), byHand(), state(), run('bind', '${NVME}'), run('unbind', '${NVME}'), state()];
+      steps.push(run('bind', '${NVME}'), byHand(), run('unbind', '${NVME}'), state());
+      steps.push(await Promise.all([start(), start()].map(ended)), state(), run('unbind', '${NVME}'), state());
+      for (const delay of [400, 600, 800, 1000, 1200]) {
+        const child = start();
+        setTimeout(() => child.kill('SIGKILL'), delay);
+        await ended(child);
+        const [bound] = run('bind', '${NVME}');
+        steps.push([bound, run('unbind', '${NVME}')[0], state()]);
+      }
+      answer(steps);
+    }
+    main();`;
+  const killed = Array.from({ length: 5 }, () => [0, 0, 'nvme (null)']);
+  expect(installed.guest(OPTIONS, program)).toEqual([
+    ...[[0, ['nvme vfio-pci']], [0], 'vfio-pci', [0, ['null vfio-pci']]],
+    ...[[0, ['vfio-pci nvme']], 'nvme (null)'],
+    ...[[0, ['nvme vfio-pci']], [0], [0, ['null nvme']], 'nvme (null)'],
+    ...[[0, 0], 'vfio-pci vfio-pci', [0, ['vfio-pci nvme']], 'nvme (null)'],
+    ...killed,
+  ]);
+});

@@ -110,6 +110,30 @@ test('interrupt remapping off, until Linux is told to trust the device', () => {
   ]);
 });
 
+test.each([
+  [
+    'AMD-Vi',
+    ['--iommu', 'amd', '--no-interrupt-remapping'],
+    'start .* kernel-irqchip=split and amd-iommu,intremap=on;',
+  ],
+  [
+    'virtio-iommu',
+    ['--iommu', 'virtio', '--append', 'iommufd.allow_unsafe_interrupts=0'],
+    'a virtio-iommu remaps no interrupts: start .* intel-iommu,intremap=on instead;',
+  ],
+])('%s without interrupt remapping: the advice is for that one', (kind, options, advice) => {
+  const program = `
+    const { checks } = iommufd(['doctor']);
+    const [iommu, interrupts] = ['iommu', 'interrupts'].map((name) => checks.find((check) => check.name === name));
+    answer([iommu.says, interrupts.status, interrupts.advice, attempt('${EDU}')]);`;
+  expect(installed.guest(options, program)).toEqual([
+    expect.stringContaining(kind),
+    'problem',
+    expect.stringMatching(advice),
+    'EPERM',
+  ]);
+});
+
 test('all well; then a user without permission, and a missing file, until what the doctor says is done', () => {
   const program = `
     const well = [doctor(), attempt('${EDU}')];

@@ -198,12 +198,18 @@ describe('npm run vm', () => {
   it('says what is wrong with the command line', () => {
     const { status, stderr } = main(['--cpus', 'many', 'true'], {});
     expect({ status, stderr }).toEqual({
-      status: 125,
+      status: 2,
       stderr: "vm: --cpus is a whole number from 1 to 255, not 'many'\n",
     });
-    expect(main(['--share', '/nonexistent', 'true'], {}).stderr).toBe(
-      'vm: --share /nonexistent: no such folder\n',
-    );
+    for (const [option, why] of [
+      ['--share', 'no such folder'],
+      ['--dump-tables', 'Path is a directory'],
+    ]) {
+      const path = option === '--share' ? '/nonexistent' : tmpdir();
+      const refused = main([option, path, 'true'], {});
+      expect([refused.status, refused.stderr.split('\n').length]).toEqual([125, 2]);
+      expect(refused.stderr).toContain(`vm: ${option} ${path}: ${why}`);
+    }
   });
 
   it('shows what QEMU says when it does not start', () => {
@@ -215,10 +221,11 @@ describe('npm run vm', () => {
   });
 
   it('gives help', () => {
-    expect(main(['--help'], {})).toMatchObject({
-      status: 0,
-      stderr: '',
-      stdout: expect.stringContaining('--iommu TYPE'),
-    });
+    for (const option of ['--help', '-h'])
+      expect(main([option], {})).toMatchObject({
+        status: 0,
+        stderr: '',
+        stdout: expect.stringContaining('--iommu TYPE'),
+      });
   });
 });

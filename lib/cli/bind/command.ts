@@ -17,7 +17,8 @@ step fails, the device goes back at once.
   --json   { "moved": [{ "bdf", "from", "to", "path" }] }: drivers, null for none, and the VFIO device file; the list is
            empty if the device was vfio-pci's already
 
-Exit status: 0 it is vfio-pci's, 1 it cannot be, 2 bad arguments, 3 it is in use, or another device of its group is.
+Exit status: 0 it is vfio-pci's, 1 it cannot be, 2 bad arguments, 3 it is in use, or another device of its group is, or
+another bind or unbind does not end.
 `;
 
 const unbindUsage = `iommufd unbind [--json] [--force] [--group] DEVICE
@@ -29,7 +30,8 @@ remembered of it, to the one that Linux chooses; it takes root.
   --group  with the devices of its IOMMU group that \`iommufd bind\` took
   --json   { "moved": [{ "bdf", "from", "to", "path" }] }: drivers, null for none; path is null
 
-Exit status: 0 it has its driver back, 1 it has not, 2 bad arguments, 3 a program has it open.
+Exit status: 0 it has its driver back, 1 it has not, 2 bad arguments, 3 a program has it open, or another bind or unbind
+does not end.
 `;
 
 const options = {

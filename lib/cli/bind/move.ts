@@ -4,7 +4,7 @@ import type { KernelFiles } from '../../kernel';
 import { findPciDevice, PCI_DEVICES, target, type PciDescription } from '../../sysfs';
 import { SELF_AS_ROOT } from '../system';
 import { readWord } from '../text-files';
-import type { DeviceRecord } from './records';
+import type { DeviceRecord, Records } from './records';
 
 export const VFIO_PCI = 'vfio-pci';
 export const DRIVERS = '/sys/bus/pci/drivers';
@@ -12,12 +12,22 @@ const PROBE = '/sys/bus/pci/drivers_probe';
 /** As sysfs says that there is no driver_override. */
 const NONE = '(null)';
 
-/** What to remember of a device. */
+/** What to remember of a device: how it is now. */
 export function recordOf(files: KernelFiles, device: PciDescription): DeviceRecord {
   const { bdf, vendorId, deviceId, driver = null } = device;
   const override = readWord(files, `${PCI_DEVICES}/${bdf}/driver_override`);
   const driverOverride = override === undefined || override === '' || override === NONE ? null : override;
-  return { bdf, vendorId, deviceId, driver, driverOverride };
+  const boot = readWord(files, '/proc/sys/kernel/random/boot_id') ?? null;
+  return { bdf, vendorId, deviceId, driver, driverOverride, boot };
+}
+
+/**
+ * What is remembered of a device from before it was taken for VFIO; undefined where nothing is, or where somebody has
+ * given it to another driver since: then what it is now counts. `now` is what recordOf says.
+ */
+export function takenFrom(records: Records, now: DeviceRecord): DeviceRecord | undefined {
+  const isTaken = now.driver === null || now.driver === VFIO_PCI || now.driverOverride === VFIO_PCI;
+  return isTaken ? records.find(now) : undefined;
 }
 
 /** Gives a device to vfio-pci. Throws IommuError; then it may be half of the way there. */

@@ -4,6 +4,7 @@
  */
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { lock } from './lock';
 
 /** A device as it was before. */
 export interface DeviceRecord {
@@ -15,12 +16,26 @@ export interface DeviceRecord {
   readonly driver: string | null;
   /** What driver_override said; null: nothing. */
   readonly driverOverride: string | null;
+  /** Which boot of Linux it was, as /proc/sys/kernel/random/boot_id has it; null: Linux does not say. */
+  readonly boot: string | null;
 }
+
+/** Tells devices apart. */
+export type DeviceIdentity = Pick<DeviceRecord, 'bdf' | 'vendorId' | 'deviceId' | 'boot'>;
 
 export const RECORDS = '/run/iommufd';
 
 export class Records {
-  constructor(readonly folder: string = RECORDS) {}
+  /** `patience`: milliseconds to wait for another process that has the lock. */
+  constructor(
+    readonly folder: string = RECORDS,
+    readonly patience?: number,
+  ) {}
+
+  /** For one process at a time; what it returns lets go. Throws as `lock` does. */
+  lock(): () => void {
+    return lock(this.folder, this.patience);
+  }
 
   /** Replaces what was remembered. Throws Node's errors. */
   save(record: DeviceRecord): void {
@@ -31,20 +46,26 @@ export class Records {
     renameSync(`${path}.new`, path);
   }
 
-  /** What is remembered of this device; undefined where nothing is, or it is another device's. */
-  find(device: Pick<DeviceRecord, 'bdf' | 'vendorId' | 'deviceId'>): DeviceRecord | undefined {
+  /** What is remembered of this device; undefined where nothing is, or it is another device's or boot's. */
+  find(device: DeviceIdentity): DeviceRecord | undefined {
     let record: unknown;
     try {
       record = JSON.parse(readFileSync(this.#path(device.bdf), 'utf8'));
     } catch {
       return undefined;
     }
-    if (!isRecord(record) || record.bdf !== device.bdf) return undefined;
-    return record.vendorId === device.vendorId && record.deviceId === device.deviceId ? record : undefined;
+    if (!isRecord(record)) return undefined;
+    const names = ['bdf', 'vendorId', 'deviceId', 'boot'] as const;
+    return names.every((name) => record[name] === device[name]) ? record : undefined;
   }
 
+  /** Where that is not allowed, the record stays: it counts for nothing while the device has a driver of its own. */
   forget(bdf: string): void {
-    rmSync(this.#path(bdf), { force: true });
+    try {
+      rmSync(this.#path(bdf), { force: true });
+    } catch {
+      // Why it stays does not matter to the device, which is back.
+    }
   }
 
   #path(bdf: string): string {
@@ -61,6 +82,7 @@ function isRecord(value: unknown): value is DeviceRecord {
     typeof record.vendorId === 'number' &&
     typeof record.deviceId === 'number' &&
     isName(record.driver) &&
-    isName(record.driverOverride)
+    isName(record.driverOverride) &&
+    isName(record.boot)
   );
 }

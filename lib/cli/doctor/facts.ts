@@ -29,7 +29,7 @@ export interface Facts {
   readonly parameters: readonly string[];
   /** Options of the kernel that are on, without CONFIG_; undefined when it does not say. */
   readonly options: ReadonlyMap<string, 'y' | 'm'> | undefined;
-  readonly processor: { readonly vendor: 'intel' | 'amd' | undefined; readonly virtual: boolean };
+  readonly processor: { readonly vendor: 'intel' | 'amd' | 'arm' | undefined; readonly virtual: boolean };
   /** Names of IOMMUs in sysfs: 'dmar0'. */
   readonly iommus: readonly string[];
   readonly groups: number;
@@ -63,8 +63,9 @@ export function gatherFacts(system: System, asked: readonly string[]): Facts {
   const { files, platform, simulated, user } = system;
   const release = readWord(files, '/proc/sys/kernel/osrelease');
   const all = listPciDevices(files);
-  const wanted =
-    asked.length > 0 ? asked.map((name) => findPciDevice(files, name)) : all.filter((one) => one.path);
+  // By address: one that was named twice is looked at once.
+  const named = new Map(asked.map((name) => findPciDevice(files, name)).map((one) => [one.bdf, one]));
+  const wanted = asked.length > 0 ? [...named.values()] : all.filter((one) => one.path);
   return {
     platform,
     simulated,
@@ -146,12 +147,21 @@ function readCompressed(files: KernelFiles, path: string): string | undefined {
 
 function readProcessor(files: KernelFiles): Facts['processor'] {
   const text = readText(files, '/proc/cpuinfo') ?? '';
+  if (/^CPU implementer\s*:/m.test(text)) return { vendor: 'arm', virtual: isQemu(files) };
   const vendor = /^vendor_id\s*:\s*(\w+)/m.exec(text)?.[1];
   const names = { GenuineIntel: 'intel', AuthenticAMD: 'amd', HygonGenuine: 'amd' } as const;
   return {
     vendor: vendor !== undefined && vendor in names ? names[vendor as keyof typeof names] : undefined,
     virtual: /^flags\s*:.*\bhypervisor\b/m.test(text),
   };
+}
+
+/** Arm's processors do not say that they are virtual; QEMU's machine 'virt' does, by ACPI or by device tree. */
+function isQemu(files: KernelFiles): boolean {
+  return (
+    readWord(files, '/sys/class/dmi/id/sys_vendor') === 'QEMU' ||
+    readText(files, '/proc/device-tree/compatible')?.startsWith('linux,dummy-virt') === true
+  );
 }
 
 /** VFIO's device files have a range of device numbers, from the start; some device may have one too. */
@@ -161,11 +171,14 @@ function hasDeviceFiles(files: KernelFiles, devices: readonly PciDescription[]):
   return numbers === undefined ? undefined : /^ *\d+ vfio-dev$/m.test(numbers);
 }
 
-/** By the interrupt controllers' names: Linux puts 'IR-' before those of x86 that are remapped; Arm's ITS always does. */
+/**
+ * By the interrupt controllers' names: Linux puts 'IR-' before those of x86 that are remapped; of Arm's, an ITS keeps the
+ * interrupts of devices apart, and a GICv2m does not.
+ */
 export function areRemapped(interrupts: string | undefined): boolean | undefined {
   if (interrupts === undefined) return undefined;
   if (/\s(IR-(IO-APIC|PCI-MSI)|ITS-)/.test(interrupts)) return true;
-  return /\s(IO-APIC|PCI-MSI)/.test(interrupts) ? false : undefined;
+  return /\s(IO-APIC|PCI-MSI|GICv2m-)/.test(interrupts) ? false : undefined;
 }
 
 /** CAP_IPC_LOCK (linux/capability.h). */

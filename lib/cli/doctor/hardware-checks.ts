@@ -22,7 +22,7 @@ export function iommu(facts: Facts): Finding {
     status: 'problem',
     says: `${says} is there, but no device is behind it`,
     advice: 'the log of the kernel says why',
-    commands: ['sudo dmesg | grep -i -e dmar -e iommu'],
+    commands: ['sudo dmesg | grep -i -e dmar -e amd-vi -e smmu -e iommu'],
   };
 }
 
@@ -44,19 +44,32 @@ function noIommu({ parameters, firmwareTable, processor }: Facts): Finding {
       ],
     };
   }
+  if (firmwareTable === 'VIOT')
+    return {
+      status,
+      says: `${says}, though the machine has a virtual one (its table VIOT)`,
+      advice: 'load its driver; the kernel may have it as a module',
+      commands: ['sudo modprobe virtio_iommu'],
+    };
+  // IORT is there for interrupts as well: it need not have an SMMU.
   return { status, says: `${says}: the firmware describes none`, ...switchOn(processor) };
 }
+
+/** Settings of firmware, by who makes the processor. */
+const SETTINGS = { intel: "'VT-d'", amd: "'IOMMU' or 'AMD-Vi'", arm: "'SMMU' or 'IOMMU'" } as const;
+
+const QEMU = {
+  x86: 'qemu-system-x86_64 -machine q35,kernel-irqchip=split -device intel-iommu,intremap=on,x-scalable-mode=on',
+  arm: 'qemu-system-aarch64 -machine virt,gic-version=3,iommu=smmuv3',
+} as const;
 
 function switchOn({ vendor, virtual }: Facts['processor']): Pick<Finding, 'advice' | 'commands'> {
   if (virtual)
     return {
       advice: 'this is a virtual machine: start it with an IOMMU, on its host',
-      commands: [
-        'qemu-system-x86_64 -machine q35,kernel-irqchip=split -device intel-iommu,intremap=on,x-scalable-mode=on # and the rest',
-      ],
+      commands: [`${vendor === 'arm' ? QEMU.arm : QEMU.x86} # and the rest`],
     };
-  const name =
-    vendor === 'amd' ? "'IOMMU' or 'AMD-Vi'" : vendor === 'intel' ? "'VT-d'" : "'VT-d', 'AMD-Vi' or 'IOMMU'";
+  const name = vendor === undefined ? "'VT-d', 'AMD-Vi' or 'IOMMU'" : SETTINGS[vendor];
   return {
     advice: `turn ${name} on in the setup of the firmware, which the command enters`,
     commands: ['sudo systemctl reboot --firmware-setup'],
@@ -88,8 +101,21 @@ export function interrupts({
   const off = parameters.find((one) => NOT_REMAPPED.test(one));
   if (off !== undefined)
     return { status: 'problem', says: `${refused}; '${off}' turned it off`, ...withoutParameter(off) };
-  const where = processor.virtual
-    ? 'start the virtual machine with kernel-irqchip=split and intel-iommu,intremap=on'
-    : "turn interrupt remapping (or 'x2APIC') on in the setup of the firmware";
-  return { status: 'problem', says: refused, advice: `${where}; ${anyway}`, commands: [TRUSTED] };
+  const advice = `${howToRemap(iommus.map(iommuKind), processor)}; ${anyway}`;
+  return { status: 'problem', says: refused, advice, commands: [TRUSTED] };
+}
+
+/** Who remaps interrupts: the IOMMU itself on x86, unless it is virtio's; Arm's interrupt controller. */
+function howToRemap(kinds: readonly string[], { vendor, virtual }: Facts['processor']): string {
+  if (vendor === 'arm')
+    return virtual
+      ? 'start the virtual machine with gic-version=3, whose ITS keeps interrupts apart'
+      : 'interrupts take an ITS (GICv3 or later) here, which the machine lacks or the firmware does not describe';
+  if (!virtual) return "turn interrupt remapping (or 'x2APIC') on in the setup of the firmware";
+  const start = 'start the virtual machine with kernel-irqchip=split and';
+  if (kinds.includes('AMD-Vi')) return `${start} amd-iommu,intremap=on`;
+  if (kinds.includes('Intel VT-d')) return `${start} intel-iommu,intremap=on`;
+  return kinds.includes('virtio-iommu')
+    ? `a virtio-iommu remaps no interrupts: ${start} intel-iommu,intremap=on instead`
+    : `${start} an IOMMU that remaps interrupts, such as intel-iommu,intremap=on`;
 }

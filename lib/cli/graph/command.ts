@@ -1,8 +1,8 @@
 /** `iommufd graph`: draws an Iommu's state. */
 import { writeFileSync } from 'node:fs';
-import { EXIT, parseCommand, type Output } from '../command';
+import { endWhenUnread, EXIT, parseCommand, printJson, type Output } from '../command';
 import { modelOf } from './model';
-import { readState, StateError } from './state';
+import { fileError, readState, StateError } from './state';
 import { drawSvg } from './svg';
 
 export const usage = `iommufd graph [--json] [--output FILE] PROGRAM | STATE.json
@@ -23,15 +23,26 @@ export async function run(args: string[], output: Output): Promise<number> {
   const parsed = parseCommand({ usage, options, words: [1, 1] }, args, output);
   if (typeof parsed === 'number') return parsed;
   const { values, positionals } = parsed;
+  endWhenUnread();
   try {
     const states = await readState(positionals[0]);
     const text = values.json ? `${JSON.stringify(states, undefined, 2)}\n` : drawSvg(states.map(modelOf));
     if (values.output === undefined) output.out(text);
-    else writeFileSync(values.output, text);
+    else write(values.output, text);
     return EXIT.done;
   } catch (problem) {
     if (!(problem instanceof StateError)) throw problem;
-    output.error(`${problem.message}\n`);
+    const { code, message } = problem;
+    if (values.json) printJson(output, { error: { code, message } });
+    else output.error(`${message}\n`);
     return EXIT.failed;
+  }
+}
+
+function write(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (error) {
+    throw fileError(path, error);
   }
 }
