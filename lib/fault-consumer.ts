@@ -34,6 +34,8 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   #generation = 0;
   #seen = 0;
   #invalid = false;
+  /** The generation of a group of which another consumer has taken a part before; 0: of none. */
+  #begun = 0;
   #group: FaultGroup | undefined;
   #at = 0;
 
@@ -43,6 +45,7 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     this.#words = ring.words;
     this.#bytes = new Uint8Array(ring.words.buffer);
     this.#view = new FaultView(ring.words, () => this.#keep());
+    this.#begun = ring.partial;
   }
 
   /**
@@ -87,7 +90,7 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     while (this.position !== this.end) {
       const at = ring.slot(this.position);
       this.position = (this.position + 1) | 0;
-      if (this.#open || (words[at + FLAGS] & LAST_PAGE) === 0) {
+      if (this.#open || this.#begun !== 0 || (words[at + FLAGS] & LAST_PAGE) === 0) {
         this.#visit(at, this.position !== head, callback);
         continue;
       }
@@ -160,7 +163,9 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     this.#cookie = this.#words[at + GROUP_COOKIE] >>> 0;
     this.#generation = generation;
     this.#seen = 1;
-    this.#invalid = false;
+    // Nobody can tell any more what was to become of the rest.
+    this.#invalid = this.#begun !== 0 && generation === this.#begun;
+    this.#begun = 0;
     this.#group = undefined;
   }
 
@@ -241,6 +246,13 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   protected override batchDone(): void {
     this.ring.publishResponses();
+    const partial = this.#open ? this.#generation : 0;
+    if (this.ring.partial !== partial) this.ring.partial = partial;
+  }
+
+  protected override takenBack(): void {
+    this.#begun = this.ring.partial;
+    super.takenBack();
   }
 
   /** False if nobody waited for one of them. */

@@ -152,7 +152,7 @@ export class FaultQueue extends FaultConsumer {
 
   #lendDoorbells(port: MessagePort): void {
     port.on('message', () => this.#pump.pass());
-    const result = this.#pump.start(() => port.postMessage(null));
+    const result = this.#pump.start(() => port.postMessage(null), false);
     if (result < 0) throw failure(result, { syscall: 'poll' });
     // From here on the pump says when it sleeps.
     this.#pump.pass();
@@ -160,13 +160,16 @@ export class FaultQueue extends FaultConsumer {
 
   /**
    * Takes the consumer's side back; close the other consumer first. What it has taken and not answered waits until its
-   * device is detached.
+   * device is detached; a group of which it has taken a part is answered 'invalid' when the rest has its answers.
    */
   unshare(): void {
     const end = this.#lent;
     this.#lent = undefined;
     end?.();
-    if (end && !this.closed) this.takenBack();
+    if (!end || this.closed) return;
+    // What it has answered, and its message of that may not have come.
+    this.#pump.flush();
+    this.takenBack();
   }
 
   protected override beforeClose(): void {

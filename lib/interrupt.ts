@@ -210,8 +210,7 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
     if (result < 0) throw failure(result, { syscall: 'read' });
     if (result === 0) return 0;
     this.#unmaskNext = this.#lines.automasked;
-    // Listeners ask for nothing: once the caller has silenced the device, theirs may come.
-    if (this.listenerCount('interrupt') > 0) setImmediate(() => this.#unmaskDelivered());
+    this.#unmaskForOthers();
     return result;
   }
 
@@ -334,12 +333,18 @@ export class Interrupt extends EventEmitter<InterruptEvents> {
     const waited = this.#stream.waiting;
     if (waited) this.#stream.push(count);
     // Who waits alone unmasks it by asking for the next.
-    if (waited && this.listenerCount('interrupt') === 0) return;
+    if (waited && this.listenerCount('interrupt') === 0) return this.#unmaskForOthers();
     try {
       this.emit('interrupt', count);
     } finally {
       this.#unmaskDelivered();
     }
+  }
+
+  /** Listeners, and who waits already, ask for nothing: theirs may come once who was served has silenced the device. */
+  #unmaskForOthers(): void {
+    if (this.#unmaskNext && (this.#stream.waiting || this.listenerCount('interrupt') > 0))
+      setImmediate(() => this.#unmaskDelivered());
   }
 
   #unmaskDelivered(): void {

@@ -89,11 +89,14 @@ abstract class RemoteLink implements Link {
     port?.on('close', () => {
       this.takenBack = true;
       this.wake?.();
+      this.stopHearing();
     });
     port?.unref();
   }
 
   abstract kick(): void;
+  /** The doorbell is another's. */
+  protected stopHearing(): void {}
   abstract start(wake: () => void): number;
   abstract stop(): void;
   abstract close(): void;
@@ -142,11 +145,15 @@ class DescriptorLink extends RemoteLink {
 
   override start(wake: () => void): number {
     this.wake = wake;
-    return this.#doorbell.start(wake);
+    return this.takenBack ? 0 : this.#doorbell.start(wake);
   }
 
   override stop(): void {
     this.#doorbell.stop();
+  }
+
+  protected override stopHearing(): void {
+    this.#doorbell.close();
   }
 
   override close(): void {

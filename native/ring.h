@@ -41,8 +41,9 @@ struct ring_header {
   uint32_t wakeups; /* doorbells rung */
   uint32_t unused1[12];
   /* The consumer's. */
-  uint32_t tail; /* records consumed */
-  uint32_t unused2[15];
+  uint32_t tail;    /* records consumed */
+  uint32_t partial; /* generation of a group taken in part; 0: of none */
+  uint32_t unused2[14];
   uint32_t consumer_waiting;
   uint32_t unused3[15];
   uint32_t response_head; /* responses written, by the consumer */

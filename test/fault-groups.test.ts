@@ -1,5 +1,5 @@
 /** Page request groups of several pages, which the kernel's mock device cannot make. */
-import { Iommu } from '../lib';
+import { FaultConsumer, Iommu } from '../lib';
 import { Machine } from '../lib/sim';
 import * as reg from '../lib/sim/devices/dma-engine-registers';
 import { fill, until } from './contract/support';
@@ -70,4 +70,17 @@ test('one invalid page makes the group invalid', async () => {
   expect(status() >>> reg.STATUS_ERROR_SHIFT).toBe(reg.ERROR_PAGE_INVALID);
   expect(target.bytes.every((byte) => byte === 0)).toBe(true);
   iommu.close();
+});
+
+// Found by a review: nobody had answered the first page, and the device was told that all of them were there.
+test('a group that another consumer has begun is refused, not answered as if nothing had been taken', async () => {
+  const { queue, status } = setUp();
+  const consumer = FaultConsumer.open(queue.share().ring);
+  await consumer.next();
+  consumer.close();
+  queue.unshare();
+  expect(queue.drain((fault) => fault.respond('success'))).toBe(PAGES - 1);
+  await until(() => (status() & reg.STATUS_BUSY) === 0);
+  expect(status() >>> reg.STATUS_ERROR_SHIFT).toBe(reg.ERROR_PAGE_INVALID);
+  expect(queue.counters).toMatchObject({ published: PAGES, consumed: PAGES, refused: 0 });
 });

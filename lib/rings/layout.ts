@@ -46,6 +46,8 @@ export const ring = {
   wakeups: 0x4c,
   /** The consumer's: records consumed so far. */
   tail: 0x80,
+  /** The consumer's: the generation of a group of which it has taken a part; 0: of none. For who is the next consumer. */
+  partial: 0x84,
   /** 1: the consumer is about to sleep, or does; whoever publishes has to ring. */
   consumerWaiting: 0xc0,
   /** The consumer's: responses written so far. */

@@ -12,8 +12,11 @@ export interface Link {
   flush(): number;
   /** There is room again for what the pump held back. */
   kick(): void;
-  /** From now on records come by themselves; `wake` is called when the consumer's doorbell rings. */
-  start(wake: () => void): number;
+  /**
+   * From now on records come by themselves; `wake` is called when the consumer's doorbell rings. `keep`: that keeps the
+   * process alive, unless it is said otherwise.
+   */
+  start(wake: () => void, keep?: boolean): number;
   /** Nobody waits any more: it keeps nothing alive. `wake` is still called when the pump ends. */
   stop(): void;
   /** The group waits for its response, as far as can be told here. */

@@ -33,6 +33,7 @@ import {
 const IDENTITY = field.identity >> 2;
 const HEAD = field.head >> 2;
 const TAIL = field.tail >> 2;
+const PARTIAL = field.partial >> 2;
 const CONSUMER_WAITING = field.consumerWaiting >> 2;
 const RESPONSE_HEAD = field.responseHead >> 2;
 const RESPONSE_TAIL = field.responseTail >> 2;
@@ -112,6 +113,15 @@ export class Ring {
   /** Index of the next record to be consumed. */
   get tail(): number {
     return Atomics.load(this.words, TAIL);
+  }
+
+  /** The generation of a group of which the consumer, or the one before it, has taken a part; 0: of none. */
+  get partial(): number {
+    return this.words[PARTIAL];
+  }
+
+  set partial(generation: number) {
+    this.words[PARTIAL] = generation;
   }
 
   /** Records that may be consumed; 0 where the consumer's index makes no sense, for which the pump ends. */

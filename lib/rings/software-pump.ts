@@ -20,6 +20,8 @@ const BATCH = 512;
 /** The kernel's struct iommu_hwpt_page_response: cookie and code. */
 const KERNEL_RESPONSE = 8;
 const RESPONSE_INVALID = 1;
+/** Milliseconds. */
+const A_DAY = 86_400_000;
 const [COOKIE, CODE, GENERATION] = [response.groupCookie >> 2, response.code >> 2, response.generation >> 2];
 
 export class SoftwarePump implements Pump {
@@ -49,8 +51,11 @@ export class SoftwarePump implements Pump {
   #paused = 0;
   #rung = false;
   #wake: (() => void) | undefined;
-  /** Somebody waits. */
+  /** Somebody waits, and so the process stays. */
   #waited = false;
+  #kept = false;
+  /** Keeps it where there is no watch that does. */
+  #keeper: NodeJS.Timeout | undefined;
   #watch: Watch | undefined;
 
   constructor(kernel: Kernel, fd: number, ring: Ring, { limit }: PumpOptions) {
@@ -107,16 +112,17 @@ export class SoftwarePump implements Pump {
     this.flush();
   }
 
-  start(wake: () => void): number {
+  start(wake: () => void, keep = true): number {
     this.#wake = wake;
     this.#waited = true;
+    this.#kept = keep;
     // What was answered while nobody waited has made room, perhaps.
     if (this.#blocked) this.#move(true);
     return this.#follow();
   }
 
   stop(): void {
-    this.#waited = false;
+    this.#waited = this.#kept = false;
     this.#follow();
   }
 
@@ -153,6 +159,8 @@ export class SoftwarePump implements Pump {
       this.#wake?.();
     }
     this.#wake = undefined;
+    this.#waited = this.#kept = false;
+    clearInterval(this.#keeper);
     this.#watch?.close();
     this.#watch = undefined;
     this.#paused = Infinity;
@@ -163,22 +171,22 @@ export class SoftwarePump implements Pump {
    * more than a fault. Not so where there is no room: the file is ready for as long as nobody reads.
    */
   #follow(): number {
+    clearInterval(this.#keeper);
     if (this.#blocked || this.#ring.error !== 0) {
       this.#watch?.close();
       this.#watch = undefined;
+      if (this.#kept && this.#ring.error === 0) this.#keeper = setInterval(() => {}, A_DAY);
       return 0;
     }
-    if (!this.#waited) {
-      this.#watch?.unref();
-      return 0;
-    }
-    if (this.#watch) {
-      this.#watch.ref();
+    if (!this.#waited || this.#watch) {
+      if (this.#kept) this.#watch?.ref();
+      else this.#watch?.unref();
       return 0;
     }
     const watch = this.#kernel.watch(this.#fd, POLLIN, (ready) => this.#ready(ready));
     if (typeof watch === 'number') return watch;
     this.#watch = watch;
+    if (!this.#kept) watch.unref();
     return 0;
   }
 

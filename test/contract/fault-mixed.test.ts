@@ -193,6 +193,29 @@ describe('a loan', () => {
     consumer.close();
   });
 
+  test('leaves no answer behind, and no ear at the doorbell', async () => {
+    const { queue, raise } = setUp();
+    const { ring } = queue as unknown as { ring: { responses: number } };
+    const consumer = FaultConsumer.open(queue.share().ring);
+    raise(1);
+    await consumer.ready();
+    consumer.drain(answer);
+    const waiting = consumer.next().catch((error: unknown) => error);
+    queue.unshare();
+    expect(await waiting).toMatchObject({ code: 'EBADF' });
+    expect(ring.responses).toBe(0);
+    // The other consumer is not closed, and hears nothing any more.
+    for (let page = 2; page < 12; page++) {
+      const next = queue.next({ timeout: 20_000 });
+      await sleep(2);
+      raise(page);
+      const fault = await next;
+      expect(pageOf(fault)).toBe(page);
+      answer(fault);
+    }
+    consumer.close();
+  });
+
   test('of a queue that is closed is no other queue’s, and nobody waits for its answers', async () => {
     const { iommu, device, queue, space, raise } = setUp();
     raise(1);

@@ -141,6 +141,27 @@ describe('INTx reaches its listener again', () => {
   });
 });
 
+test('INTx reaches everybody who waits, and who waits beside take()', async () => {
+  const { interrupt, raise, acknowledge } = openInterrupt('intx');
+  const waits = [interrupt.next(), interrupt.next(), interrupt.next()];
+  let served = 0;
+  for (const wait of waits) {
+    raise();
+    expect(await wait).toBeGreaterThanOrEqual(1);
+    acknowledge();
+    served++;
+  }
+  expect(served).toBe(3);
+  for (let round = 0; round < 3; round++) {
+    const wait = interrupt.next();
+    raise();
+    if (interrupt.take() > 0) acknowledge();
+    raise();
+    expect(await wait).toBeGreaterThanOrEqual(1);
+    acknowledge();
+  }
+});
+
 test('deliveries end by a signal, by the timeout of a wait, and with the interrupt', async () => {
   const { device, interrupt } = openInterrupt('msi');
   const controller = new AbortController();

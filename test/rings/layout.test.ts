@@ -23,6 +23,7 @@ const HEADER_FIELDS: Record<keyof typeof layout.ring, string> = {
   length: 'length',
   sourceBytes: 'source_bytes',
   identity: 'identity',
+  partial: 'partial',
   head: 'head',
   dropped: 'dropped',
   error: 'error',
