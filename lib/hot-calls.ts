@@ -15,11 +15,11 @@ export const MOST_IN_BATCH = Math.min(MOST_CALLS, Math.floor((CALL_PAGE_BYTES - 
 // Kept here: what a module passes on from others it passes on through a function.
 const { IOMMU_IOAS_MAP, IOMMU_IOAS_MAP_FILE, IOMMU_IOAS_COPY, IOMMU_IOAS_UNMAP, IOMMU_HWPT_INVALIDATE } =
   uapi;
-const MAP = IOMMU_IOAS_MAP.struct.offsets;
-const MAP_FILE = IOMMU_IOAS_MAP_FILE.struct.offsets;
-const COPY = IOMMU_IOAS_COPY.struct.offsets;
-const UNMAP = IOMMU_IOAS_UNMAP.struct.offsets;
-const INVALIDATE = IOMMU_HWPT_INVALIDATE.struct.offsets;
+const MAP = inWords(IOMMU_IOAS_MAP.struct.offsets);
+const MAP_FILE = inWords(IOMMU_IOAS_MAP_FILE.struct.offsets);
+const COPY = inWords(IOMMU_IOAS_COPY.struct.offsets);
+const UNMAP = inWords(IOMMU_IOAS_UNMAP.struct.offsets);
+const INVALIDATE = inWords(IOMMU_HWPT_INVALIDATE.struct.offsets);
 const INVALIDATE_BYTES = IOMMU_HWPT_INVALIDATE.struct.size;
 /** The entries of an invalidation lie behind its own struct. */
 const ENTRIES_AT = CALL_STRUCTS_AT + STRIDE;
@@ -48,7 +48,9 @@ export interface Placing {
 
 export class HotCalls {
   readonly #page: CallPage;
-  readonly #view: DataView;
+  /** The page: words of 32 and of 64 bits. */
+  readonly #words: Uint32Array;
+  readonly #wide: BigUint64Array;
   readonly #bytes: Uint8Array;
   readonly #entries: bigint;
 
@@ -58,7 +60,8 @@ export class HotCalls {
     readonly fd: number,
   ) {
     this.#page = kernel.callPage();
-    this.#view = new DataView(this.#page.buffer);
+    this.#words = new Uint32Array(this.#page.buffer);
+    this.#wide = new BigUint64Array(this.#page.buffer);
     this.#bytes = new Uint8Array(this.#page.buffer);
     this.#entries = this.#page.address + BigInt(ENTRIES_AT);
   }
@@ -67,29 +70,29 @@ export class HotCalls {
 
   /** Memory at `address` of the process. */
   writeMap(index: number, { ioasId, flags, length, iova }: Placing, address: number): HotRow {
-    const at = placeOf(index);
-    const view = this.#view;
-    view.setUint32(at + MAP.size, MAP_BYTES, true);
-    view.setUint32(at + MAP.flags, flags, true);
-    view.setUint32(at + MAP.ioas_id, ioasId, true);
-    view.setUint32(at + MAP.__reserved, 0, true);
+    const at = wordOf(index);
+    const words = this.#words;
+    words[at + MAP.size] = MAP_BYTES;
+    words[at + MAP.flags] = flags;
+    words[at + MAP.ioas_id] = ioasId;
+    words[at + MAP.__reserved] = 0;
     this.#writeNumber(at + MAP.user_va, address);
     this.#writeNumber(at + MAP.length, length);
-    view.setBigUint64(at + MAP.iova, iova, true);
+    this.#wide[(at + MAP.iova) >> 1] = iova;
     return IOMMU_IOAS_MAP;
   }
 
   /** A file from byte `start` on. */
   writeMapFile(index: number, { ioasId, flags, length, iova }: Placing, fd: number, start: number): HotRow {
-    const at = placeOf(index);
-    const view = this.#view;
-    view.setUint32(at + MAP_FILE.size, MAP_FILE_BYTES, true);
-    view.setUint32(at + MAP_FILE.flags, flags, true);
-    view.setUint32(at + MAP_FILE.ioas_id, ioasId, true);
-    view.setInt32(at + MAP_FILE.fd, fd, true);
+    const at = wordOf(index);
+    const words = this.#words;
+    words[at + MAP_FILE.size] = MAP_FILE_BYTES;
+    words[at + MAP_FILE.flags] = flags;
+    words[at + MAP_FILE.ioas_id] = ioasId;
+    words[at + MAP_FILE.fd] = fd;
     this.#writeNumber(at + MAP_FILE.start, start);
     this.#writeNumber(at + MAP_FILE.length, length);
-    view.setBigUint64(at + MAP_FILE.iova, iova, true);
+    this.#wide[(at + MAP_FILE.iova) >> 1] = iova;
     return IOMMU_IOAS_MAP_FILE;
   }
 
@@ -100,26 +103,26 @@ export class HotCalls {
     source: number,
     sourceIova: bigint,
   ): HotRow {
-    const at = placeOf(index);
-    const view = this.#view;
-    view.setUint32(at + COPY.size, COPY_BYTES, true);
-    view.setUint32(at + COPY.flags, flags, true);
-    view.setUint32(at + COPY.dst_ioas_id, ioasId, true);
-    view.setUint32(at + COPY.src_ioas_id, source, true);
+    const at = wordOf(index);
+    const words = this.#words;
+    words[at + COPY.size] = COPY_BYTES;
+    words[at + COPY.flags] = flags;
+    words[at + COPY.dst_ioas_id] = ioasId;
+    words[at + COPY.src_ioas_id] = source;
     this.#writeNumber(at + COPY.length, length);
-    view.setBigUint64(at + COPY.dst_iova, iova, true);
-    view.setBigUint64(at + COPY.src_iova, sourceIova, true);
+    this.#wide[(at + COPY.dst_iova) >> 1] = iova;
+    this.#wide[(at + COPY.src_iova) >> 1] = sourceIova;
     return IOMMU_IOAS_COPY;
   }
 
   writeUnmap(index: number, ioasId: number, iova: bigint, length: bigint | number): HotRow {
-    const at = placeOf(index);
-    const view = this.#view;
-    view.setUint32(at + UNMAP.size, UNMAP_BYTES, true);
-    view.setUint32(at + UNMAP.ioas_id, ioasId, true);
-    view.setBigUint64(at + UNMAP.iova, iova, true);
+    const at = wordOf(index);
+    const words = this.#words;
+    words[at + UNMAP.size] = UNMAP_BYTES;
+    words[at + UNMAP.ioas_id] = ioasId;
+    this.#wide[(at + UNMAP.iova) >> 1] = iova;
     if (typeof length === 'number') this.#writeNumber(at + UNMAP.length, length);
-    else view.setBigUint64(at + UNMAP.length, length, true);
+    else this.#wide[(at + UNMAP.length) >> 1] = length;
     return IOMMU_IOAS_UNMAP;
   }
 
@@ -128,16 +131,16 @@ export class HotCalls {
    * most.
    */
   writeInvalidate(id: number, type: number, entries: readonly Uint8Array[]): HotRow {
-    const view = this.#view;
-    const at = CALL_STRUCTS_AT;
+    const words = this.#words;
+    const at = wordOf(0);
     const length = entries.length > 0 ? entries[0].length : 0;
-    view.setUint32(at + INVALIDATE.size, INVALIDATE_BYTES, true);
-    view.setUint32(at + INVALIDATE.hwpt_id, id, true);
-    view.setBigUint64(at + INVALIDATE.data_uptr, this.#entries, true);
-    view.setUint32(at + INVALIDATE.data_type, type, true);
-    view.setUint32(at + INVALIDATE.entry_len, length, true);
-    view.setUint32(at + INVALIDATE.entry_num, entries.length, true);
-    view.setUint32(at + INVALIDATE.__reserved, 0, true);
+    words[at + INVALIDATE.size] = INVALIDATE_BYTES;
+    words[at + INVALIDATE.hwpt_id] = id;
+    this.#wide[(at + INVALIDATE.data_uptr) >> 1] = this.#entries;
+    words[at + INVALIDATE.data_type] = type;
+    words[at + INVALIDATE.entry_len] = length;
+    words[at + INVALIDATE.entry_num] = entries.length;
+    words[at + INVALIDATE.__reserved] = 0;
     for (let i = 0; i < entries.length; i++) this.#bytes.set(entries[i], ENTRIES_AT + i * length);
     return IOMMU_HWPT_INVALIDATE;
   }
@@ -167,30 +170,37 @@ export class HotCalls {
   /** Where the memory of mapping request `index` went. */
   mappedAt(index: number, row: HotRow): bigint {
     const offset = row === IOMMU_IOAS_COPY ? COPY.dst_iova : MAP.iova;
-    return this.#view.getBigUint64(placeOf(index) + offset, true);
+    return this.#wide[(wordOf(index) + offset) >> 1];
   }
 
   /** Entries of the invalidation that were carried out. */
   get invalidated(): number {
-    return this.#view.getUint32(CALL_STRUCTS_AT + INVALIDATE.entry_num, true);
+    return this.#words[wordOf(0) + INVALIDATE.entry_num];
   }
 
   /** Bytes that the first request unmapped. */
   get unmapped(): number {
-    return this.#readNumber(CALL_STRUCTS_AT + UNMAP.length);
+    const at = wordOf(0) + UNMAP.length;
+    return this.#words[at] + this.#words[at + 1] * TWO_32;
   }
 
-  /** Below 2^53. */
+  /** Below 2^53. A store takes what a word has room for. */
   #writeNumber(at: number, value: number): void {
-    this.#view.setUint32(at, value, true);
-    this.#view.setUint32(at + 4, value / TWO_32, true);
-  }
-
-  #readNumber(at: number): number {
-    return this.#view.getUint32(at, true) + this.#view.getUint32(at + 4, true) * TWO_32;
+    this.#words[at] = value;
+    this.#words[at + 1] = value / TWO_32;
   }
 }
 
 function placeOf(index: number): number {
   return CALL_STRUCTS_AT + index * STRIDE;
+}
+
+/** Of the struct of call `index`. */
+function wordOf(index: number): number {
+  return placeOf(index) >> 2;
+}
+
+/** Offsets in words of 32 bits. */
+function inWords<T extends Readonly<Record<string, number>>>(offsets: T): T {
+  return Object.fromEntries(Object.entries(offsets).map(([name, offset]) => [name, offset >> 2])) as T;
 }

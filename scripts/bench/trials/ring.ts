@@ -6,7 +6,7 @@ import { Meter, produceIntoRing, SLICE } from './producer';
 /** Latencies that are taken at least. */
 const LEAST = 100;
 /** Not counted: the JIT has not seen the path often enough. */
-const COLD = 300;
+const COLD = 2000;
 
 /** As fast as they come. */
 async function faults(consumer: FaultConsumer): Promise<void> {
