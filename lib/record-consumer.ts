@@ -47,7 +47,7 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
     this.#stream = new EventStream({
       start: () => this.#listen(),
       stop: () => this.#mayRest(),
-      served: () => this.#restSoon(),
+      served: () => queueMicrotask(this.#restSoon),
     });
   }
 
@@ -68,7 +68,8 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
     if (callback !== undefined) checkFunction('callback', callback);
     this.#requireConsumer();
     if (this.busy) throw refusal('EBUSY', `${this.label} is being drained`, READ);
-    const items = this.#stream.take().filter((item) => !this.isSettled(item));
+    this.#tidy();
+    const items = this.#stream.empty ? [] : this.#stream.take();
     const any = items.length;
     if (!callback) {
       this.#drainRing(() => {
@@ -296,13 +297,13 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
   }
 
   /** Who was woken most often waits again at once: in the next turn of the event loop it is seen whether nobody does. */
-  #restSoon(): void {
+  readonly #restSoon = (): void => {
     if (!this.#listening || this.#rest || this.#wanted) return;
     this.#rest = setImmediate(() => {
       this.#rest = undefined;
       this.#mayRest();
     });
-  }
+  };
 
   /** Listens no more. */
   protected rest(): void {
@@ -329,7 +330,8 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
   #deliver(): void {
     if (this.#readiness.length > 0 && this.#any) {
       for (const waiter of this.#readiness.splice(0)) waiter.resolve();
-      this.#restSoon();
+      // Behind those, who likely wait again: then there is nothing to do.
+      queueMicrotask(this.#restSoon);
     }
     while (!this.closed && this.#any) {
       if (this.#stream.waiting) this.#keep(1);

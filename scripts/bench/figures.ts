@@ -84,7 +84,7 @@ function ringWakeup(at: string, what: string): Figure {
     about: `from the publication of a fault to a consumer that slept, ${what}`,
     unit: 'ns',
     ours: [script('ring', at)],
-    peers: { C: [c('ring', at)] },
+    peers: { C: [c('ring', at)], 'event loop': [script('event-loop', at)] },
   };
 }
 

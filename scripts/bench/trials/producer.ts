@@ -26,6 +26,19 @@ function watchOver(producer: ChildProcess): void {
 
 /** A producer that fills a ring, and the consumer of it; or why there can be none. */
 export function produceIntoRing(way: 'fast' | 'slow'): FaultConsumer | Unavailable {
+  const made = startProducer(way);
+  return 'unavailable' in made ? made : FaultConsumer.open(made.share);
+}
+
+/** The same without a consumer: the ring, and `listen`, whose callback the event loop makes when the doorbell rings. */
+export function produceForLoop() {
+  const made = startProducer('slow');
+  if ('unavailable' in made) return made;
+  const { kernel, ring, share } = made;
+  return { ring, listen: (callback: () => void) => kernel.rings.watchCounter(share.doorbell, callback) };
+}
+
+function startProducer(way: 'fast' | 'slow') {
   const kernel = LinuxKernel.load();
   if ('reason' in kernel) return { unavailable: kernel.reason };
   const program = compile('ring-producer');
@@ -39,10 +52,10 @@ export function produceIntoRing(way: 'fast' | 'slow'): FaultConsumer | Unavailab
   const length = ringBytes(shape);
   const memory = kernel.allocate(length, { memfd: true });
   if (typeof memory === 'number') throw new Error(`allocate: ${memory}`);
-  Ring.create(memory.bytes.buffer, shape);
+  const ring = Ring.create(memory.bytes.buffer, shape);
   const [doorbell, kick] = [kernel.eventfd(0, EFD_NONBLOCK), kernel.eventfd(0, 0)];
   watchOver(spawn(program, [way], { stdio: ['ignore', 'ignore', 'inherit', memory.fd, doorbell, kick] }));
-  return FaultConsumer.open({ kind: 'memfd', memfd: memory.fd, length, doorbell, kick });
+  return { kernel, ring, share: { kind: 'memfd', memfd: memory.fd, length, doorbell, kick } as const };
 }
 
 /** A producer that writes the kernel's records into a pipe: its end to read from. */
@@ -60,6 +73,33 @@ export function produceIntoPipe(): number | Unavailable {
   watchOver(spawn(program, ['pipe'], { stdio: ['ignore', writer, 'inherit'] }));
   closeSync(writer);
   return reader;
+}
+
+/** Latencies that are taken at least. */
+const LEAST = 100;
+/** Not counted: the JIT has not seen the path often enough. */
+const COLD = 2000;
+
+/** How long each of a consumer's wake-ups took, in nanoseconds. */
+export class Latencies {
+  readonly #start = performance.now();
+  readonly #all: number[] = [];
+
+  constructor(readonly milliseconds: number) {}
+
+  add(latency: number): void {
+    this.#all.push(latency);
+  }
+
+  get done(): boolean {
+    return performance.now() - this.#start >= 4 * this.milliseconds && this.#all.length >= COLD + LEAST;
+  }
+
+  /** The median, or the 99th percentile. */
+  at(which: string): number {
+    const sorted = this.#all.slice(COLD).sort((a, b) => a - b);
+    return sorted[Math.trunc((which === 'p99' ? 0.99 : 0.5) * sorted.length)];
+  }
 }
 
 /** Checks that every fault comes once and in order, and takes the time of each slice of them. */

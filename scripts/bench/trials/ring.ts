@@ -1,12 +1,7 @@
 /** Trial: faults of a producer in C, through a ring. Arguments: faults, p50 or p99; milliseconds. */
 import type { FaultConsumer, FaultView } from '../../../lib';
 import { report, reportUnavailable } from './measure';
-import { Meter, produceIntoRing, SLICE } from './producer';
-
-/** Latencies that are taken at least. */
-const LEAST = 100;
-/** Not counted: the JIT has not seen the path often enough. */
-const COLD = 2000;
+import { Latencies, Meter, produceIntoRing, SLICE } from './producer';
 
 /** As fast as they come. */
 async function faults(consumer: FaultConsumer): Promise<void> {
@@ -22,19 +17,17 @@ async function faults(consumer: FaultConsumer): Promise<void> {
 }
 
 /** Nanoseconds from publication to the callback, of a consumer that slept. */
-async function wakeups(consumer: FaultConsumer, at: number, milliseconds: number): Promise<number> {
-  const latencies: number[] = [];
+async function wakeups(consumer: FaultConsumer, at: string, milliseconds: number): Promise<number> {
+  const latencies = new Latencies(milliseconds);
   const visit = (record: FaultView) => {
-    latencies.push(Number(process.hrtime.bigint() - record.timestamp));
+    latencies.add(Number(process.hrtime.bigint() - record.timestamp));
     record.respond('success');
   };
-  const start = performance.now();
-  while (performance.now() - start < 4 * milliseconds || latencies.length < COLD + LEAST) {
+  while (!latencies.done) {
     await consumer.ready();
     consumer.drain(visit);
   }
-  const sorted = latencies.slice(COLD).sort((a, b) => a - b);
-  return sorted[Math.trunc(at * sorted.length)];
+  return latencies.at(at);
 }
 
 async function main(): Promise<void> {
@@ -42,7 +35,7 @@ async function main(): Promise<void> {
   const consumer = produceIntoRing(what === 'faults' ? 'fast' : 'slow');
   if ('unavailable' in consumer) return reportUnavailable(consumer.unavailable);
   if (what === 'faults') return faults(consumer);
-  report(await wakeups(consumer, what === 'p99' ? 0.99 : 0.5, Number(milliseconds)));
+  report(await wakeups(consumer, what, Number(milliseconds)));
   process.exit(0);
 }
 
