@@ -19,7 +19,7 @@ function measure(scenario: string): ReturnType<typeof measureOnce> {
 function measureOnce(scenario: string): { bytes: number; collections: number; refused: number } {
   const { IOMMUFD_STRICT: _, NODE_OPTIONS: __, ...env } = process.env;
   const program = join(__dirname, 'dma-garbage.js');
-  const flags = ['--min-semi-space-size=64', '--max-semi-space-size=64'];
+  const flags = ['--expose-gc', '--min-semi-space-size=64', '--max-semi-space-size=64'];
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
     [...flags, program, scenario, String(REQUESTS)],
