@@ -60,9 +60,9 @@ export class EventStream<T> {
     return this.#buffer.shift();
   }
 
-  /** Removes those that are buffered and that `which` names. */
-  discard(which: (event: T) => boolean): void {
-    if (this.#buffer.some(which)) this.#buffer = this.#buffer.filter((event) => !which(event));
+  /** Removes those that are buffered up to the first that `which` does not name. */
+  skip(which: (event: T) => boolean): void {
+    while (this.#buffer.length > 0 && which(this.#buffer[0])) this.#buffer.shift();
   }
 
   /** Removes and returns what is buffered. */

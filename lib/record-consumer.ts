@@ -68,8 +68,7 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
     if (callback !== undefined) checkFunction('callback', callback);
     this.#requireConsumer();
     if (this.busy) throw refusal('EBUSY', `${this.label} is being drained`, READ);
-    this.#tidy();
-    const items = this.#stream.empty ? [] : this.#stream.take();
+    const items = this.#stream.empty ? [] : this.#stream.take().filter((item) => !this.isSettled(item));
     const any = items.length;
     if (!callback) {
       this.#drainRing(() => {
@@ -228,9 +227,9 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
     return !this.#stream.empty || this.available > 0;
   }
 
-  /** Objects that were answered meanwhile, as `pending` has shown them, are nobody's any more. */
+  /** Objects that were answered meanwhile, as `pending` has shown them, are nobody's any more: the next is one that waits. */
   #tidy(): void {
-    this.#stream.discard((item) => this.isSettled(item));
+    this.#stream.skip((item) => this.isSettled(item));
   }
 
   /** What the kernel has is asked for before anybody waits. */
