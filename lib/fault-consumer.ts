@@ -26,8 +26,8 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   readonly #view: FaultView;
   /** Groups with faults that are objects, and wait for their answers. */
   readonly #groups = new Set<FaultGroup>();
-  /** The record at hand, while nothing is noted of its group, which has no other. */
-  #alone = -1;
+  /** Nothing is noted of the group of the record at hand, which has no other. */
+  #lone = false;
   // The group whose records are being taken.
   #open = false;
   #cookie = 0;
@@ -83,46 +83,55 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
       if (!this.link.isCurrent(group.cookie, group.generation)) this.#groups.delete(group);
   }
 
+  /**
+   * Groups of one, as nearly every group is, go by with as little as possible for each: members and constants in variables,
+   * no group, one `try` for many. This is one function, and a large one, on purpose: V8 does not inline it into its callers,
+   * where no room would be left for what is inlined here, the callback before all.
+   */
   protected override visitAll(head: number, callback: (record: FaultView) => void): void {
     const { ring } = this;
     const words = this.#words;
     const view = this.#view;
+    const [flags, last, cookie, generation] = [FLAGS | 0, LAST_PAGE | 0, GROUP_COOKIE | 0, GENERATION | 0];
+    const first = ring.slot(0) | 0;
+    const step = ring.recordWords | 0;
+    const end = (first + ring.capacity * step) | 0;
     while (this.position !== this.end) {
-      const at = ring.slot(this.position);
-      this.position = (this.position + 1) | 0;
-      if (this.#open || this.#begun !== 0 || (words[at + FLAGS] & LAST_PAGE) === 0) {
+      let at = ring.slot(this.position) | 0;
+      if (this.#open || this.#begun !== 0 || (words[(at + flags) | 0] & last) === 0) {
+        this.position = (this.position + 1) | 0;
         this.#visit(at, this.position !== head, callback);
         continue;
       }
-      // A group of one, which is nearly every group.
-      this.#alone = at;
-      view.moveTo(at);
+      let answered = false;
+      this.#lone = true;
       try {
-        callback(view);
+        do {
+          this.position = (this.position + 1) | 0;
+          view.moveTo(at);
+          answered = false;
+          callback(view);
+          if (view.answer < 0) break;
+          // With a full ring there is more to do.
+          if (!ring.respond(words[(at + cookie) | 0], view.answer, words[(at + generation) | 0])) break;
+          answered = true;
+          at = (at + step) | 0;
+          if (at === end) at = first;
+        } while (this.position !== this.end && (words[(at + flags) | 0] & last) !== 0);
       } finally {
-        // With a full ring, or for a fault that is an object now, there is more to do.
-        const { answer } = view;
-        if (
-          this.#alone < 0 ||
-          answer < 0 ||
-          !ring.respond(words[at + GROUP_COOKIE], answer, words[at + GENERATION])
-        )
-          this.#settleAlone(at, this.position !== head);
-        this.#alone = -1;
+        if (!answered) this.#settleLone(at);
+        this.#lone = false;
       }
     }
   }
 
-  #settleAlone(at: number, more: boolean): void {
+  #settleLone(at: number): void {
     if (this.closed) return;
-    const view = this.#view;
-    if (this.#alone >= 0) {
-      this.#alone = -1;
+    if (this.#lone) {
+      this.#lone = false;
       this.#enter(at);
-      if (view.answer === INVALID) this.#refuse();
-      if (view.answer < 0) view.keep();
     }
-    this.#leave(at, more);
+    this.#settle(at, true);
   }
 
   #visit(at: number, more: boolean, callback: (record: FaultView) => void): void {
@@ -138,8 +147,8 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   #settle(at: number, more: boolean): void {
     const view = this.#view;
-    if (view.answer < 0) view.keep();
-    else if (view.kept === undefined && view.answer === INVALID) this.#refuse();
+    if (view.answer === INVALID) this.#refuse();
+    else if (view.answer < 0 && view.kept === undefined) view.keep();
     this.#leave(at, more);
   }
 
@@ -171,9 +180,9 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   /** The record at hand becomes an object. */
   #keep(): Fault {
-    if (this.#alone >= 0) {
-      this.#enter(this.#alone);
-      this.#alone = -1;
+    if (this.#lone) {
+      this.#enter(this.#view.at);
+      this.#lone = false;
     }
     if (!this.#group) {
       this.#group = new FaultGroup(this.#cookie, this.#generation);
@@ -272,11 +281,11 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   /** Whatever was unanswered, the kernel answers 'invalid' when its device is detached. */
   protected override release(): void {
-    const at = this.#alone;
+    const { at, answer } = this.#view;
     // In a callback, which may have answered before.
-    if (at >= 0 && this.#view.answer >= 0)
-      this.ring.respond(this.#words[at + GROUP_COOKIE], this.#view.answer, this.#words[at + GENERATION]);
-    this.#alone = -1;
+    if (this.#lone && answer >= 0)
+      this.ring.respond(this.#words[at + GROUP_COOKIE], answer, this.#words[at + GENERATION]);
+    this.#lone = false;
     this.#groups.clear();
     super.release();
   }

@@ -16,6 +16,7 @@ const TIMESTAMP = (FAULT_RECORD_BYTES - TIMESTAMP_BYTES) >> 3;
 // Copies: members of a module that another hands on are looked up in it each time.
 const { IOMMU_PGFAULT_FLAGS_PASID_VALID: PASID_VALID, IOMMU_PGFAULT_FLAGS_LAST_PAGE: LAST_PAGE } = uapi;
 const { IOMMU_PGFAULT_PERM_READ: READ, IOMMU_PGFAULT_PERM_WRITE: WRITE } = uapi;
+const { IOMMUFD_PAGE_RESP_INVALID: INVALID, IOMMUFD_PAGE_RESP_SUCCESS: SUCCESS } = uapi;
 const { IOMMU_PGFAULT_PERM_EXEC: EXECUTE, IOMMU_PGFAULT_PERM_PRIV: PRIVILEGED } = uapi;
 
 /**
@@ -23,14 +24,15 @@ const { IOMMU_PGFAULT_PERM_EXEC: EXECUTE, IOMMU_PGFAULT_PERM_PRIV: PRIVILEGED } 
  * but by the fields that are bigints; their halves are there as numbers.
  */
 export class FaultView {
-  /** @internal What the callback did: -1, or a response code. */
+  /** @internal The first word of its record. */
+  at = 0;
+  /** @internal What the callback did: the response code that it gave; -1: none, or it has kept the fault. */
   answer = -1;
   /** @internal */
   kept: Fault | undefined;
   readonly #words: Int32Array;
   readonly #wide: BigUint64Array;
   readonly #keep: () => Fault;
-  #at = 0;
 
   /** @internal */
   constructor(words: Int32Array, keep: () => Fault) {
@@ -48,39 +50,39 @@ export class FaultView {
 
   /** @internal The record whose first word this is. */
   moveTo(at: number): void {
-    this.#at = at;
+    this.at = at;
     this.answer = -1;
     this.kept = undefined;
   }
 
   /** The I/O address space in which the page is missing. */
   get ioasid(): number {
-    return this.#words[this.#at + IOASID] >>> 0;
+    return this.#words[this.at + IOASID] >>> 0;
   }
   /** The cookie of the device that asked. */
   get cookie(): bigint {
-    return this.#wide[(this.#at + COOKIE) >> 1];
+    return this.#wide[(this.at + COOKIE) >> 1];
   }
   get cookieHigh(): number {
-    return this.#words[this.#at + COOKIE + 1] >>> 0;
+    return this.#words[this.at + COOKIE + 1] >>> 0;
   }
   get cookieLow(): number {
-    return this.#words[this.#at + COOKIE] >>> 0;
+    return this.#words[this.at + COOKIE] >>> 0;
   }
   /** The PASID of its request, if it carried one. */
   get pasid(): number | undefined {
-    const valid = this.#words[this.#at + FLAGS] & PASID_VALID;
-    return valid ? this.#words[this.#at + PASID] >>> 0 : undefined;
+    const valid = this.#words[this.at + FLAGS] & PASID_VALID;
+    return valid ? this.#words[this.at + PASID] >>> 0 : undefined;
   }
   /** The address asked for. */
   get address(): bigint {
-    return this.#wide[(this.#at + ADDRESS) >> 1];
+    return this.#wide[(this.at + ADDRESS) >> 1];
   }
   get addressHigh(): number {
-    return this.#words[this.#at + ADDRESS + 1] >>> 0;
+    return this.#words[this.at + ADDRESS + 1] >>> 0;
   }
   get addressLow(): number {
-    return this.#words[this.#at + ADDRESS] >>> 0;
+    return this.#words[this.at + ADDRESS] >>> 0;
   }
   /** What the device wants to do there. */
   get read(): boolean {
@@ -97,37 +99,37 @@ export class FaultView {
   }
   /** Bytes wanted beyond the one page, a hint; 0 where the hardware gives none. */
   get length(): number {
-    return this.#words[this.#at + LENGTH] >>> 0;
+    return this.#words[this.at + LENGTH] >>> 0;
   }
   /** The page request group index. */
   get group(): number {
-    return this.#words[this.#at + GROUP] >>> 0;
+    return this.#words[this.at + GROUP] >>> 0;
   }
   /** This is the last request of its group. */
   get last(): boolean {
-    return (this.#words[this.#at + FLAGS] & LAST_PAGE) !== 0;
+    return (this.#words[this.at + FLAGS] & LAST_PAGE) !== 0;
   }
   /** When it was read from the kernel: nanoseconds of CLOCK_MONOTONIC. */
   get timestamp(): bigint {
-    return this.#wide[(this.#at >> 1) + TIMESTAMP];
+    return this.#wide[(this.at >> 1) + TIMESTAMP];
   }
 
   /** As Fault.respond. A fault that the callback neither answers nor keeps stays in `pending`. */
   respond(response: FaultResponse): void {
-    const code = isInvalid(response) ? 1 : 0;
+    const code = isInvalid(response) ? INVALID : SUCCESS;
     if (this.answer >= 0) throw answeredAlready(this.address);
-    if (this.kept) this.kept.respond(response);
-    this.answer = code;
+    if (this.kept !== undefined) this.kept.respond(response);
+    else this.answer = code;
   }
 
   /** The fault as an object, to be answered later. */
   keep(): Fault {
-    if (this.answer >= 0) throw answeredAlready(this.address);
+    if (this.answer >= 0 || this.kept?.answered) throw answeredAlready(this.address);
     this.kept ??= this.#keep();
     return this.kept;
   }
 
   #may(permission: number): boolean {
-    return (this.#words[this.#at + PERMISSIONS] & permission) !== 0;
+    return (this.#words[this.at + PERMISSIONS] & permission) !== 0;
   }
 }

@@ -108,9 +108,9 @@ export class Fault {
 
 /** Throws TypeError for what is no response. */
 export function isInvalid(response: FaultResponse): boolean {
-  if (response !== 'success' && response !== 'invalid')
-    throw new TypeError(`a response is 'success' or 'invalid', not ${String(response)}`);
-  return response === 'invalid';
+  if (response === 'success') return false;
+  if (response === 'invalid') return true;
+  throw new TypeError(`a response is 'success' or 'invalid', not ${String(response)}`);
 }
 
 export function answeredAlready(address: bigint): Error {

@@ -75,7 +75,7 @@ export abstract class RingReader<T, View> extends Handle {
   /** Has records visited that are in the ring now, `most` at most, and gives their slots back. */
   protected consume(visitAll: (head: number) => void, most: number): number {
     const { ring } = this;
-    const first = ring.tail;
+    const first = ring.consumed;
     const last = (first + Math.min(this.available, most)) | 0;
     this.position = first;
     this.#busy = true;
@@ -88,7 +88,7 @@ export abstract class RingReader<T, View> extends Handle {
     } finally {
       this.#busy = false;
       // Also where the callback threw: what it was called for is consumed.
-      if (!this.closed && ring.tail !== this.position) this.#giveBack();
+      if (!this.closed && ring.consumed !== this.position) this.#giveBack();
     }
     return (this.position - first) >>> 0;
   }

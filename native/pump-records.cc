@@ -12,6 +12,9 @@
 static constexpr uint32_t kMostGroups = 1u << 26;
 /** The kernel has no object of this ID. */
 static constexpr uint32_t kNobody = UINT32_MAX;
+/** A struct iommu_hwpt_pgfault, and IOMMU_PGFAULT_FLAGS_LAST_PAGE. */
+static constexpr size_t kFaultBytes = offsetof(ring_fault, device_cookie);
+static constexpr uint32_t kLastPage = 2;
 
 const Pump::Slot *Pump::FindSlot(uint32_t device, uint32_t pasid) {
   // Faults come in bursts from one device.
@@ -86,6 +89,40 @@ void Pump::AddGroup(uint32_t cookie, uint32_t count, uint64_t slot) {
   groups_[cookie] = {++generation_, count, slot};
 }
 
+/** Those up to `written` that some group waits for are to be sent, `most` of
+ * all at most. */
+void Pump::TakeResponses(uint32_t written, size_t most) {
+  const size_t before = out_.size();
+  const uint32_t count = static_cast<uint32_t>(
+      std::min<size_t>(written - response_tail_, most - before));
+  out_.resize(before + count);
+  // Copies, as in WriteLone.
+  auto *responses = reinterpret_cast<const ring_response *>(
+      static_cast<uint8_t *>(pages_->address) + responses_);
+  const uint32_t mask = response_capacity_ - 1, first = response_tail_;
+  Group *groups = groups_.data();
+  const size_t known = groups_.size();
+  Response *to = out_.data() + before;
+  uint64_t answered = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    ring_response response = responses[(first + i) & mask];
+    if (response.group_cookie >= known)
+      continue;
+    Group *group = &groups[response.group_cookie];
+    if (group->count == 0 || group->generation != response.generation)
+      continue;
+    answered += group->count;
+    group->count = 0;
+    *to++ = {response.group_cookie, response.code};
+  }
+  held_ -= answered;
+  out_.resize(static_cast<size_t>(to - out_.data()));
+  response_tail_ = first + count;
+  uint32_t refused = count - static_cast<uint32_t>(out_.size() - before);
+  if (refused)
+    __atomic_add_fetch(&ring_->refused, refused, __ATOMIC_SEQ_CST);
+}
+
 /** As in struct iommu_hwpt_pgfault, within the first 40 bytes of a record. */
 static const ring_fault *Source(const std::vector<uint8_t> &staging,
                                 size_t at) {
@@ -136,11 +173,59 @@ bool Pump::BeginGroup(uint32_t free) {
   return true;
 }
 
+/**
+ * Groups of one with cookies that were there before, of the device that came
+ * last: nearly all. Up to the first of another kind, which is BeginGroup's.
+ */
+void Pump::WriteLone(uint32_t *head, uint32_t *free) {
+  const Slot *slot = last_slot_;
+  if (!slot || source_bytes_ != kFaultBytes ||
+      record_bytes_ != sizeof(ring_fault))
+    return;
+  // Copies: stores into the ring could change members, for all a compiler
+  // knows.
+  const uint8_t *at = staging_.data() + at_, *end = staging_.data() + end_;
+  auto *records = reinterpret_cast<ring_fault *>(
+      static_cast<uint8_t *>(pages_->address) + records_);
+  const uint32_t device = last_device_, pasid = last_pasid_;
+  const uint32_t mask = capacity_ - 1, first = *head;
+  const uint32_t last = first + *free;
+  const uint64_t cookie = slot->cookie, number = slot->number, now = now_;
+  const uint32_t ioasid = slot->ioasid;
+  Group *groups = groups_.data();
+  const size_t known = groups_.size();
+  uint32_t index = first, generation = generation_;
+  uint64_t replaced = 0;
+  for (; at < end && index != last; at += kFaultBytes, index++) {
+    auto *source = reinterpret_cast<const ring_fault *>(at);
+    uint32_t group = source->group_cookie;
+    if (!(source->flags & kLastPage) || source->dev_id != device ||
+        source->pasid != pasid || group >= known)
+      break;
+    replaced += groups[group].count;
+    groups[group] = {++generation, 1, number};
+    ring_fault *to = &records[index & mask];
+    memcpy(static_cast<void *>(to), source, kFaultBytes);
+    to->device_cookie = cookie;
+    to->ioasid = ioasid;
+    to->generation = generation;
+    to->timestamp = now;
+  }
+  at_ = group_end_ = static_cast<size_t>(at - staging_.data());
+  generation_ = generation;
+  held_ += index - first - replaced;
+  *free -= index - first;
+  *head = index;
+}
+
 void Pump::WriteFaults(uint32_t *head, uint32_t free) {
   uint8_t *records = static_cast<uint8_t *>(pages_->address) + records_;
   while (at_ < end_) {
-    if (at_ == group_end_ && !BeginGroup(free))
-      return;
+    if (at_ == group_end_) {
+      WriteLone(head, &free);
+      if (at_ == end_ || !BeginGroup(free))
+        return;
+    }
     for (; at_ < group_end_; at_ += source_bytes_) {
       const ring_fault *source = Source(staging_, at_);
       const Slot *slot = FindSlot(source->dev_id, source->pasid);

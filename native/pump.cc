@@ -315,22 +315,7 @@ bool Pump::Gather() {
     End(EIO);
     return false;
   }
-  auto *responses = reinterpret_cast<ring_response *>(
-      static_cast<uint8_t *>(pages_->address) + responses_);
-  uint32_t refused = 0;
-  for (; response_tail_ != written && out_.size() < kBatch; response_tail_++) {
-    ring_response response =
-        responses[response_tail_ & (response_capacity_ - 1)];
-    Group *group = FindGroup(response.group_cookie, response.generation);
-    if (group) {
-      RemoveGroup(group);
-      out_.push_back({response.group_cookie, response.code});
-    } else {
-      refused++;
-    }
-  }
-  if (refused)
-    __atomic_add_fetch(&ring_->refused, refused, __ATOMIC_SEQ_CST);
+  TakeResponses(written, kBatch);
   __atomic_store_n(&ring_->response_tail, response_tail_, __ATOMIC_SEQ_CST);
   return !out_.empty();
 }

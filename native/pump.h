@@ -71,6 +71,7 @@ private:
   int Move(bool fill);
   int Flush();
   bool Gather();
+  void TakeResponses(uint32_t written, size_t most);
   int Fill();
   uint64_t Room(bool whole) const;
   bool Publish();
@@ -78,6 +79,7 @@ private:
   void Ring(int fd);
 
   void WriteFaults(uint32_t *head, uint32_t free);
+  void WriteLone(uint32_t *head, uint32_t *free);
   bool BeginGroup(uint32_t free);
   size_t EndOfGroup(size_t at) const;
   void Forget(const Slot *slot);

@@ -42,6 +42,11 @@ const REFUSED = field.refused >> 2;
 const ERROR = field.error >> 2;
 const WAKEUPS = field.wakeups >> 2;
 const DROPPED = field.dropped >> 2;
+const RESPONSE_COOKIE = response.groupCookie >> 2;
+const RESPONSE_CODE = response.code >> 2;
+const RESPONSE_GENERATION = response.generation >> 2;
+const RESPONSE_WORDS = RESPONSE_BYTES >> 2;
+const RECORDS = HEADER_BYTES >> 2;
 
 /** What went through a ring. */
 export interface RingCounters {
@@ -67,10 +72,14 @@ export class Ring {
   readonly #mask: number;
   readonly #responses: number;
   readonly #responseMask: number;
-  #unpublished = false;
-  /** Index behind the responses that were written, and how many have room: known while some are not published. */
+  /**
+   * Where the next response goes, and where the room for some side by side ends that was found last: words; both 0 once
+   * they are published. `#written`: index of the response that went to where that room began.
+   */
+  #next = 0;
+  #roomEnd = 0;
+  #roomBegin = 0;
   #written = 0;
-  #responseRoom = 0;
 
   /** The ring that is in `memory`. Throws RangeError where there is none. */
   constructor(memory: ArrayBufferLike) {
@@ -79,7 +88,7 @@ export class Ring {
     this.capacity = this.shape.records;
     this.recordWords = recordBytes(this.shape) >> 2;
     this.#mask = this.shape.records - 1;
-    this.#responses = (HEADER_BYTES >> 2) + this.capacity * this.recordWords;
+    this.#responses = RECORDS + this.capacity * this.recordWords;
     this.#responseMask = this.shape.responses - 1;
   }
 
@@ -102,7 +111,7 @@ export class Ring {
 
   /** The first word of the record with this index. */
   slot(index: number): number {
-    return (HEADER_BYTES >> 2) + (index & this.#mask) * this.recordWords;
+    return RECORDS + (index & this.#mask) * this.recordWords;
   }
 
   /** Index of the next record to be published. */
@@ -113,6 +122,11 @@ export class Ring {
   /** Index of the next record to be consumed. */
   get tail(): number {
     return Atomics.load(this.words, TAIL);
+  }
+
+  /** The same for the consumer, who alone writes it. */
+  get consumed(): number {
+    return this.words[TAIL];
   }
 
   /** The generation of a group of which the consumer, or the one before it, has taken a part; 0: of none. */
@@ -126,7 +140,7 @@ export class Ring {
 
   /** Records that may be consumed; 0 where the consumer's index makes no sense, for which the pump ends. */
   get available(): number {
-    const used = (this.head - this.tail) >>> 0;
+    const used = (this.head - this.consumed) >>> 0;
     return used <= this.capacity ? used : 0;
   }
 
@@ -217,31 +231,38 @@ export class Ring {
 
   /** Writes a response, for publishResponses(). False: there is no room until the pump has taken some. */
   respond(groupCookie: number, code: number, generation: number): boolean {
-    if (this.#responseRoom === 0 && !this.#findResponseRoom()) return false;
+    if (this.#next === this.#roomEnd && !this.#findResponseRoom()) return false;
     const { words } = this;
-    const at = this.#responses + (this.#written & this.#responseMask) * (RESPONSE_BYTES >> 2);
-    words[at + (response.groupCookie >> 2)] = groupCookie;
-    words[at + (response.code >> 2)] = code;
-    words[at + (response.generation >> 2)] = generation;
-    this.#written = (this.#written + 1) | 0;
-    this.#responseRoom--;
-    this.#unpublished = true;
+    const at = this.#next;
+    words[(at + RESPONSE_COOKIE) | 0] = groupCookie;
+    words[(at + RESPONSE_CODE) | 0] = code;
+    words[(at + RESPONSE_GENERATION) | 0] = generation;
+    this.#next = (at + RESPONSE_WORDS) | 0;
     return true;
   }
 
   #findResponseRoom(): boolean {
     const { words } = this;
-    if (!this.#unpublished) this.#written = words[RESPONSE_HEAD];
-    this.#responseRoom = this.shape.responses - ((this.#written - Atomics.load(words, RESPONSE_TAIL)) >>> 0);
-    return this.#responseRoom > 0;
+    const written = this.#roomEnd === 0 ? words[RESPONSE_HEAD] : this.#responsesWritten;
+    const at = written & this.#responseMask;
+    const { responses } = this.shape;
+    const free = responses - ((written - Atomics.load(words, RESPONSE_TAIL)) >>> 0);
+    this.#written = written;
+    this.#next = this.#roomBegin = this.#responses + at * RESPONSE_WORDS;
+    this.#roomEnd = this.#next + Math.min(free, responses - at) * RESPONSE_WORDS;
+    return this.#next < this.#roomEnd;
+  }
+
+  /** Index behind the responses that were written. */
+  get #responsesWritten(): number {
+    return (this.#written + (this.#next - this.#roomBegin) / RESPONSE_WORDS) | 0;
   }
 
   /** Shows the pump what was written. */
   publishResponses(): void {
-    if (!this.#unpublished) return;
-    Atomics.store(this.words, RESPONSE_HEAD, this.#written);
-    this.#unpublished = false;
-    this.#responseRoom = 0;
+    if (this.#roomEnd === 0) return;
+    Atomics.store(this.words, RESPONSE_HEAD, this.#responsesWritten);
+    this.#next = this.#roomEnd = 0;
   }
 
   /** Responses that were not taken yet. */
@@ -251,7 +272,7 @@ export class Ring {
 
   /** The first word of the `n`th response that was not taken yet. */
   responseSlot(n: number): number {
-    return this.#responses + ((this.words[RESPONSE_TAIL] + n) & this.#responseMask) * (RESPONSE_BYTES >> 2);
+    return this.#responses + ((this.words[RESPONSE_TAIL] + n) & this.#responseMask) * RESPONSE_WORDS;
   }
 
   /** The pump has taken `count` responses. */
