@@ -100,7 +100,7 @@ export class EventQueue extends RecordConsumer<VirtualEvent, VirtualEvent> {
     return { ...(tail ? ({ type: 'lost' } as const) : this.#decodeRecord(data)), sequence, lost, data };
   }
 
-  protected override visitAll(_head: number, callback: (event: VirtualEvent) => void): void {
+  protected override visitAll(callback: (event: VirtualEvent) => void): void {
     while (this.position !== this.end) {
       const slot = this.ring.slot(this.position);
       this.position = (this.position + 1) | 0;

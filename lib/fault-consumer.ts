@@ -88,25 +88,27 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
    * no group, one `try` for many. This is one function, and a large one, on purpose: V8 does not inline it into its callers,
    * where no room would be left for what is inlined here, the callback before all.
    */
-  protected override visitAll(head: number, callback: (record: FaultView) => void): void {
+  protected override visitAll(callback: (record: FaultView) => void): void {
     const { ring } = this;
-    const words = this.#words;
     const view = this.#view;
     const [flags, last, cookie, generation] = [FLAGS | 0, LAST_PAGE | 0, GROUP_COOKIE | 0, GENERATION | 0];
     const first = ring.slot(0) | 0;
     const step = ring.recordWords | 0;
     const end = (first + ring.capacity * step) | 0;
     while (this.position !== this.end) {
-      let at = ring.slot(this.position) | 0;
-      if (this.#open || this.#begun !== 0 || (words[(at + flags) | 0] & last) === 0) {
-        this.position = (this.position + 1) | 0;
-        this.#visit(at, this.position !== head, callback);
+      const before = this.position;
+      let at = ring.slot(before) | 0;
+      if (this.#open || this.#begun !== 0) {
+        this.#visitNext(callback);
         continue;
       }
-      let answered = false;
+      let answered = true;
       this.#lone = true;
       try {
-        do {
+        while (this.position !== this.end) {
+          // In the loop: so V8 knows that those which the view reads are the same.
+          const { words } = view;
+          if ((words[(at + flags) | 0] & last) === 0) break;
           this.position = (this.position + 1) | 0;
           view.moveTo(at);
           answered = false;
@@ -117,11 +119,12 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
           answered = true;
           at = (at + step) | 0;
           if (at === end) at = first;
-        } while (this.position !== this.end && (words[(at + flags) | 0] & last) !== 0);
+        }
       } finally {
         if (!answered) this.#settleLone(at);
         this.#lone = false;
       }
+      if (this.position === before) this.#visitNext(callback);
     }
   }
 
@@ -134,7 +137,10 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     this.#settle(at, true);
   }
 
-  #visit(at: number, more: boolean, callback: (record: FaultView) => void): void {
+  #visitNext(callback: (record: FaultView) => void): void {
+    const at = this.ring.slot(this.position);
+    this.position = (this.position + 1) | 0;
+    const more = this.position !== this.ring.head;
     const view = this.#view;
     this.#enter(at);
     view.moveTo(at);

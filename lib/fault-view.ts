@@ -24,19 +24,20 @@ const { IOMMU_PGFAULT_PERM_EXEC: EXECUTE, IOMMU_PGFAULT_PERM_PRIV: PRIVILEGED } 
  * but by the fields that are bigints; their halves are there as numbers.
  */
 export class FaultView {
+  /** @internal */
+  readonly words: Int32Array;
   /** @internal The first word of its record. */
   at = 0;
   /** @internal What the callback did: the response code that it gave; -1: none, or it has kept the fault. */
   answer = -1;
   /** @internal */
   kept: Fault | undefined;
-  readonly #words: Int32Array;
   readonly #wide: BigUint64Array;
   readonly #keep: () => Fault;
 
   /** @internal */
   constructor(words: Int32Array, keep: () => Fault) {
-    this.#words = words;
+    this.words = words;
     this.#wide = new BigUint64Array(words.buffer);
     this.#keep = keep;
   }
@@ -57,32 +58,32 @@ export class FaultView {
 
   /** The I/O address space in which the page is missing. */
   get ioasid(): number {
-    return this.#words[this.at + IOASID] >>> 0;
+    return this.words[this.at + IOASID] >>> 0;
   }
   /** The cookie of the device that asked. */
   get cookie(): bigint {
     return this.#wide[(this.at + COOKIE) >> 1];
   }
   get cookieHigh(): number {
-    return this.#words[this.at + COOKIE + 1] >>> 0;
+    return this.words[this.at + COOKIE + 1] >>> 0;
   }
   get cookieLow(): number {
-    return this.#words[this.at + COOKIE] >>> 0;
+    return this.words[this.at + COOKIE] >>> 0;
   }
   /** The PASID of its request, if it carried one. */
   get pasid(): number | undefined {
-    const valid = this.#words[this.at + FLAGS] & PASID_VALID;
-    return valid ? this.#words[this.at + PASID] >>> 0 : undefined;
+    const valid = this.words[this.at + FLAGS] & PASID_VALID;
+    return valid ? this.words[this.at + PASID] >>> 0 : undefined;
   }
   /** The address asked for. */
   get address(): bigint {
     return this.#wide[(this.at + ADDRESS) >> 1];
   }
   get addressHigh(): number {
-    return this.#words[this.at + ADDRESS + 1] >>> 0;
+    return this.words[this.at + ADDRESS + 1] >>> 0;
   }
   get addressLow(): number {
-    return this.#words[this.at + ADDRESS] >>> 0;
+    return this.words[this.at + ADDRESS] >>> 0;
   }
   /** What the device wants to do there. */
   get read(): boolean {
@@ -99,15 +100,15 @@ export class FaultView {
   }
   /** Bytes wanted beyond the one page, a hint; 0 where the hardware gives none. */
   get length(): number {
-    return this.#words[this.at + LENGTH] >>> 0;
+    return this.words[this.at + LENGTH] >>> 0;
   }
   /** The page request group index. */
   get group(): number {
-    return this.#words[this.at + GROUP] >>> 0;
+    return this.words[this.at + GROUP] >>> 0;
   }
   /** This is the last request of its group. */
   get last(): boolean {
-    return (this.#words[this.at + FLAGS] & LAST_PAGE) !== 0;
+    return (this.words[this.at + FLAGS] & LAST_PAGE) !== 0;
   }
   /** When it was read from the kernel: nanoseconds of CLOCK_MONOTONIC. */
   get timestamp(): bigint {
@@ -130,6 +131,6 @@ export class FaultView {
   }
 
   #may(permission: number): boolean {
-    return (this.#words[this.at + PERMISSIONS] & permission) !== 0;
+    return (this.words[this.at + PERMISSIONS] & permission) !== 0;
   }
 }

@@ -78,7 +78,7 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
       }, any);
       return items;
     }
-    const visitAll = (head: number) => this.visitAll(head, callback);
+    const visitAll = () => this.visitAll(callback);
     try {
       const visited = any === 0 ? 0 : this.#visitItems(items, callback);
       return visited + (this.closed ? 0 : this.#drainRing(() => this.consume(visitAll, Infinity), any));

@@ -62,7 +62,8 @@ export abstract class RingReader<T, View> extends Handle {
   /** Records that are in the ring now, `most` at most, as objects. */
   protected collect(most: number): T[] {
     const items: T[] = [];
-    this.consume((head) => {
+    this.consume(() => {
+      const { head } = this.ring;
       while (this.position !== this.end) {
         const at = this.ring.slot(this.position);
         this.position = (this.position + 1) | 0;
@@ -73,7 +74,7 @@ export abstract class RingReader<T, View> extends Handle {
   }
 
   /** Has records visited that are in the ring now, `most` at most, and gives their slots back. */
-  protected consume(visitAll: (head: number) => void, most: number): number {
+  protected consume(visitAll: () => void, most: number): number {
     const { ring } = this;
     const first = ring.consumed;
     const last = (first + Math.min(this.available, most)) | 0;
@@ -82,7 +83,7 @@ export abstract class RingReader<T, View> extends Handle {
     try {
       while (this.position !== last && !this.closed) {
         this.end = (this.position + Math.min((last - this.position) >>> 0, BATCH)) | 0;
-        visitAll(ring.head);
+        visitAll();
         this.#giveBack();
       }
     } finally {
@@ -101,10 +102,8 @@ export abstract class RingReader<T, View> extends Handle {
 
   /** Some records were visited. */
   protected batchDone(): void {}
-  /**
-   * Calls back for the records from `position` on, which it moves, up to `end`. `head`: where the published records end.
-   */
-  protected abstract visitAll(head: number, callback: (record: View) => void): void;
+  /** Calls back for the records from `position` on, which it moves, up to `end`. */
+  protected abstract visitAll(callback: (record: View) => void): void;
   /** The record whose first word is `at` as an object of its own. `more`: there is another behind it. */
   protected abstract take(at: number, more: boolean): T;
   /** What a callback gets for a record that is an object already. */

@@ -89,38 +89,41 @@ void Pump::AddGroup(uint32_t cookie, uint32_t count, uint64_t slot) {
   groups_[cookie] = {++generation_, count, slot};
 }
 
-/** Those up to `written` that some group waits for are to be sent, `most` of
- * all at most. */
-void Pump::TakeResponses(uint32_t written, size_t most) {
-  const size_t before = out_.size();
-  const uint32_t count = static_cast<uint32_t>(
-      std::min<size_t>(written - response_tail_, most - before));
-  out_.resize(before + count);
+/** Those up to `written` that some group waits for are to be sent. */
+void Pump::TakeResponses(uint32_t written) {
   // Copies, as in WriteLone.
   auto *responses = reinterpret_cast<const ring_response *>(
       static_cast<uint8_t *>(pages_->address) + responses_);
   const uint32_t mask = response_capacity_ - 1, first = response_tail_;
+  const uint32_t count = static_cast<uint32_t>(
+      std::min<size_t>(written - first, kBatch - filled_));
   Group *groups = groups_.data();
   const size_t known = groups_.size();
-  Response *to = out_.data() + before;
+  Response *const begin = out_.data() + filled_, *to = begin;
   uint64_t answered = 0;
   for (uint32_t i = 0; i < count; i++) {
-    ring_response response = responses[(first + i) & mask];
-    if (response.group_cookie >= known)
+    const ring_response *response = &responses[(first + i) & mask];
+    // Once: the other side may write it.
+    uint32_t cookie =
+        __atomic_load_n(&response->group_cookie, __ATOMIC_RELAXED);
+    if (cookie >= known)
       continue;
-    Group *group = &groups[response.group_cookie];
-    if (group->count == 0 || group->generation != response.generation)
+    Group *group = &groups[cookie];
+    uint32_t faults = group->count;
+    if (faults == 0 || group->generation != response->generation)
       continue;
-    answered += group->count;
+    answered += faults;
     group->count = 0;
-    *to++ = {response.group_cookie, response.code};
+    to->cookie = cookie;
+    to->code = response->code;
+    to++;
   }
   held_ -= answered;
-  out_.resize(static_cast<size_t>(to - out_.data()));
   response_tail_ = first + count;
-  uint32_t refused = count - static_cast<uint32_t>(out_.size() - before);
-  if (refused)
-    __atomic_add_fetch(&ring_->refused, refused, __ATOMIC_SEQ_CST);
+  uint32_t taken = static_cast<uint32_t>(to - begin);
+  filled_ += taken;
+  if (taken != count)
+    __atomic_add_fetch(&ring_->refused, count - taken, __ATOMIC_SEQ_CST);
 }
 
 /** As in struct iommu_hwpt_pgfault, within the first 40 bytes of a record. */
@@ -205,7 +208,8 @@ void Pump::WriteLone(uint32_t *head, uint32_t *free) {
     replaced += groups[group].count;
     groups[group] = {++generation, 1, number};
     ring_fault *to = &records[index & mask];
-    memcpy(static_cast<void *>(to), source, kFaultBytes);
+    for (size_t i = 0; i < kFaultBytes; i += sizeof(uint64_t))
+      memcpy(reinterpret_cast<uint8_t *>(to) + i, at + i, sizeof(uint64_t));
     to->device_cookie = cookie;
     to->ioasid = ioasid;
     to->generation = generation;

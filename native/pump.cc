@@ -14,8 +14,6 @@ static_assert(sizeof(ring_fault) == 64 && sizeof(ring_header) == 0x1c0,
 
 /** Room for this many records at first; it grows when a group needs more. */
 static constexpr size_t kFirstRoom = 256, kLastRoom = 1 << 20;
-/** Responses of one write(2) at most. */
-static constexpr size_t kBatch = 512;
 static constexpr uint32_t kResponseInvalid = 1;
 
 std::unique_ptr<Pump> Pump::Make(int fd, std::shared_ptr<Pages> pages,
@@ -156,7 +154,7 @@ void Pump::Run() {
 /** The look after saying that it sleeps: see lib/rings/ring.ts. */
 bool Pump::MustStayAwake(short *events) {
   std::lock_guard<std::mutex> lock(mutex_);
-  bool unsent = sent_ < out_.size() * sizeof(Response);
+  bool unsent = sent_ < filled_ * sizeof(Response);
   *events =
       static_cast<short>((blocked_ ? 0 : POLLIN) | (unsent ? POLLOUT : 0));
   uint32_t written = __atomic_load_n(&ring_->response_head, __ATOMIC_SEQ_CST);
@@ -279,7 +277,7 @@ bool Pump::Publish() {
 
 int Pump::Flush() {
   for (;;) {
-    size_t filled = out_.size() * sizeof(Response);
+    size_t filled = filled_ * sizeof(Response);
     if (sent_ == filled) {
       if (!Gather())
         return error_ ? -error_ : 0;
@@ -305,17 +303,16 @@ int Pump::Flush() {
 
 /** Takes responses from the ring. False: there are none. */
 bool Pump::Gather() {
-  out_.clear();
-  sent_ = 0;
-  for (; !orphans_.empty() && out_.size() < kBatch; orphans_.pop_back())
-    out_.push_back({orphans_.back(), kResponseInvalid});
-  own_ = out_.size() * sizeof(Response);
+  filled_ = sent_ = 0;
+  for (; !orphans_.empty() && filled_ < kBatch; orphans_.pop_back())
+    out_[filled_++] = {orphans_.back(), kResponseInvalid};
+  own_ = filled_ * sizeof(Response);
   uint32_t written = __atomic_load_n(&ring_->response_head, __ATOMIC_SEQ_CST);
   if (written - response_tail_ > response_capacity_) {
     End(EIO);
     return false;
   }
-  TakeResponses(written, kBatch);
+  TakeResponses(written);
   __atomic_store_n(&ring_->response_tail, response_tail_, __ATOMIC_SEQ_CST);
-  return !out_.empty();
+  return filled_ > 0;
 }

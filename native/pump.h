@@ -6,6 +6,7 @@
 #include <napi.h>
 #include <pthread.h>
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -44,6 +45,8 @@ public:
   int kick() const { return kick_; }
 
 private:
+  /** Responses of one write(2) at most. */
+  static constexpr size_t kBatch = 512;
   struct Slot {
     uint32_t ioasid;
     uint64_t cookie;
@@ -71,7 +74,7 @@ private:
   int Move(bool fill);
   int Flush();
   bool Gather();
-  void TakeResponses(uint32_t written, size_t most);
+  void TakeResponses(uint32_t written);
   int Fill();
   uint64_t Room(bool whole) const;
   bool Publish();
@@ -126,8 +129,9 @@ private:
   const Slot *fallback_ = nullptr;
   uint64_t now_ = 0;
 
-  std::vector<Response> out_;
-  size_t sent_ = 0, own_ = 0;
+  /** Responses to be written, and how many; bytes written of them. */
+  std::array<Response, kBatch> out_;
+  size_t filled_ = 0, sent_ = 0, own_ = 0;
   /** Groups of nobody: 'invalid' is their answer. */
   std::vector<uint32_t> orphans_;
 };
