@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { describeLinux } from '../linux/has-addon';
 import { openSoftware } from './software-rig';
 import { HOSTILE } from './hostile';
+import { histories } from './histories';
 import { SCENARIOS as WELL_MEANT, type Rig } from './scenarios';
 
-const SCENARIOS = { ...WELL_MEANT, ...HOSTILE };
+const SCENARIOS = { ...WELL_MEANT, ...HOSTILE, ...histories() };
 const NAMES = Object.keys(SCENARIOS);
 
 describe('the pump in JavaScript', () => {
