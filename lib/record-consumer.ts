@@ -9,6 +9,7 @@ import { limited, type WaitOptions } from './wait';
 const READ = { syscall: 'read' } as const;
 /** One drain() begins no round after this many records: a kernel that is never seen empty does not keep it. */
 const MOST_AT_ONCE = 2 ** 20;
+const NOW = Promise.resolve();
 
 /** What a consumer emits, and with what arguments. */
 export interface ConsumerEvents<T> {
@@ -33,9 +34,11 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
   /** Records that became objects and that nobody has taken yet, and who waits for one. */
   readonly #stream: EventStream<T>;
   /** Who waits in ready(). */
-  readonly #readiness: Readiness[] = [];
+  #readiness: Readiness[] = [];
   readonly #emitter = new EventEmitter<ConsumerEvents<T>>();
   #listening = false;
+  /** There are listeners of 'record'. */
+  #listened = false;
   /** A look whether anybody listens still. */
   #rest: NodeJS.Immediate | undefined;
   /** Listeners of 'error' have heard of the end. */
@@ -47,7 +50,7 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
     this.#stream = new EventStream({
       start: () => this.#listen(),
       stop: () => this.#mayRest(),
-      served: () => queueMicrotask(this.#restSoon),
+      served: () => void NOW.then(this.#restSoon),
     });
   }
 
@@ -104,7 +107,7 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
       return visited;
     } finally {
       for (const item of items.slice(next)) this.#stream.push(item);
-      if (this.#wanted && !this.#stream.empty) setImmediate(() => this.#wake());
+      if (this.#isWanted() && !this.#stream.empty) setImmediate(() => this.#wake());
     }
   }
 
@@ -144,7 +147,7 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
       this.#readiness.splice(at, 1);
       this.#mayRest();
     };
-    if (this.#any) {
+    if (this.#hasAny()) {
       waiter.resolve();
       return leave;
     }
@@ -188,11 +191,13 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
     else if (event === 'error') this.#attend();
     this.#told = false;
     this.#emitter.on(event, listener as never);
+    this.#listened = this.#emitter.listenerCount('record') > 0;
     return this;
   }
 
   off<E extends keyof ConsumerEvents<T>>(event: E, listener: (...args: ConsumerEvents<T>[E]) => void): this {
     this.#emitter.off(event, listener as never);
+    this.#listened = this.#emitter.listenerCount('record') > 0;
     this.#mayRest();
     return this;
   }
@@ -205,7 +210,7 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
   /** Somebody waits here. */
   protected get inUse(): boolean {
     this.#tidy();
-    return this.#wanted || this.busy || !this.#stream.empty;
+    return this.#isWanted() || this.busy || !this.#stream.empty;
   }
 
   #requireConsumer(): void {
@@ -218,12 +223,12 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
   }
 
   /** Somebody takes records as they come, or waits for some. */
-  get #wanted(): boolean {
-    return this.#stream.waiting || this.#readiness.length > 0 || this.#emitter.listenerCount('record') > 0;
+  #isWanted(): boolean {
+    return this.#stream.waiting || this.#readiness.length > 0 || this.#listened;
   }
 
   /** There is something for whoever asks. */
-  get #any(): boolean {
+  #hasAny(): boolean {
     return !this.#stream.empty || this.available > 0;
   }
 
@@ -235,8 +240,8 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
   /** What the kernel has is asked for before anybody waits. */
   #look(): void {
     this.#tidy();
-    if (!this.closed && !this.#any) this.link.pass();
-    if (!this.#any) this.#checkError();
+    if (!this.closed && !this.#hasAny()) this.link.pass();
+    if (!this.#hasAny()) this.#checkError();
   }
 
   /** One record from the ring is put where the next wait finds it. */
@@ -292,12 +297,12 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
   }
 
   #mayRest(): void {
-    if (!this.#wanted) this.rest();
+    if (!this.#isWanted()) this.rest();
   }
 
   /** Who was woken most often waits again at once: in the next turn of the event loop it is seen whether nobody does. */
   readonly #restSoon = (): void => {
-    if (!this.#listening || this.#rest || this.#wanted) return;
+    if (!this.#listening || this.#rest || this.#isWanted()) return;
     this.#rest = setImmediate(() => {
       this.#rest = undefined;
       this.#mayRest();
@@ -317,7 +322,7 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
     if (this.closed || this.busy || this.lentTo !== undefined) return;
     try {
       do this.#deliver();
-      while (this.#listening && this.#wanted && this.failed === 0 && !this.ring.sleep());
+      while (this.#listening && this.#isWanted() && this.failed === 0 && !this.ring.sleep());
     } catch (error) {
       // A listener's. Those after it get what is left.
       setImmediate(() => this.#wake());
@@ -327,15 +332,16 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
   }
 
   #deliver(): void {
-    if (this.#readiness.length > 0 && this.#any) {
-      for (const waiter of this.#readiness.splice(0)) waiter.resolve();
-      // Behind those, who likely wait again: then there is nothing to do.
-      queueMicrotask(this.#restSoon);
+    if (this.#readiness.length > 0 && this.#hasAny()) {
+      const waiters = this.#readiness;
+      this.#readiness = [];
+      for (const waiter of waiters) waiter.resolve();
+      // Behind those, who likely wait again: then there is nothing to do. (queueMicrotask() would take longer, before them.)
+      void NOW.then(this.#restSoon);
     }
-    while (!this.closed && this.#any) {
+    while (!this.closed && (this.#stream.waiting || this.#listened) && this.#hasAny()) {
       if (this.#stream.waiting) this.#keep(1);
-      else if (this.#emitter.listenerCount('record') > 0) this.#emitOne();
-      else break;
+      else this.#emitOne();
     }
   }
 
@@ -350,7 +356,7 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
     this.#stream.fail(error);
     for (const waiter of this.#readiness.splice(0)) waiter.reject(error);
     this.#tell(error);
-    if (this.#told || this.#emitter.listenerCount('record') === 0) return;
+    if (this.#told || !this.#listened) return;
     this.#told = true;
     throw error;
   }
@@ -372,6 +378,7 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
     this.#stream.end();
     for (const waiter of this.#readiness.splice(0)) waiter.reject(this.closedError(READ));
     this.#emitter.removeAllListeners();
+    this.#listened = false;
     this.#listening = false;
     super.release();
   }

@@ -93,11 +93,13 @@ void Watch::OnClosed(uv_handle_t *handle) {
 }
 
 short Watch::Ready() {
-  uint64_t count;
-  if (counter_)
-    return read(fd_, &count, sizeof count) == sizeof count ? POLLIN : 0;
   pollfd entry = {fd_, events_, 0};
   return ::poll(&entry, 1, 0) == 1 ? entry.revents : 0;
+}
+
+uint64_t Watch::TakeCount() {
+  uint64_t count;
+  return read(fd_, &count, sizeof count) == sizeof count ? count : 0;
 }
 
 void Watch::OnReady(uv_poll_t *poll, int status, int) {
@@ -105,18 +107,30 @@ void Watch::OnReady(uv_poll_t *poll, int status, int) {
   // libuv stops at POLLERR; poll(2) does not, and says which bits are set.
   if (status < 0)
     watch->Poll();
-  short events = watch->Ready();
-  if (events == 0)
+  if (!watch->counter_) {
+    if (short events = watch->Ready())
+      watch->Call(events);
     return;
-  napi_env env = watch->env_;
+  }
+  // The counter is read behind the callback, which then begins sooner. It was 1
+  // at least before that: if it is more now, it may have been counted up since
+  // the callback looked. What is counted from here on is the event loop's next.
+  watch->Call(POLLIN);
+  if (!watch->closed_ && watch->TakeCount() > 1)
+    watch->Call(POLLIN);
+}
+
+void Watch::Call(short events) {
+  napi_env env = env_;
   Napi::HandleScope scope(env);
-  napi_value global, ready = Int32(env, events);
-  if (!ready || napi_get_global(env, &global) != napi_ok)
+  napi_value callback = callback_.Value();
+  napi_value ready = nullptr;
+  if (!callback || (!counter_ && !(ready = Int32(env, events))))
     return;
   // Not FunctionReference::MakeCallback: it aborts where the callback was
   // stopped rather than left by an exception, as by Worker.terminate().
-  napi_make_callback(env, watch->context_, global, watch->callback_.Value(), 1,
-                     &ready, nullptr);
+  napi_make_callback(env, context_, callback, callback, ready ? 1 : 0, &ready,
+                     nullptr);
   bool thrown = false;
   napi_value error;
   if (napi_is_exception_pending(env, &thrown) == napi_ok && thrown &&

@@ -12,7 +12,8 @@ class Watch {
 public:
   /**
    * Null and the libuv error (a -errno) where the file cannot be polled. With
-   * `counter` the file is an eventfd, which is read before each callback.
+   * `counter` the file is an eventfd, and the callback is called when it was
+   * counted up, without an argument; it is read behind that.
    */
   static Watch *Start(Napi::Env env, int fd, short events, bool counter,
                       Napi::Function callback, int *error);
@@ -29,6 +30,9 @@ private:
   int Init();
   /** The events that are there; 0 if they are gone. */
   short Ready();
+  /** The eventfd's counter, which is 0 from then on. */
+  uint64_t TakeCount();
+  void Call(short events);
   int Poll();
   static void OnReady(uv_poll_t *poll, int status, int events);
   static void OnClosed(uv_handle_t *handle);

@@ -183,7 +183,7 @@ export class Ring {
   /** The consumer is about to sleep. False: it must not, there is something, or nothing will ever come. */
   sleep(): boolean {
     Atomics.store(this.words, CONSUMER_WAITING, 1);
-    if (this.available === 0 && this.error === 0) return true;
+    if (this.available === 0 && Atomics.load(this.words, ERROR) === 0) return true;
     Atomics.store(this.words, CONSUMER_WAITING, 0);
     return false;
   }
@@ -193,9 +193,9 @@ export class Ring {
     Atomics.store(this.words, CONSUMER_WAITING, 0);
   }
 
-  /** The errno for which the pump has ended; 0 while it has not. */
+  /** The errno for which the pump has ended; 0 while it has not. Whoever is about to sleep asks sleep(). */
   get error(): number {
-    return Atomics.load(this.words, ERROR);
+    return this.words[ERROR];
   }
 
   /** The pump ends: nothing will come any more. Its doorbell has to be rung, for who listens for that alone as well. */

@@ -77,8 +77,8 @@ export function produceIntoPipe(): number | Unavailable {
 
 /** Latencies that are taken at least. */
 const LEAST = 100;
-/** Not counted: the JIT has not seen the path often enough. */
-const COLD = 2000;
+/** Not counted: the JIT has not seen the path often enough, of many short functions that a wake-up calls once. */
+const COLD = 6000;
 
 /** How long each of a consumer's wake-ups took, in nanoseconds. */
 export class Latencies {
