@@ -20,19 +20,25 @@ function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
-function conditions({ runs, milliseconds }: BenchOptions): string {
+function conditions({ runs, milliseconds, instructions }: BenchOptions): string {
+  if (instructions) return `Node ${process.version}, in the VM, instructions; medians of ${runs} runs`;
   const processors = cpus();
   const model = processors[0]?.model ?? 'unknown processor';
   return `Node ${process.version}, ${processors.length} × ${model}; medians of ${runs} runs of ${milliseconds} ms`;
 }
 
-/** Those asked for, or all. */
-function chosen({ only }: BenchOptions): readonly Figure[] {
-  return only.length === 0 ? FIGURES : FIGURES.filter(({ name }) => only.includes(name));
+/** Those asked for, or all. Instructions are counted in the VM only. */
+function chosen({ only, instructions }: BenchOptions): readonly Figure[] {
+  const asked = only.length === 0 ? FIGURES : FIGURES.filter(({ name }) => only.includes(name));
+  if (!instructions) return asked;
+  const others = asked.filter(({ inVm }) => !inVm).map(({ name }) => name);
+  if (only.length > 0 && others.length > 0)
+    throw new UsageError(`--instructions is for figures of the VM, which ${others.join(', ')} is not`);
+  return asked.filter(({ inVm }) => inVm).map((figure) => ({ ...figure, unit: 'instr.' }));
 }
 
-function list(options: BenchOptions): void {
-  const figures = chosen(options).map(({ name, about, unit, peers, inVm = false }) => {
+function list(options: BenchOptions, chosen: readonly Figure[]): void {
+  const figures = chosen.map(({ name, about, unit, peers, inVm = false }) => {
     return { name, about, unit, peers: Object.keys(peers), inVm };
   });
   if (options.json) print(JSON.stringify(figures, null, 2));
@@ -42,10 +48,14 @@ function list(options: BenchOptions): void {
 }
 
 /** Status 1 where something failed; the rest is measured all the same. */
-function measure(options: BenchOptions, show: (figure: Figure, outcome: Outcome) => void): number {
+function measure(
+  options: BenchOptions,
+  figures: readonly Figure[],
+  show: (figure: Figure, outcome: Outcome) => void,
+): number {
   const leaveOut = (what: string, reason: string) => say(`left out: ${what}: ${reason}`);
   let status = 0;
-  for (const [figure, outcome] of runFigures(chosen(options), { ...options, leaveOut })) {
+  for (const [figure, outcome] of runFigures(figures, { ...options, leaveOut })) {
     if (outcome instanceof TrialError) {
       say(`failed: ${figure.name}: ${outcome.message}`);
       status = 1;
@@ -69,19 +79,20 @@ function writeReadme(options: BenchOptions, outcomes: ReadonlyMap<Figure, Outcom
 }
 
 function bench(options: BenchOptions): number {
+  const figures = chosen(options);
   if (options.list) {
-    list(options);
+    list(options, figures);
     return 0;
   }
   if (options.json) {
     const outcomes: Record<string, Outcome> = {};
-    const status = measure(options, ({ name }, outcome) => (outcomes[name] = outcome));
+    const status = measure(options, figures, ({ name }, outcome) => (outcomes[name] = outcome));
     print(JSON.stringify(outcomes, null, 2));
     return status;
   }
   print(`${conditions(options)}\n\n${TABLE_HEAD}`);
   const outcomes = new Map<Figure, Outcome>();
-  const status = measure(options, (figure, outcome) => {
+  const status = measure(options, figures, (figure, outcome) => {
     outcomes.set(figure, outcome);
     print(tableLines(figure.name, outcome).join('\n'));
   });

@@ -6,6 +6,8 @@ export interface BenchOptions {
   json: boolean;
   /** The table also goes into README.md, if it has everything. */
   readme: boolean;
+  /** Instructions instead of time: of the figures in the VM. */
+  instructions: boolean;
   /** Name the figures instead of measuring them. */
   list: boolean;
   /** Measure these figures; all of them when empty. */
@@ -29,6 +31,8 @@ printed are medians; a ratio is ours divided by the peer's, so below 1 we are fa
   --json             one JSON object: {"name": {"ours", "peer": {…}, "ratio": {…}, "unit"}};
                      {"error": {"message"}} where the command line makes no sense
   --readme           write the table into README.md too, if nothing is missing
+  --instructions     count the instructions of the figures in the VM, kernel's and all, instead of
+                     taking their time: the same on a machine that is busy with other things
   --only NAME        measure this figure alone (may be repeated)
   --list             name the figures, or those of --only, and end; with --json:
                      [{"name", "about", "unit", "peers", "inVm"}]
@@ -44,6 +48,7 @@ or a guest kernel) is left out, and stderr says why. Exit status: 1 when a trial
 const SPECIFICATION = {
   json: { type: 'boolean', default: false },
   readme: { type: 'boolean', default: false },
+  instructions: { type: 'boolean', default: false },
   list: { type: 'boolean', default: false },
   only: { type: 'string', multiple: true, default: [] as string[] },
   runs: { type: 'string', default: '5' },
@@ -80,12 +85,15 @@ export function parseOptions(args: string[], names: readonly string[]): BenchOpt
       throw new UsageError(`--only ${name}: there is no such figure; there are ${names.join(', ')}`);
     }
   }
-  if (values.readme && (values.json || values.list || values.only.length > 0)) {
-    throw new UsageError('--readme is for a table of every figure: leave --json, --list and --only out');
+  if (values.readme && (values.json || values.list || values.instructions || values.only.length > 0)) {
+    throw new UsageError(
+      '--readme is for a table of every figure: leave --json, --list, --instructions and --only out',
+    );
   }
   return {
     json: values.json,
     readme: values.readme,
+    instructions: values.instructions,
     list: values.list,
     only: values.only,
     runs: integer('runs', values.runs, 1, 99),

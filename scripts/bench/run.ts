@@ -16,6 +16,8 @@ export interface Outcome {
 export interface RunOptions {
   readonly runs: number;
   readonly milliseconds: number;
+  /** In the VM: by a clock that counts instructions. */
+  readonly instructions: boolean;
   /** Told what is left out and why, once for each side. */
   readonly leaveOut: (what: string, reason: string) => void;
 }
@@ -135,7 +137,7 @@ function* runInVm(figures: readonly Figure[], options: RunOptions): Generator<Re
     });
   }
   if (work.size === 0) return;
-  const taken = turnsInGuest(work);
+  const taken = turnsInGuest(work, options.instructions);
   for (const figure of figures) {
     const turns = taken.get(figure.name);
     if (turns instanceof TrialError) yield [figure, turns];

@@ -31,14 +31,24 @@ function parse(line: string): Taken {
 /** An emulated processor is slower than the machine's own, and so is the JIT in getting warm: trials last longer. */
 const SLOWER = 6;
 
-/** Takes the turns of figures, by their names, in a guest. Those that failed, or that it did not get to, are errors. */
-export function turnsInGuest(figures: ReadonlyMap<string, Turns>): Map<string, readonly Turn[] | TrialError> {
+/** What a nanosecond is an instruction by. One processor: two would count for each other. */
+const COUNTING = ['--accel', 'icount', '--cpus', '1'];
+
+/**
+ * Takes the turns of figures, by their names, in a guest, whose clock counts `instructions` or time. Those that failed, or
+ * that it did not get to, are errors.
+ */
+export function turnsInGuest(
+  figures: ReadonlyMap<string, Turns>,
+  instructions: boolean,
+): Map<string, readonly Turn[] | TrialError> {
   const slow = [...figures].map(([name, turns]) => [
     name,
     { ...turns, milliseconds: turns.milliseconds * SLOWER },
   ]);
   const guest = [process.execPath, '--enable-source-maps', GUEST, JSON.stringify(Object.fromEntries(slow))];
-  const args = [RUNNER, '--timeout', String(TIMEOUT), '--', ...guest];
+  const counting = instructions ? COUNTING : [];
+  const args = [RUNNER, '--timeout', String(TIMEOUT), ...counting, '--', ...guest];
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
   // A guest that ended early has said something of the figures before.
   const whole = stdout.slice(0, stdout.lastIndexOf('\n') + 1);

@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 export const IOMMU_TYPES = ['intel', 'virtio', 'amd', 'none'] as const;
 export type IommuType = (typeof IOMMU_TYPES)[number];
 
-export const ACCELERATORS = ['tcg', 'kvm'] as const;
+export const ACCELERATORS = ['tcg', 'kvm', 'icount'] as const;
 export type Accelerator = (typeof ACCELERATORS)[number];
 
 export interface VmOptions {
@@ -65,7 +65,8 @@ COMMAND's stdout, stderr and exit status come through unchanged.
   --iommu TYPE     ${IOMMU_TYPES.join(', ')} (default intel)
   --no-interrupt-remapping
                    the IOMMU remaps no interrupts, so that Linux binds no device
-  --accel TYPE     ${ACCELERATORS.join(', ')} (default tcg)
+  --accel TYPE     ${ACCELERATORS.join(', ')} (default tcg); with icount the guest's clock counts the
+                   instructions that it executes, each a nanosecond, whatever the machine does
   --kernel FILE    guest kernel (default: $IOMMUFD_VM_KERNEL, then what scripts/vm/kernel built)
   --append TEXT    more kernel parameters
   --device SPEC    one more QEMU device (may be repeated)

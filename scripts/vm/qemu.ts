@@ -54,6 +54,8 @@ const IOMMU_PARAMETERS: Record<IommuType, string[]> = {
 const ACCELERATION: Record<Accelerator, string[]> = {
   tcg: ['-accel', 'tcg,thread=multi', '-cpu', 'max'],
   kvm: ['-accel', 'kvm', '-cpu', 'host'],
+  // One thread for all processors, or the count would depend on how they take turns; where all sleep, time jumps.
+  icount: ['-accel', 'tcg,thread=single', '-cpu', 'max', '-icount', 'shift=0,sleep=off'],
 };
 
 /** A value inside one of QEMU's comma-separated options. */

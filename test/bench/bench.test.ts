@@ -145,11 +145,20 @@ describe('npm run bench', () => {
   });
 });
 
+test('instructions are of figures in the VM', () => {
+  const { status, stdout, stderr } = bench(['--instructions', '--only', 'ioctl', '--only', 'vm-faults']);
+  const message = '--instructions is for figures of the VM, which ioctl is not';
+  expect({ status, stdout, stderr }).toEqual({ status: 2, stdout: '', stderr: `bench: ${message}\n` });
+  const names = [...bench(['--instructions', '--list']).stdout.matchAll(/^\S+/gm)].map(([name]) => name);
+  expect(names).toEqual(FIGURES.filter(({ inVm }) => inVm).map(({ name }) => name));
+});
+
 describe('the command line', () => {
   test('has defaults', () => {
     expect(parseOptions([], NAMES)).toEqual({
       json: false,
       readme: false,
+      instructions: false,
       list: false,
       only: [],
       runs: 5,
@@ -168,6 +177,7 @@ describe('the command line', () => {
     '--fast',
     '--readme --only=ioctl',
     '--readme --json',
+    '--readme --instructions',
     'translate-hit',
   ])('refuses %s', (words) => {
     expect(() => parseOptions(words.split(' '), NAMES)).toThrow(UsageError);
@@ -180,7 +190,7 @@ describe('a run', () => {
     const leftOut: string[] = [];
     const outcome = runFigure(
       { name: 'figure', about: '', unit: 'ns', ours, peers },
-      { runs: 2, milliseconds: 1, leaveOut: (what) => leftOut.push(what) },
+      { runs: 2, milliseconds: 1, instructions: false, leaveOut: (what) => leftOut.push(what) },
     );
     return { outcome, leftOut };
   };

@@ -96,7 +96,7 @@ describe('the command line of npm run vm', () => {
     [['--cpus', '256', 'true'], /--cpus is a whole number/],
     [['--cpus', '1.5', 'true'], /--cpus is a whole number/],
     [['--iommu', 'smmu', 'true'], /--iommu is one of intel, virtio, amd, none, not 'smmu'/],
-    [['--accel', 'hvf', 'true'], /--accel is one of tcg, kvm/],
+    [['--accel', 'hvf', 'true'], /--accel is one of tcg, kvm, icount, not 'hvf'/],
     [['--timeout', '-1', 'true'], /--timeout/],
     [['--timeout', '2147484', 'true'], /--timeout is a whole number from 0 to 2147483/],
     [['--user', 'root', 'true'], /--user is a whole number from 0 to 65534/],

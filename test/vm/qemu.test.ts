@@ -79,6 +79,13 @@ describe("QEMU's command line", () => {
     expect(line).toContain('vfio.enable_unsafe_noiommu_mode=1');
   });
 
+  it('counts instructions in one thread', () => {
+    const args = argumentsFor('--accel', 'icount');
+    expect(valuesOf(args, '-accel')).toEqual(['tcg,thread=single']);
+    expect(valuesOf(args, '-icount')).toEqual(['shift=0,sleep=off']);
+    expect(argumentsFor().join(' ')).not.toContain('icount');
+  });
+
   it('passes memory, processors, accelerator, devices and kernel parameters on', () => {
     const words = [
       '--memory',
