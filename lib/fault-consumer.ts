@@ -26,8 +26,8 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   readonly #view: FaultView;
   /** Groups with faults that are objects, and wait for their answers. */
   readonly #groups = new Set<FaultGroup>();
-  /** Nothing is noted of the group of the record at hand, which has no other. */
-  #lone = false;
+  /** 1: nothing is noted of the group of the record at hand, which has no other. A number is compared with less. */
+  #lone = 0;
   // The group whose records are being taken.
   #open = false;
   #cookie = 0;
@@ -103,7 +103,7 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
         continue;
       }
       let answered = true;
-      this.#lone = true;
+      this.#lone = 1;
       try {
         while (this.position !== this.end) {
           // In the loop: so V8 knows that those which the view reads are the same.
@@ -113,7 +113,8 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
           view.moveTo(at);
           answered = false;
           callback(view);
-          if (view.answer < 0) break;
+          // Closed meanwhile, nothing of it may be touched.
+          if (view.answer < 0 || this.#lone === 0) break;
           // With a full ring there is more to do.
           if (!ring.respond(words[(at + cookie) | 0], view.answer, words[(at + generation) | 0])) break;
           answered = true;
@@ -122,7 +123,7 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
         }
       } finally {
         if (!answered) this.#settleLone(at);
-        this.#lone = false;
+        this.#lone = 0;
       }
       if (this.position === before) this.#visitNext(callback);
     }
@@ -130,8 +131,8 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   #settleLone(at: number): void {
     if (this.closed) return;
-    if (this.#lone) {
-      this.#lone = false;
+    if (this.#lone === 1) {
+      this.#lone = 0;
       this.#enter(at);
     }
     this.#settle(at, true);
@@ -186,9 +187,9 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   /** The record at hand becomes an object. */
   #keep(): Fault {
-    if (this.#lone) {
+    if (this.#lone === 1) {
       this.#enter(this.#view.at);
-      this.#lone = false;
+      this.#lone = 0;
     }
     if (!this.#group) {
       this.#group = new FaultGroup(this.#cookie, this.#generation);
@@ -285,13 +286,21 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     return FaultView.of(item);
   }
 
+  /** What the callback at hand has answered; false where the ring is full. */
+  #respondAlone(): boolean {
+    const { at, answer } = this.#view;
+    return this.ring.respond(this.#words[at + GROUP_COOKIE], answer, this.#words[at + GENERATION]);
+  }
+
   /** Whatever was unanswered, the kernel answers 'invalid' when its device is detached. */
   protected override release(): void {
-    const { at, answer } = this.#view;
     // In a callback, which may have answered before.
-    if (this.#lone && answer >= 0)
-      this.ring.respond(this.#words[at + GROUP_COOKIE], answer, this.#words[at + GENERATION]);
-    this.#lone = false;
+    if (this.#lone === 1 && this.#view.answer >= 0 && !this.#respondAlone()) {
+      this.ring.publishResponses();
+      this.link.flush();
+      this.#respondAlone();
+    }
+    this.#lone = 0;
     this.#groups.clear();
     super.release();
   }

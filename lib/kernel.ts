@@ -125,7 +125,7 @@ export interface RingCalls {
   mapMemory(fd: number, length: number): Memory | number;
   /** Another descriptor for the same open file, good when the other thread closes its own. */
   duplicate(fd: number): number;
-  /** As `watch` for POLLIN of an eventfd, which is read before each callback: a doorbell. */
+  /** As `watch` for POLLIN of an eventfd, which is read behind each callback: a doorbell. */
   watchCounter(fd: number, callback: () => void): Watch | number;
 }
 

@@ -322,13 +322,14 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
     if (this.closed || this.busy || this.lentTo !== undefined) return;
     try {
       do this.#deliver();
-      while (this.#listening && this.#isWanted() && this.failed === 0 && !this.ring.sleep());
+      while (!this.closed && this.#listening && this.#isWanted() && this.failed === 0 && !this.ring.sleep());
     } catch (error) {
       // A listener's. Those after it get what is left.
       setImmediate(() => this.#wake());
       throw error;
     }
-    if (this.failed !== 0) this.#fail();
+    // A listener may have closed it.
+    if (!this.closed && this.failed !== 0) this.#fail();
   }
 
   #deliver(): void {
@@ -336,7 +337,7 @@ export abstract class RecordConsumer<T, View> extends RingReader<T, View> implem
       const waiters = this.#readiness;
       this.#readiness = [];
       for (const waiter of waiters) waiter.resolve();
-      // Behind those, who likely wait again: then there is nothing to do. (queueMicrotask() would take longer, before them.)
+      // Behind those, who likely wait again: then there is nothing to do. (queueMicrotask() makes an async resource first.)
       void NOW.then(this.#restSoon);
     }
     while (!this.closed && (this.#stream.waiting || this.#listened) && this.#hasAny()) {

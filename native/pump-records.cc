@@ -95,14 +95,14 @@ void Pump::TakeResponses(uint32_t written) {
   auto *responses = reinterpret_cast<const ring_response *>(
       static_cast<uint8_t *>(pages_->address) + responses_);
   const uint32_t mask = response_capacity_ - 1, first = response_tail_;
-  const uint32_t count = static_cast<uint32_t>(
-      std::min<size_t>(written - first, kBatch - filled_));
   Group *groups = groups_.data();
   const size_t known = groups_.size();
   Response *const begin = out_.data() + filled_, *to = begin;
+  Response *const end = out_.data() + kBatch;
   uint64_t answered = 0;
-  for (uint32_t i = 0; i < count; i++) {
-    const ring_response *response = &responses[(first + i) & mask];
+  uint32_t index = first;
+  for (; index != written && to != end; index++) {
+    const ring_response *response = &responses[index & mask];
     // Once: the other side may write it.
     uint32_t cookie =
         __atomic_load_n(&response->group_cookie, __ATOMIC_RELAXED);
@@ -119,11 +119,12 @@ void Pump::TakeResponses(uint32_t written) {
     to++;
   }
   held_ -= answered;
-  response_tail_ = first + count;
+  response_tail_ = index;
   uint32_t taken = static_cast<uint32_t>(to - begin);
   filled_ += taken;
-  if (taken != count)
-    __atomic_add_fetch(&ring_->refused, count - taken, __ATOMIC_SEQ_CST);
+  if (taken != index - first)
+    __atomic_add_fetch(&ring_->refused, index - first - taken,
+                       __ATOMIC_SEQ_CST);
 }
 
 /** As in struct iommu_hwpt_pgfault, within the first 40 bytes of a record. */

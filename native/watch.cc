@@ -113,8 +113,9 @@ void Watch::OnReady(uv_poll_t *poll, int status, int) {
     return;
   }
   // The counter is read behind the callback, which then begins sooner. It was 1
-  // at least before that: if it is more now, it may have been counted up since
-  // the callback looked. What is counted from here on is the event loop's next.
+  // at least before that, for nobody else reads it (a consumer's side has one
+  // owner): if it is more now, it may have been counted up since the callback
+  // looked. What is counted from here on is the event loop's next.
   watch->Call(POLLIN);
   if (!watch->closed_ && watch->TakeCount() > 1)
     watch->Call(POLLIN);

@@ -69,7 +69,7 @@ export interface Addon {
 
   /** A handle for the functions below, or -errno. */
   watch(fd: number, events: number, callback: (ready: number) => void): number;
-  /** Of an eventfd without EFD_SEMAPHORE, which is read before each callback. */
+  /** Of an eventfd without EFD_SEMAPHORE, which is read behind each callback. */
   watchCounter(fd: number, callback: () => void): number;
   closeWatch(watch: number): void;
   refWatch(watch: number): void;

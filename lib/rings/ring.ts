@@ -124,7 +124,7 @@ export class Ring {
     return Atomics.load(this.words, TAIL);
   }
 
-  /** The same for the consumer, who alone writes it. */
+  /** The same for the consumer, who alone writes it; for a pump, where an old one does as well. */
   get consumed(): number {
     return this.words[TAIL];
   }
@@ -246,7 +246,8 @@ export class Ring {
     const written = this.#roomEnd === 0 ? words[RESPONSE_HEAD] : this.#responsesWritten;
     const at = written & this.#responseMask;
     const { responses } = this.shape;
-    const free = responses - ((written - Atomics.load(words, RESPONSE_TAIL)) >>> 0);
+    // Below 0 where the pump's index was spoilt.
+    const free = Math.max(0, responses - ((written - Atomics.load(words, RESPONSE_TAIL)) >>> 0));
     this.#written = written;
     this.#next = this.#roomBegin = this.#responses + at * RESPONSE_WORDS;
     this.#roomEnd = this.#next + Math.min(free, responses - at) * RESPONSE_WORDS;

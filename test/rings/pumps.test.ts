@@ -5,11 +5,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describeLinux } from '../linux/has-addon';
 import { openSoftware } from './software-rig';
+import { ANSWERS } from './answers';
 import { HOSTILE } from './hostile';
 import { histories } from './histories';
 import { SCENARIOS as WELL_MEANT, type Rig } from './scenarios';
 
-const SCENARIOS = { ...WELL_MEANT, ...HOSTILE, ...histories() };
+const SCENARIOS = { ...WELL_MEANT, ...HOSTILE, ...ANSWERS, ...histories() };
 const NAMES = Object.keys(SCENARIOS);
 
 describe('the pump in JavaScript', () => {

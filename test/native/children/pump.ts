@@ -7,6 +7,7 @@ import type { Pump } from '../../../lib/rings/pump';
 import { Ring } from '../../../lib/rings/ring';
 import { iommu_hwpt_page_response } from '../../../lib/uapi';
 import type { FaultFile, ResponseRecord } from '../../rings/fault-file';
+import { ANSWERS } from '../../rings/answers';
 import { histories } from '../../rings/histories';
 import { HOSTILE } from '../../rings/hostile';
 import { OWNER, SCENARIOS, type Rig, type RigOptions } from '../../rings/scenarios';
@@ -61,7 +62,7 @@ function open(kernel: LinuxKernel, { slots = 256, limit = Infinity, start = 0, e
 }
 
 async function main(): Promise<void> {
-  const { run } = { ...SCENARIOS, ...HOSTILE, ...histories() }[process.argv[2]];
+  const { run } = { ...SCENARIOS, ...HOSTILE, ...ANSWERS, ...histories() }[process.argv[2]];
   const kernel = new LinuxKernel();
   const rigs: Rig[] = [];
   await run((options = {}) => {
