@@ -207,4 +207,80 @@ describeLinux('watch', () => {
     expect(() => kernel.watch(fd, 0, nothing)).toThrow(/events must be/);
     expect(() => kernel.watch(fd, POLLERR, nothing)).toThrow(/events must be/);
   });
+
+  /** It is read behind each callback: a ring is never lost, and none is made up. */
+  describe('of a counter', () => {
+    function counted(callback: (...given: unknown[]) => void): Watch {
+      const result = kernel.rings.watchCounter(fd, callback);
+      if (typeof result === 'number') throw new Error(`watchCounter: ${result}`);
+      watches.push(result);
+      return result;
+    }
+    const ring = () => expect(signal()).toBe(8);
+
+    test('one ring, one callback, without arguments; the counter is 0 behind it', async () => {
+      const calls: unknown[][] = [];
+      counted((...given) => calls.push(given));
+      for (let rings = 1; rings <= 3; rings++) {
+        ring();
+        await turns();
+        expect(calls).toEqual(Array.from({ length: rings }, () => []));
+        expect(drain()).toBe(-errno.EAGAIN);
+      }
+    });
+
+    // Who looks, finds nothing and sleeps must hear of what came while it looked.
+    test.each([1, 2, 5])('a ring in the callback calls back again, %i times in a row', async (times) => {
+      let calls = 0;
+      counted(() => {
+        if (calls++ < times) ring();
+      });
+      ring();
+      for (let i = 0; i <= times; i++) await turns();
+      expect(calls).toBe(times + 1);
+      expect(drain()).toBe(-errno.EAGAIN);
+    });
+
+    test('in a promise job behind the callback, likewise', async () => {
+      let calls = 0;
+      counted(() => {
+        if (calls++ === 0) void Promise.resolve().then(ring);
+      });
+      ring();
+      await turns();
+      expect(calls).toBe(2);
+    });
+
+    test('several rings before it are seen twice at most', async () => {
+      let calls = 0;
+      counted(() => calls++);
+      for (let i = 0; i < 10; i++) ring();
+      await turns();
+      expect(calls).toBe(2);
+      expect(drain()).toBe(-errno.EAGAIN);
+    });
+
+    test('closed in its callback it leaves the counter to others', async () => {
+      let calls = 0;
+      const first = counted(() => {
+        calls++;
+        first.close();
+      });
+      ring();
+      await turns();
+      expect([calls, drain()]).toEqual([1, 8]);
+    });
+
+    test('a callback that never stops ringing does not keep the event loop', async () => {
+      let calls = 0;
+      const endless = counted(() => {
+        calls++;
+        ring();
+      });
+      ring();
+      await turns();
+      expect(calls).toBeLessThan(20);
+      endless.close();
+    });
+  });
 });

@@ -1,43 +1,39 @@
 /** More for both pumps: answers that come at odd moments. */
 import assert from 'node:assert/strict';
+import type { FaultView } from '../../lib/fault-view';
 import { errno } from '../../lib/uapi';
 import { ring as field } from '../../lib/rings/layout';
-import { OWNER, pages, until, type Scenario } from './scenarios';
+import { OWNER, pages, until, type Rig, type Scenario } from './scenarios';
 
 const OTHER = OWNER.device + 1;
 const SUCCESS = 0;
 
+/** Closes the consumer at the first of three faults, behind what `before` does with it. */
+async function closeFirst(
+  { file, ring, pump, consumer }: Rig,
+  before: (record: FaultView) => void,
+  heard: readonly object[],
+): Promise<void> {
+  for (let i = 0; i < 3; i++) file.deliver(pages(1 + i, i));
+  pump.pass();
+  const visited = consumer.drain((record) => {
+    before(record);
+    consumer.close();
+    // Whoever has the consumer's side next writes there.
+    ring.words[ring.responseSlot(0)] = 777;
+    if (heard.length === 0) record.respond('success');
+  });
+  assert.equal(visited, 1);
+  assert.equal(ring.words[ring.responseSlot(0)], 777);
+  assert.deepEqual(file.responses(), heard);
+}
+
 export const ANSWERS: Record<string, Scenario> = {
   'closed in its callback, behind an answer, a consumer writes nothing more': {
-    async run(open) {
-      const { file, ring, pump, consumer } = open({ slots: 64 });
-      for (let i = 0; i < 3; i++) file.deliver(pages(1 + i, i));
-      pump.pass();
-      const visited = consumer.drain((record) => {
-        record.respond('success');
-        consumer.close();
-        // Whoever has the consumer's side next writes there.
-        ring.words[ring.responseSlot(0)] = 777;
-      });
-      assert.equal(visited, 1);
-      assert.equal(ring.words[ring.responseSlot(0)], 777);
-      assert.deepEqual(file.responses(), [{ cookie: 1, code: SUCCESS }]);
-    },
+    run: (open) => closeFirst(open(), (record) => record.respond('success'), [{ cookie: 1, code: SUCCESS }]),
   },
   'answered behind close(), likewise': {
-    async run(open) {
-      const { file, ring, pump, consumer } = open({ slots: 64 });
-      for (let i = 0; i < 3; i++) file.deliver(pages(1 + i, i));
-      pump.pass();
-      const visited = consumer.drain((record) => {
-        consumer.close();
-        ring.words[ring.responseSlot(0)] = 777;
-        record.respond('success');
-      });
-      assert.equal(visited, 1);
-      assert.equal(ring.words[ring.responseSlot(0)], 777);
-      assert.deepEqual(file.responses(), []);
-    },
+    run: (open) => closeFirst(open(), () => {}, []),
   },
   'closed in its callback while there is no room for the answer': {
     async run(open) {
