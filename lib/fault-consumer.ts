@@ -94,7 +94,7 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     const [flags, last, cookie, generation] = [FLAGS | 0, LAST_PAGE | 0, GROUP_COOKIE | 0, GENERATION | 0];
     const first = ring.slot(0) | 0;
     const step = ring.recordWords | 0;
-    const end = (first + ring.capacity * step) | 0;
+    const end = this.#recordsEnd | 0;
     while (this.position !== this.end) {
       const before = this.position;
       let at = ring.slot(before) | 0;

@@ -49,8 +49,7 @@ async function main(): Promise<void> {
   device.attach(iommu.createAddressSpace({ faults: queue }));
   const seen = { next: 0, pages: 0 };
   const answer = (fault: FaultView) => {
-    // All are below 4 GiB.
-    const page = fault.addressLow >>> 12;
+    const page = fault.addressHigh * 0x10_0000 + (fault.addressLow >>> 12);
     if (page !== seen.next || fault.cookieLow !== COOKIE) throw new Error(`page ${page}, not ${seen.next}`);
     seen.next++;
     seen.pages += page;
