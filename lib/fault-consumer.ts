@@ -2,7 +2,7 @@ import { failure } from './errors';
 import { Fault, FaultGroup } from './fault';
 import { FaultView } from './fault-view';
 import { RecordConsumer } from './record-consumer';
-import { FAULT_RECORD_BYTES, faultRecord } from './rings/layout';
+import { faultRecord } from './rings/layout';
 import type { Link } from './rings/pump';
 import type { Ring } from './rings/ring';
 import { openShare, type RingShare } from './ring-share';
@@ -22,7 +22,6 @@ const { IOMMUFD_PAGE_RESP_INVALID: INVALID, IOMMUFD_PAGE_RESP_SUCCESS: SUCCESS }
  */
 export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   readonly #words: Int32Array;
-  readonly #bytes: Uint8Array;
   readonly #view: FaultView;
   /** Groups with faults that are objects, and wait for their answers. */
   readonly #groups = new Set<FaultGroup>();
@@ -43,7 +42,6 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   constructor(ring: Ring, link: Link) {
     super(ring, link);
     this.#words = ring.words;
-    this.#bytes = new Uint8Array(ring.words.buffer);
     this.#view = new FaultView(ring.words, () => this.#keep());
     this.#begun = ring.partial;
   }
@@ -161,6 +159,7 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   protected override take(at: number, more: boolean): Fault {
     this.#enter(at);
+    this.#view.moveTo(at);
     const fault = this.#keep();
     this.#leave(at, more);
     return fault;
@@ -196,8 +195,8 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
       this.#group.invalid = this.#invalid;
       this.#groups.add(this.#group);
     }
-    const bytes = this.#bytes.slice(4 * this.#at, 4 * this.#at + FAULT_RECORD_BYTES);
-    const fault = new Fault(bytes, this.#group, this);
+    const words = this.#words.slice(this.#at, this.#at + this.ring.recordWords);
+    const fault = new Fault(this.#view, words, this.#group, this);
     this.#group.faults.push(fault);
     this.#group.unanswered++;
     return fault;

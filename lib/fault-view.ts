@@ -44,7 +44,7 @@ export class FaultView {
 
   /** @internal The same for a fault that is an object already. */
   static of(fault: Fault): FaultView {
-    const view = new FaultView(new Int32Array(fault.bytes.buffer), () => fault);
+    const view = new FaultView(fault.words, () => fault);
     view.kept = fault;
     return view;
   }

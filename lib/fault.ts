@@ -1,6 +1,6 @@
 import type { FaultConsumer } from './fault-consumer';
 import { refusal } from './errors';
-import { FAULT_RECORD_BYTES, faultRecord } from './rings/layout';
+import type { FaultView } from './fault-view';
 import * as uapi from './uapi';
 
 /** The kernel's record of a fault (struct iommu_hwpt_pgfault). */
@@ -49,40 +49,36 @@ export class Fault {
   readonly last: boolean;
   /** When it was read from the kernel: nanoseconds of CLOCK_MONOTONIC. */
   readonly timestamp: bigint;
-  /** @internal Its record, in a buffer of its own. */
-  readonly bytes!: Uint8Array<ArrayBuffer>;
   readonly #group: FaultGroup;
   readonly #consumer: FaultConsumer;
+  readonly #words: Int32Array<ArrayBuffer>;
   #answered = false;
 
-  /** @internal Faults come from a FaultQueue. */
-  constructor(bytes: Uint8Array<ArrayBuffer>, group: FaultGroup, consumer: FaultConsumer) {
-    const view = new DataView(bytes.buffer);
-    const word = (offset: number) => view.getUint32(offset, true);
-    const permissions = word(faultRecord.permissions);
-    const flags = word(faultRecord.flags);
-    this.ioasid = word(faultRecord.ioasid);
-    this.cookie = view.getBigUint64(faultRecord.cookie, true);
-    this.pasid = flags & uapi.IOMMU_PGFAULT_FLAGS_PASID_VALID ? word(faultRecord.pasid) : undefined;
-    this.address = view.getBigUint64(faultRecord.address, true);
-    this.permissions = {
-      read: (permissions & uapi.IOMMU_PGFAULT_PERM_READ) !== 0,
-      write: (permissions & uapi.IOMMU_PGFAULT_PERM_WRITE) !== 0,
-      execute: (permissions & uapi.IOMMU_PGFAULT_PERM_EXEC) !== 0,
-      privileged: (permissions & uapi.IOMMU_PGFAULT_PERM_PRIV) !== 0,
-    };
-    this.length = word(faultRecord.length);
-    this.group = word(faultRecord.group);
-    this.last = (flags & uapi.IOMMU_PGFAULT_FLAGS_LAST_PAGE) !== 0;
-    this.timestamp = view.getBigUint64(FAULT_RECORD_BYTES - 8, true);
-    Object.defineProperty(this, 'bytes', { value: bytes });
+  /** @internal Faults come from a FaultQueue. `words`: the record that `view` shows, in memory of its own. */
+  constructor(view: FaultView, words: Int32Array<ArrayBuffer>, group: FaultGroup, consumer: FaultConsumer) {
+    this.ioasid = view.ioasid;
+    this.cookie = view.cookie;
+    this.pasid = view.pasid;
+    this.address = view.address;
+    const { read, write, execute, privileged } = view;
+    this.permissions = { read, write, execute, privileged };
+    this.length = view.length;
+    this.group = view.group;
+    this.last = view.last;
+    this.timestamp = view.timestamp;
+    this.#words = words;
     this.#group = group;
     this.#consumer = consumer;
   }
 
   /** The kernel's record. */
   get raw(): FaultRecord {
-    return uapi.iommu_hwpt_pgfault.decode(this.bytes);
+    return uapi.iommu_hwpt_pgfault.decode(new Uint8Array(this.#words.buffer));
+  }
+
+  /** @internal Its record in the ring, a copy. */
+  get words(): Int32Array<ArrayBuffer> {
+    return this.#words;
   }
 
   /** Whether respond() was called. */

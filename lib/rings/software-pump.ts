@@ -1,6 +1,6 @@
 /**
- * A pump in JavaScript, on the event loop of its consumer: for kernels that bring none of their own. Its doorbell is a
- * microtask.
+ * A pump in JavaScript, on the event loop of its consumer: for kernels that bring none of their own. Its doorbell is
+ * answered by the call of the event loop that rang it, or in a microtask behind a call of the consumer.
  */
 import { POLLERR, POLLHUP, POLLIN, type Kernel, type Watch } from '../kernel';
 import { errno } from '../uapi';
@@ -50,6 +50,8 @@ export class SoftwarePump implements Pump {
   #seenTail = 0;
   #paused = 0;
   #rung = false;
+  /** By the event loop: the doorbell is answered behind it. Else it may be the consumer who calls. */
+  #called = false;
   #wake: (() => void) | undefined;
   /** Somebody waits, and so the process stays. */
   #waited = false;
@@ -191,9 +193,15 @@ export class SoftwarePump implements Pump {
   }
 
   #ready(ready: number): void {
-    const result = this.#move(true);
-    // What the file had before it ended comes first.
-    if (result === 0 && !this.#blocked && ready & (POLLHUP | POLLERR)) this.#end(errno.ENODEV);
+    this.#called = true;
+    try {
+      const result = this.#move(true);
+      // What the file had before it ended comes first.
+      if (result === 0 && !this.#blocked && ready & (POLLHUP | POLLERR)) this.#end(errno.ENODEV);
+    } finally {
+      this.#called = false;
+    }
+    this.#answerDoorbell();
   }
 
   #end(reason: number): void {
@@ -206,11 +214,14 @@ export class SoftwarePump implements Pump {
   #ringDoorbell(): void {
     if (this.#rung) return;
     this.#rung = true;
-    queueMicrotask(() => {
-      this.#rung = false;
-      this.#wake?.();
-    });
+    if (!this.#called) queueMicrotask(this.#answerDoorbell);
   }
+
+  readonly #answerDoorbell = (): void => {
+    if (!this.#rung) return;
+    this.#rung = false;
+    this.#wake?.();
+  };
 
   #fill(): number {
     let whole = false;
@@ -226,7 +237,8 @@ export class SoftwarePump implements Pump {
       const room = this.#intake.waiting ? 0 : this.#roomNow(whole);
       this.#blocked = room === 0;
       if (room === 0) return 0;
-      const bytes = this.#bytes.subarray(0, room * this.#ring.shape.sourceBytes);
+      const bytes =
+        room === this.#room ? this.#bytes : this.#bytes.subarray(0, room * this.#ring.shape.sourceBytes);
       const length = this.#retried(() => this.#kernel.read(this.#fd, bytes));
       // A read of 0 bytes: empty. EINVAL: what comes first does not fit.
       if (length === 0 || length === -errno.EAGAIN) return 0;

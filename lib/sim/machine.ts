@@ -333,9 +333,11 @@ export class Machine {
     this.#arranged = true;
     setImmediate(() => {
       this.#arranged = false;
+      this.system.programsWait = true;
       try {
         for (let i = 0; i < EVENTS_PER_TURN && this.#clock.step(); i++);
       } finally {
+        this.system.programsWait = false;
         if (this.#clock.pending > 0) this.#arrange();
       }
     });

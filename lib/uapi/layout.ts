@@ -134,9 +134,11 @@ export function struct<F extends Fields>(name: string, fields: F): Struct<F> {
     return values as Values<F>;
   };
   const write = (view: DataView, offset: number, values: Input<F>) => {
-    for (const [key, value] of Object.entries(values)) {
+    // Object.entries() would make an array of each field, and this is on the way of every ioctl.
+    for (const key in values) {
       const field = fields[key] as Type<unknown> | undefined;
       if (!field) throw new TypeError(`struct ${name} has no field ${key}`);
+      const value = values[key] as unknown;
       if (value !== undefined) field.write(view, offset + offsets[key], value);
     }
   };

@@ -36,6 +36,7 @@ export interface Counts {
 
 /** Runs tests in a copy of the package, in which `change` has been made. */
 export function runTests(tests: readonly string[], change?: Pick<Rule, 'file' | 'from' | 'to'>): Counts {
+  mkdirSync(join(ROOT, 'reports'), { recursive: true });
   const copy = mkdtempSync(join(ROOT, 'reports/mutant-'));
   try {
     for (const part of PARTS) link(join(DIST, part), join(copy, 'dist', part));

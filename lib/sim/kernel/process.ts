@@ -200,7 +200,7 @@ export class SimulatedProcess implements Kernel {
     if (typeof callback !== 'function') throw new TypeError('callback must be a function');
     const file = this.#files.get(fd);
     if (!file) return -errno.EBADF;
-    return file.pollable ? watchFile(file, events, callback) : -errno.EPERM;
+    return file.pollable ? watchFile(this.system, file, events, callback) : -errno.EPERM;
   }
 
   eventfd(initial: number, flags: number): number {

@@ -62,6 +62,8 @@ export class System {
   readonly sysfs: FileTree = sysfsOf(this);
   /** Called before a program reads a register: simulated time passes while a driver polls. */
   onRegisterAccess: () => void = () => {};
+  /** Simulated events are happening while the programs wait: what becomes ready ends their wait in this turn. */
+  programsWait = false;
   /** A kernel built with CONFIG_PM: a device that is allowed to sleeps when nobody uses it. */
   powerManagement = true;
   /** Present on a kernel built with CONFIG_IOMMUFD_TEST. */

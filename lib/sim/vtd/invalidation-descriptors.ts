@@ -141,8 +141,11 @@ export const PAGE_GROUP_RESPONSE_DESCRIPTOR = layout(256, {
 type Values<L> = L extends Layout<infer Name> ? Partial<Record<Exclude<Name, 'TYPE'>, number>> : never;
 
 function encoder<Name extends string>(type: number, of: Layout<Name>) {
-  return (values: Values<Layout<Name>>): Int32Array =>
-    of.encode({ ...values, TYPE: type } as Partial<Record<Name, number>>);
+  return (values: Values<Layout<Name>>): Int32Array => {
+    const words = of.encode(values as Partial<Record<Name, number>>);
+    words[0]! |= type;
+    return words;
+  };
 }
 
 // Each returns the 8 words of a 256-bit descriptor.

@@ -124,6 +124,9 @@ const LAYOUTS = new Map([
 
 export class InvalidationQueue {
   private running = false;
+  /** The descriptor at hand: 8 words, or the first 4 of them. */
+  private readonly words = new Int32Array(8);
+  private readonly narrowWords = this.words.subarray(0, 4);
   /** Source ids whose device-TLB invalidation was never completed; the next wait descriptor finds out. */
   private timedOut: number | undefined;
 
@@ -180,9 +183,10 @@ export class InvalidationQueue {
       return this.fail(IQEI_TAIL_MISALIGNED);
     }
     if (tail >= size) return this.fail(IQEI_INVALID_TAIL);
-    const words = new Int32Array(8);
+    const { words } = this;
     const base = registers.address(IQA_REG);
-    if (!this.memory.readWords(base - (base % 4096) + head, words.subarray(0, bytes / 4))) {
+    if (!wide) words.fill(0);
+    if (!this.memory.readWords(base - (base % 4096) + head, wide ? words : this.narrowWords)) {
       return this.fail(IQEI_FETCH_ERROR);
     }
     const type = (words[0]! & 0xf) | (((words[0]! >>> 9) & 7) << 4);
@@ -299,14 +303,11 @@ export class InvalidationQueue {
   }
 
   private deviceTlb(type: number, words: Int32Array): void {
-    const withPasid = type === TYPE_PASID_DEVICE_TLB;
-    const plain = DEVICE_TLB_DESCRIPTOR.decode(words);
-    const tagged = PASID_DEVICE_TLB_DESCRIPTOR.decode(words);
-    const sid = withPasid ? tagged.SID : plain.SID;
-    const { high, low, length } = decodeSizedAddress(words, 0, (withPasid ? tagged.S : plain.S) !== 0);
-    const pasid = withPasid ? tagged.PASID : NO_PASID;
-    const global = withPasid && tagged.G !== 0;
-    if (!this.target.invalidateDevice(sid, pasid, high, low, length, global)) this.timedOut = sid;
+    const tagged = type === TYPE_PASID_DEVICE_TLB ? PASID_DEVICE_TLB_DESCRIPTOR.decode(words) : undefined;
+    const { SID, S } = tagged ?? DEVICE_TLB_DESCRIPTOR.decode(words);
+    const { high, low, length } = decodeSizedAddress(words, 0, S !== 0);
+    const { PASID, G } = tagged ?? { PASID: NO_PASID, G: 0 };
+    if (!this.target.invalidateDevice(SID, PASID, high, low, length, G !== 0)) this.timedOut = SID;
   }
 
   private wait(words: Int32Array): void {

@@ -2,7 +2,7 @@
  * Bit layouts of in-memory structures and registers, declared once as the specification's bit ranges.
  *
  * A structure is an array of 32-bit words, lowest first. One declaration gives the encoder, the decoder and the
- * mask of the bits no field covers. Cold paths only: the table walkers use masks of their own.
+ * mask of the bits no field covers. For queues and registers: the table walkers use masks of their own.
  */
 
 /** [highest bit, lowest bit], as the specification writes "63:12". */
@@ -29,27 +29,25 @@ export interface Layout<Name extends string> {
 
 export function layout<Name extends string>(bits: number, fields: Record<Name, Field>): Layout<Name> {
   const wordCount = bits / 32;
-  const names = Object.keys(fields) as Name[];
+  const codecs = (Object.keys(fields) as Name[]).map((name) => codecOf(name, fields[name]));
   const reserved = new Int32Array(wordCount).fill(-1);
-  for (const name of names) {
-    const [high, low] = rangeOf(fields[name]);
-    for (let bit = low; bit <= high; bit++) reserved[bit >> 5]! &= ~(1 << (bit & 31));
-  }
+  for (const { parts } of codecs)
+    for (const { word, shift, mask } of parts) reserved[word]! &= ~(mask << shift);
   return {
     wordCount,
     fields,
     reserved,
     encode(values) {
       const words = new Int32Array(wordCount);
-      for (const name of names) {
-        const value = values[name];
-        if (value !== undefined) encodeField(words, name, fields[name], value);
+      for (const codec of codecs) {
+        const value = values[codec.name];
+        if (value !== undefined) encodeField(words, codec, value);
       }
       return words;
     },
     decode(words, at = 0) {
       const values = {} as Record<Name, number>;
-      for (const name of names) values[name] = decodeField(words, at, fields[name]);
+      for (const { name, parts } of codecs) values[name] = decodeField(words, at, parts);
       return values;
     },
   };
@@ -57,32 +55,6 @@ export function layout<Name extends string>(bits: number, fields: Record<Name, F
 
 /** Field at [63:low] or so that holds an address aligned to 2^(low % 64). */
 export const address = (high: number, low: number): AddressField => ({ address: [high, low] });
-
-/** The unsigned value of bits high:low of the structure at word `at`; exact up to 53 bits. */
-export function extractBits(words: ArrayLike<number>, at: number, [high, low]: BitRange): number {
-  let value = 0;
-  let scale = 1;
-  for (let bit = low; bit <= high;) {
-    const shift = bit & 31;
-    const count = Math.min(32 - shift, high - bit + 1);
-    const part = ((words[at + (bit >> 5)]! >>> shift) & lowMask(count)) >>> 0;
-    value += part * scale;
-    scale *= 2 ** count;
-    bit += count;
-  }
-  return value;
-}
-
-/** ORs `value` into bits high:low. */
-export function insertBits(words: Int32Array, [high, low]: BitRange, value: number): void {
-  for (let bit = low; bit <= high;) {
-    const shift = bit & 31;
-    const count = Math.min(32 - shift, high - bit + 1);
-    words[bit >> 5]! |= (value % 2 ** count) << shift;
-    value = Math.floor(value / 2 ** count);
-    bit += count;
-  }
-}
 
 /** True if a bit of `words` is set where `mask` has one. */
 export function anyBits(words: ArrayLike<number>, mask: Int32Array): boolean {
@@ -115,24 +87,65 @@ function rangeOf(field: Field): BitRange {
   return 'address' in field ? field.address : field;
 }
 
+/** What a field has in one word. */
+interface Part {
+  readonly word: number;
+  readonly shift: number;
+  readonly mask: number;
+  /** What its lowest bit counts in the field's value. */
+  readonly scale: number;
+}
+
+/** A field, with all that can be known of it before there is a value. */
+interface Codec<Name extends string> {
+  readonly name: Name;
+  readonly range: BitRange;
+  readonly parts: readonly Part[];
+  /** Values are multiples of it, below the limit. */
+  readonly unit: number;
+  readonly limit: number;
+}
+
+function codecOf<Name extends string>(name: Name, field: Field): Codec<Name> {
+  const range = rangeOf(field);
+  const unit = 'address' in field ? 2 ** (range[1] % 64) : 1;
+  return { name, range, parts: partsOf(range, unit), unit, limit: unit * 2 ** (range[0] - range[1] + 1) };
+}
+
+function partsOf([high, low]: BitRange, unit: number): Part[] {
+  const parts: Part[] = [];
+  for (let bit = low, count; bit <= high; bit += count) {
+    const shift = bit & 31;
+    count = Math.min(32 - shift, high - bit + 1);
+    parts.push({ word: bit >> 5, shift, mask: lowMask(count), scale: unit * 2 ** (bit - low) });
+  }
+  return parts;
+}
+
 function lowMask(count: number): number {
   return count === 32 ? -1 : (1 << count) - 1;
 }
 
-function encodeField(words: Int32Array, name: string, field: Field, value: number): void {
-  const range = rangeOf(field);
-  const unit = 'address' in field ? 2 ** (range[1] % 64) : 1;
-  const scaled = value / unit;
-  if (!Number.isInteger(scaled) || scaled < 0 || scaled >= 2 ** (range[0] - range[1] + 1)) {
+function encodeField(
+  words: Int32Array,
+  { name, range, parts, unit, limit }: Codec<string>,
+  value: number,
+): void {
+  if (!(value >= 0 && value < limit) || value % unit !== 0)
     throw new RangeError(`${name}: 0x${value.toString(16)} does not fit bits ${range[0]}:${range[1]}`);
-  }
-  insertBits(words, range, scaled);
+  insertParts(words, parts, value);
 }
 
-function decodeField(words: ArrayLike<number>, at: number, field: Field): number {
-  const range = rangeOf(field);
-  const value = extractBits(words, at, range);
-  return 'address' in field ? value * 2 ** (range[1] % 64) : value;
+function insertParts(words: Int32Array, parts: readonly Part[], value: number): void {
+  // What lies above a part is beyond 32 bits of the quotient, or masked; what lies below is its fraction.
+  for (const { word, shift, mask, scale } of parts) words[word]! |= ((value / scale) & mask) << shift;
+}
+
+function decodeField(words: ArrayLike<number>, at: number, parts: readonly Part[]): number {
+  let value = 0;
+  for (const { word, shift, mask, scale } of parts)
+    value += (((words[at + word]! >>> shift) & mask) >>> 0) * scale;
+  return value;
 }
 
 /** Halves of an address below 2^53, as signed 32-bit words. */

@@ -24,6 +24,8 @@ const BETTER = 0.95;
 const MOST_PERIODS = 40;
 /** Not before: while the JIT has hardly begun, times scatter so much that none may look better for a while. */
 const BATCHES_WARM = 150;
+/** Nor before: functions that run once a call are compiled for good only after so many, the large ones last. */
+const CALLS_WARM = 10_000;
 
 /** Milliseconds of each batch in a period. */
 type Period = () => Promise<number[]>;
@@ -57,13 +59,14 @@ function median(samples: number[]): number {
   return samples.sort((a, b) => a - b)[samples.length >> 1];
 }
 
-async function warmUp(period: Period): Promise<void> {
+async function warmUp(period: Period, calls: number): Promise<void> {
   let [best, warm, batches] = [Infinity, 0, 0];
   for (let periods = 0; periods < MOST_PERIODS && warm < PERIODS_WARM; periods++) {
     const samples = await period();
     const now = median(samples);
     batches += samples.length;
-    warm = now < BETTER * best || batches < BATCHES_WARM ? 0 : warm + 1;
+    const hasBegun = batches >= BATCHES_WARM && batches * calls >= CALLS_WARM;
+    warm = now >= BETTER * best && hasBegun ? warm + 1 : 0;
     best = Math.min(best, now);
   }
 }
@@ -87,7 +90,7 @@ export async function measure(work: Work, batch: () => void | Promise<void>): Pr
       if (after >= end && samples.length >= LEAST) return samples;
     }
   };
-  await warmUp(period);
+  await warmUp(period, work.calls);
   collectGarbage();
   const garbage = new GarbageClock();
   const samples = await period();

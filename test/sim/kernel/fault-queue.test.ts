@@ -93,6 +93,16 @@ test('cookies are given at read, the lowest free one', () => {
   ]);
 });
 
+test('of many cookies those that were freed are given first, the lowest before', () => {
+  for (let group = 0; group < 8; group++) fault(group);
+  read(8);
+  expect(respond([6, 0], [2, 0], [3, 0])).toBe(24);
+  for (let group = 10; group < 14; group++) fault(group);
+  expect(read()).toMatchObject([2, 3, 6, 9].map((cookie, i) => ({ grpid: 10 + i, cookie })));
+  expect(respond([0, 0])).toBe('EINVAL');
+  expect(respond([0xffff_ffff, 0])).toBe('EINVAL');
+});
+
 test('a wrong response ends the write', () => {
   fault(1);
   fault(2);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { POLLIN, POLLOUT } from '../../../lib/kernel';
 import type { Watch } from '../../../lib/kernel';
 import { Bench } from './bench';
+import { ProbeFunction } from './probe-function';
 
 const ONE = new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]);
 const turns = async (count: number) => {
@@ -81,6 +82,21 @@ describe('watch', () => {
     await turns(8);
     expect(seen).toEqual([1, 1, 1]);
     made.close();
+  });
+
+  test('what simulated events make ready ends the wait in the turn in which they happen', async () => {
+    const probe = new ProbeFunction();
+    bench = new Bench({ manual: false }, probe);
+    fd = bench.eventfd();
+    const order: string[] = [];
+    watch(POLLIN, () => order.push(`ready ${bench.count(fd)}`));
+    probe.later(1, () => {
+      bench.kernel.write(fd, ONE);
+      order.push('event');
+    });
+    setImmediate(() => order.push('next'));
+    await turns(2);
+    expect(order).toEqual(['event', 'ready 1', 'next']);
   });
 
   test('it outlives the descriptor, as a duplicate would', async () => {

@@ -12,6 +12,8 @@ import type { FaultGroup } from '../iommu/page-fault';
 import { handler, type Command, type Handler } from './command';
 import { EventQueue } from './eventq';
 
+const FIRST_COOKIE = 1;
+
 /** A group in the queue, with the id under which its device was bound when the fault came. */
 interface Queued {
   readonly group: FaultGroup;
@@ -21,8 +23,10 @@ interface Queued {
 /** Closing its file answers nothing. */
 export class FaultObject extends EventQueue {
   #deliver: Queued[] = [];
-  /** Cookie → group that user space has read and not answered. */
-  #pending = new Map<number, FaultGroup>();
+  /** By cookie: groups that user space has read and not answered. */
+  readonly #pending: (FaultGroup | undefined)[] = [];
+  /** Every cookie below this one is in use. */
+  #lowestFree = FIRST_COOKIE;
 
   /** Queues a complete group. */
   deliver(group: FaultGroup, deviceId: number): void {
@@ -39,17 +43,14 @@ export class FaultObject extends EventQueue {
     const mine = this.#deliver.filter(({ group }) => group.handle === handle);
     this.#deliver = this.#deliver.filter(({ group }) => group.handle !== handle);
     for (const { group } of mine) group.respond(IOMMUFD_PAGE_RESP_INVALID);
-    for (const [cookie, group] of this.#pending) {
-      if (group.handle !== handle) continue;
-      this.#pending.delete(cookie);
-      group.respond(IOMMUFD_PAGE_RESP_INVALID);
-    }
+    for (let cookie = FIRST_COOKIE; cookie < this.#pending.length; cookie++)
+      if (this.#pending[cookie]?.handle === handle) this.#take(cookie)?.respond(IOMMUFD_PAGE_RESP_INVALID);
   }
 
   destroy(): void {
     for (const { group } of this.#deliver.splice(0)) group.respond(IOMMUFD_PAGE_RESP_INVALID);
-    for (const group of this.#pending.values()) group.respond(IOMMUFD_PAGE_RESP_INVALID);
-    this.#pending.clear();
+    for (let cookie = FIRST_COOKIE; cookie < this.#pending.length; cookie++)
+      this.#take(cookie)?.respond(IOMMUFD_PAGE_RESP_INVALID);
   }
 
   /** read(2): whole groups, as many as fit. A group gets its cookie here. */
@@ -61,8 +62,7 @@ export class FaultObject extends EventQueue {
       const [{ group, deviceId }] = this.#deliver;
       if (group.faults.length * iommu_hwpt_pgfault.size > bytes.length - done) return done || -errno.EINVAL;
       this.#deliver.shift();
-      const cookie = this.#lowestFreeCookie();
-      this.#pending.set(cookie, group);
+      const cookie = this.#keep(group);
       for (const fault of group.faults) {
         iommu_hwpt_pgfault.write(view, done, {
           flags: fault.flags,
@@ -88,18 +88,29 @@ export class FaultObject extends EventQueue {
     let done = 0;
     for (; done < bytes.length; done += size) {
       const { cookie, code } = iommu_hwpt_page_response.decode(bytes, done);
-      const group = code <= IOMMUFD_PAGE_RESP_INVALID ? this.#pending.get(cookie) : undefined;
+      const group = code <= IOMMUFD_PAGE_RESP_INVALID ? this.#take(cookie) : undefined;
       if (!group) return done || -errno.EINVAL;
-      this.#pending.delete(cookie);
       group.respond(code);
     }
     return done;
   }
 
-  #lowestFreeCookie(): number {
-    let cookie = 1;
-    while (this.#pending.has(cookie)) cookie++;
+  /** The group waits for its answer from now on. Returns its cookie, the lowest that is free. */
+  #keep(group: FaultGroup): number {
+    const cookie = this.#lowestFree;
+    this.#pending[cookie] = group;
+    do this.#lowestFree++;
+    while (this.#pending[this.#lowestFree] !== undefined);
     return cookie;
+  }
+
+  /** The group of a cookie, which is free again; undefined: nothing waits under this one. */
+  #take(cookie: number): FaultGroup | undefined {
+    const group = cookie < this.#pending.length ? this.#pending[cookie] : undefined;
+    if (group === undefined) return undefined;
+    this.#pending[cookie] = undefined;
+    this.#lowestFree = Math.min(this.#lowestFree, cookie);
+    return group;
   }
 }
 
