@@ -92,6 +92,8 @@ export async function measure(work: Work, batch: () => void | Promise<void>): Pr
   };
   await warmUp(period, work.calls);
   collectGarbage();
+  // With that go shapes that only dead objects had, and code that relied on them.
+  await period();
   const garbage = new GarbageClock();
   const samples = await period();
   const collecting = (await garbage.stop()) / samples.length;

@@ -17,6 +17,7 @@ const QUEUE_BYTES = 4096;
 export class PageRequestReader {
   readonly #queue: number;
   readonly #words = new Int32Array(PAGE_REQUEST_DESCRIPTOR.wordCount);
+  readonly #wide = new BigUint64Array(this.#words.buffer);
 
   /** `report` is told of every request, with the requester's RID. */
   constructor(
@@ -38,21 +39,24 @@ export class PageRequestReader {
     unit.write32(regs.PRS_REG, regs.PRS_PPR);
     const tail = unit.read32(regs.PQT_REG);
     let head = unit.read32(regs.PQH_REG);
-    const faults: [number, PageFault][] = [];
+    const requesters: number[] = [];
+    const faults: PageFault[] = [];
     while (head !== tail) {
       this.memory.readWords(this.#queue + head, this.#words);
       const request = decodePageRequest(this.#words);
-      faults.push([request.RID, faultOf(request, this.#words)]);
+      requesters.push(request.RID);
+      this.#words[2] &= ~0xfff;
+      faults.push(faultOf(request, this.#wide[1]));
       head = (head + PAGE_REQUEST_BYTES) % QUEUE_BYTES;
     }
     unit.write64(regs.PQH_REG, 0, head);
     // After an overflow the hardware answers for us until this is cleared; the queue has room again now.
     if (unit.read32(regs.PRS_REG) & regs.PRS_PRO) unit.write32(regs.PRS_REG, regs.PRS_PRO);
-    for (const [rid, fault] of faults) this.report(rid, fault);
+    for (let i = 0; i < faults.length; i++) this.report(requesters[i], faults[i]);
   }
 }
 
-function faultOf(request: ReturnType<typeof decodePageRequest>, words: Int32Array): PageFault {
+function faultOf(request: ReturnType<typeof decodePageRequest>, address: bigint): PageFault {
   return {
     flags:
       (request.PP ? IOMMU_PGFAULT_FLAGS_PASID_VALID : 0) | (request.LPIG ? IOMMU_PGFAULT_FLAGS_LAST_PAGE : 0),
@@ -63,6 +67,6 @@ function faultOf(request: ReturnType<typeof decodePageRequest>, words: Int32Arra
       (request.WR ? IOMMU_PGFAULT_PERM_WRITE : 0) |
       (request.EXE ? IOMMU_PGFAULT_PERM_EXEC : 0) |
       (request.PRIV ? IOMMU_PGFAULT_PERM_PRIV : 0),
-    address: (BigInt(words[3] >>> 0) << 32n) | BigInt((words[2] & ~0xfff) >>> 0),
+    address,
   };
 }
