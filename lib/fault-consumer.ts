@@ -22,7 +22,10 @@ const { IOMMUFD_PAGE_RESP_INVALID: INVALID, IOMMUFD_PAGE_RESP_SUCCESS: SUCCESS }
  */
 export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   readonly #words: Int32Array;
+  /** What callbacks get. */
   readonly #view: FaultView;
+  /** What objects are made from. */
+  readonly #taken: FaultView;
   /** Groups with faults that are objects, and wait for their answers. */
   readonly #groups = new Set<FaultGroup>();
   /** 1: nothing is noted of the group of the record at hand, which has no other. A number is compared with less. */
@@ -36,13 +39,13 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
   /** The generation of a group of which another consumer has taken a part before; 0: of none. */
   #begun = 0;
   #group: FaultGroup | undefined;
-  #at = 0;
 
   /** @internal */
   constructor(ring: Ring, link: Link) {
     super(ring, link);
     this.#words = ring.words;
-    this.#view = new FaultView(ring.words, () => this.#keep());
+    this.#view = this.#newView();
+    this.#taken = this.#newView();
     this.#begun = ring.partial;
   }
 
@@ -159,14 +162,13 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
 
   protected override take(at: number, more: boolean): Fault {
     this.#enter(at);
-    this.#view.moveTo(at);
-    const fault = this.#keep();
+    this.#taken.moveTo(at);
+    const fault = this.#keep(this.#taken);
     this.#leave(at, more);
     return fault;
   }
 
   #enter(at: number): void {
-    this.#at = at;
     this.#seen++;
     const generation = this.#words[at + GENERATION];
     if (this.#open) {
@@ -184,10 +186,15 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
     this.#group = undefined;
   }
 
-  /** The record at hand becomes an object. */
-  #keep(): Fault {
+  #newView(): FaultView {
+    const view: FaultView = new FaultView(this.ring.words, () => this.#keep(view));
+    return view;
+  }
+
+  /** The record at hand, which `view` shows, becomes an object. */
+  #keep(view: FaultView): Fault {
     if (this.#lone === 1) {
-      this.#enter(this.#view.at);
+      this.#enter(view.at);
       this.#lone = 0;
     }
     if (!this.#group) {
@@ -195,8 +202,8 @@ export class FaultConsumer extends RecordConsumer<Fault, FaultView> {
       this.#group.invalid = this.#invalid;
       this.#groups.add(this.#group);
     }
-    const words = this.#words.slice(this.#at, this.#at + this.ring.recordWords);
-    const fault = new Fault(this.#view, words, this.#group, this);
+    const words = this.#words.slice(view.at, view.at + this.ring.recordWords);
+    const fault = new Fault(view, words, this.#group, this);
     this.#group.faults.push(fault);
     this.#group.unanswered++;
     return fault;

@@ -1,5 +1,5 @@
 /** lib/fault-consumer.ts over a scripted kernel: when which answer goes. */
-import type { Fault } from '../lib';
+import type { Fault, FaultView } from '../lib';
 import { IOMMU_PGFAULT_FLAGS_LAST_PAGE as LAST } from '../lib/uapi';
 import { INVALID, numberOf, numbersOf, setUp, SUCCESS, thrown } from './fault-rig';
 import { groupOf } from './rings/fault-file';
@@ -42,6 +42,21 @@ describe('groups', () => {
     }
     expect(done()).toEqual([[9, code]]);
     expect(consumer.pending).toEqual([]);
+  });
+
+  test("the callback's view stays where it was while others become objects", () => {
+    const { consumer, deliver, publish, answers } = setUp();
+    const views: FaultView[] = [];
+    deliver(20);
+    consumer.drain((view) => {
+      view.respond('success');
+      views.push(view);
+    });
+    publish(21);
+    expect(numbersOf(consumer.pending)).toEqual([21]);
+    expect(numberOf(views[0])).toBe(20);
+    expect(() => views[0].respond('invalid')).toThrow(thrown(EEXIST));
+    expect(answers()).toEqual([[20, SUCCESS]]);
   });
 
   test('what is kept can be answered within the callback, and later', () => {

@@ -193,13 +193,17 @@ export class SoftwarePump implements Pump {
   }
 
   #ready(ready: number): void {
+    let moved = false;
     this.#called = true;
     try {
       const result = this.#move(true);
       // What the file had before it ended comes first.
       if (result === 0 && !this.#blocked && ready & (POLLHUP | POLLERR)) this.#end(errno.ENODEV);
+      moved = true;
     } finally {
       this.#called = false;
+      // What came before the kernel threw has been published.
+      if (!moved && this.#rung) queueMicrotask(this.#answerDoorbell);
     }
     this.#answerDoorbell();
   }

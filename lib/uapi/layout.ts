@@ -135,7 +135,7 @@ export function struct<F extends Fields>(name: string, fields: F): Struct<F> {
   };
   const write = (view: DataView, offset: number, values: Input<F>) => {
     // Object.entries() would make an array of each field, and this is on the way of every ioctl.
-    for (const key in values) {
+    for (const key of Object.keys(values)) {
       const field = fields[key] as Type<unknown> | undefined;
       if (!field) throw new TypeError(`struct ${name} has no field ${key}`);
       const value = values[key] as unknown;

@@ -26,6 +26,11 @@ describe('struct', () => {
     expect(bytes.reduce((sum, byte) => sum + (byte === 0 ? 0 : 1), 0)).toBe(8);
   });
 
+  test('what values have inherited is not of the struct', () => {
+    const values = Object.assign(Object.create({ c: 1, unknown: 2 }) as object, { b: 3 });
+    expect(mixed.decode(mixed.encode(values))).toMatchObject({ b: 3, c: 0 });
+  });
+
   test('decodes what it encoded', () => {
     fc.assert(
       fc.property(

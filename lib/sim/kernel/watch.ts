@@ -6,7 +6,7 @@ import type { System } from './system';
 /** Longest delay a Node timer takes, in milliseconds. */
 const FOREVER = 2 ** 31 - 1;
 
-/** Calls back, once per turn of the event loop, for as long as one of `events` is ready. */
+/** Calls back in each turn of the event loop in which one of `events` is ready. */
 export function watchFile(
   system: System,
   file: OpenFile,
@@ -33,8 +33,8 @@ export function watchFile(
   const check = () => {
     if (closed || coming || !(file.poll() & events)) return;
     coming = true;
-    // Behind the events, and before anything else: a program that waits in poll(2) is waiting for them.
-    if (system.programsWait) return process.nextTick(call);
+    // In this turn, behind the events: a program that waits in poll(2) is waiting for them. A tick cannot be unref()ed.
+    if (system.programsWait && presence.hasRef()) return process.nextTick(call);
     next = setImmediate(call);
     if (!presence.hasRef()) next.unref();
   };

@@ -99,6 +99,25 @@ describe('watch', () => {
     expect(order).toEqual(['event', 'ready 1', 'next']);
   });
 
+  test('without a reference it does not keep a program alive whose callbacks cause the next event', () => {
+    const program = `
+      const { Bench } = require('./bench');
+      const { ProbeFunction } = require('./probe-function');
+      const probe = new ProbeFunction();
+      const bench = new Bench({ manual: false }, probe);
+      const fd = bench.eventfd();
+      const again = () => probe.later(1000, () => bench.kernel.write(fd, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0])));
+      let calls = 0;
+      const watch = bench.kernel.watch(fd, 1, () => {
+        bench.count(fd);
+        if (++calls === 1000) process.exit(1);
+        again();
+      });
+      watch.unref();
+      again();`;
+    expect(spawnSync(process.execPath, ['-e', program], { cwd: __dirname }).status).toBe(0);
+  });
+
   test('it outlives the descriptor, as a duplicate would', async () => {
     let calls = 0;
     watch(POLLIN, () => calls++);
