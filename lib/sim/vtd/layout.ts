@@ -133,10 +133,6 @@ function encodeField(
 ): void {
   if (!(value >= 0 && value < limit) || value % unit !== 0)
     throw new RangeError(`${name}: 0x${value.toString(16)} does not fit bits ${range[0]}:${range[1]}`);
-  insertParts(words, parts, value);
-}
-
-function insertParts(words: Int32Array, parts: readonly Part[], value: number): void {
   // What lies above a part is beyond 32 bits of the quotient, or masked; what lies below is its fraction.
   for (const { word, shift, mask, scale } of parts) words[word]! |= ((value / scale) & mask) << shift;
 }
